@@ -1,0 +1,45 @@
+"""What an adapter is: the way between the files of one exchange format and a `SourceModel`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from nnc_core.nnr_model import SourceModel, Topology
+from nnc_core.tables.code_points import TopologyStorageFormat
+from numpy.typing import NDArray
+
+__all__ = ["Adapter", "SourceModel", "Topology"]
+
+
+@runtime_checkable
+class Adapter(Protocol):
+    """Reads and writes one exchange format; registered under the entry point group ``nnc.adapters``."""
+
+    name: str
+    suffixes: tuple[str, ...]
+    topology_storage_format: TopologyStorageFormat
+
+    def sniff(self, path: Path) -> bool:
+        """Whether the file's content looks like this format; never raises on strange content."""
+        ...
+
+    def read(self, path: Path) -> SourceModel:
+        """Read a model; `ModelError` where the file is damaged, `MissingDependencyError` without its library."""
+        ...
+
+    def write(
+        self,
+        tensors: Mapping[str, NDArray[Any]],
+        topology: Topology | None,
+        path: Path,
+        *,
+        into: Path | None = None,
+        force: bool = False,
+    ) -> None:
+        """Write the model that ``topology`` (or the existing file ``into``) describes, with ``tensors`` as weights.
+
+        ``tensors`` may be lazy. The file appears complete or not at all; an existing one needs ``force``.
+        """
+        ...

@@ -1,0 +1,1 @@
+"""Quantization and reconstruction (clause 9)."""

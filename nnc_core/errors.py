@@ -1,0 +1,144 @@
+"""The one error family: what is wrong, where, and what was expected."""
+
+from __future__ import annotations
+
+
+class NncError(Exception):
+    """Base of every error this suite raises on purpose."""
+
+
+class BitstreamError(NncError):
+    """The bitstream violates ISO/IEC 15938-17.
+
+    ``unit`` is the index of the NNR unit, ``bit_offset`` counts from the start of that unit, ``element`` names the
+    syntax element, ``tensor`` the tensor, ``expected`` says what a conforming bitstream has there.
+    """
+
+    rule = "The bitstream must follow the syntax of ISO/IEC 15938-17."
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        unit: int | None = None,
+        bit_offset: int | None = None,
+        element: str | None = None,
+        tensor: str | None = None,
+        expected: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.unit = unit
+        self.bit_offset = bit_offset
+        self.element = element
+        self.tensor = tensor
+        self.expected = expected
+
+    def __str__(self) -> str:
+        place = self.place()
+        text = f"{place}: {self.message}" if place else self.message
+        return f"{text} (expected {self.expected})" if self.expected else text
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_rebuild, (type(self), self.message, self.__dict__.copy()))
+
+    def place(self) -> str:
+        """Where in the bitstream, as far as known: ``unit 3, bit 17, topology_elem_id``."""
+        parts = []
+        if self.unit is not None:
+            parts.append(f"unit {self.unit}")
+        if self.bit_offset is not None:
+            parts.append(f"bit {self.bit_offset}")
+        if self.element is not None:
+            parts.append(self.element)
+        if self.tensor is not None:
+            parts.append(f"tensor {self.tensor!r}")
+        return ", ".join(parts)
+
+    def explain(self) -> str:
+        """The violation together with the rule it breaks, for a person."""
+        return f"{self}\n{self.rule}"
+
+
+def _rebuild(kind: type[BitstreamError], message: str, state: dict[str, object]) -> BitstreamError:
+    error = kind(message)
+    error.__dict__.update(state)
+    return error
+
+
+class TruncatedError(BitstreamError):
+    """The data end before the syntax does."""
+
+    rule = "Every NNR unit lies completely inside the bitstream, and every syntax element inside its unit."
+
+
+class UnitSizeError(BitstreamError):
+    """``nnr_unit_size`` disagrees with what the unit holds."""
+
+    rule = "nnr_unit_size counts the bytes of the whole unit: size field, header and payload."
+
+
+class UnitOrderError(BitstreamError):
+    """Units are missing, repeated or in the wrong order."""
+
+    rule = "A bitstream starts with one NNR_STR; one NNR_MPS precedes the first NNR_NDU; each tensor is coded once."
+
+
+class ElementValueError(BitstreamError):
+    """A syntax element has a value that is reserved or out of range."""
+
+    rule = "A syntax element takes only the values that its semantics define."
+
+
+class AlignmentError(BitstreamError):
+    """``byte_alignment()`` is not a one followed by zeros."""
+
+    rule = "byte_alignment() is one bit equal to 1, then zeros up to the next byte."
+
+
+class PayloadError(BitstreamError):
+    """The arithmetic-coded bytes do not end where and how they must."""
+
+    rule = "The arithmetic codeword ends with a terminating bin, a stop bit and zero bits, exactly at the unit's end."
+
+
+class UnsupportedError(NncError):
+    """The input is valid, but uses a feature that is not supported; ``feature`` names it."""
+
+    def __init__(self, feature: str, message: str | None = None) -> None:
+        super().__init__(message or f"{feature} is not supported")
+        self.feature = feature
+
+
+class ModelError(NncError):
+    """A model file or its tensors cannot be used; ``file`` and ``tensor`` say which."""
+
+    def __init__(self, message: str, *, file: str | None = None, tensor: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.file = file
+        self.tensor = tensor
+
+    def __str__(self) -> str:
+        parts = [p for p in (self.file, f"tensor {self.tensor!r}" if self.tensor is not None else None) if p]
+        return f"{', '.join(parts)}: {self.message}" if parts else self.message
+
+
+class LimitError(NncError):
+    """The input exceeds one of the `Limits`; ``limit`` names it, ``value`` and ``maximum`` say by how much."""
+
+    def __init__(self, limit: str, value: int, maximum: int, where: str = "") -> None:
+        place = f" in {where}" if where else ""
+        super().__init__(f"{value}{place} exceeds the limit {limit} = {maximum}")
+        self.limit = limit
+        self.value = value
+        self.maximum = maximum
+
+
+class MissingDependencyError(NncError):
+    """An optional package is not installed; ``extra`` says how to get it."""
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(f"the package {package!r} is not installed; try: pip install 'nnc-suite[{extra}]'")
+        self.package = package
+        self.extra = extra

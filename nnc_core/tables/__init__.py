@@ -1,0 +1,1 @@
+"""The standard's numbers, each in one place."""
