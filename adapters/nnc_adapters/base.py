@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+from numpy.typing import NDArray
+
 from nnc_core.nnr_model import SourceModel, Topology
 from nnc_core.tables.code_points import TopologyStorageFormat
-from numpy.typing import NDArray
 
 __all__ = ["Adapter", "SourceModel", "Topology"]
 
