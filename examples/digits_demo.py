@@ -11,14 +11,13 @@ import argparse
 import tempfile
 from pathlib import Path
 
+import nnc_adapters
 import numpy as np
 import onnxruntime
 from digits_data import Digits, split
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
-
-import nnc_adapters
 
 MODEL = Path(__file__).with_name("digits.onnx")
 
@@ -43,7 +42,8 @@ def run(folder: Path) -> Table:
     _, held_out = split()
     before, after = logits(MODEL, held_out.images), logits(restored, held_out.images)
 
-    table = Table("", "original", "after NNR", title=f"{MODEL.name}: {there.weights} weights in {there.tensors} tensors")
+    title = f"{MODEL.name}: {there.weights} weights in {there.tensors} tensors"
+    table = Table("", "original", "after NNR", title=title)
     table.add_row("bytes", str(there.bytes_before), f"{there.bytes_after} ({there.percent:.1f} %)")
     table.add_row("bits per weight", "32", f"{there.bits_per_weight:.2f}")
     table.add_row(

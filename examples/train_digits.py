@@ -87,7 +87,8 @@ def main() -> None:
     train(net, training)
     export(net, TARGET)
     parameters = sum(p.numel() for p in net.parameters())
-    print(f"{TARGET.name}: {parameters} parameters, {100 * accuracy(net, held_out):.2f} % on {len(held_out.labels)} images")
+    share = 100 * accuracy(net, held_out)
+    print(f"{TARGET.name}: {parameters} parameters, {share:.2f} % on {len(held_out.labels)} images")
 
 
 if __name__ == "__main__":
