@@ -1,0 +1,75 @@
+// From levels to bins: a tensor becomes a stream of tokens, which is counted (shift optimisation) or coded.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+#include <vector>
+
+#include "parameters.hpp"
+#include "scan.hpp"
+
+namespace nnc {
+
+// A token is (context << 1 | bin), or a marker for bypass bins followed by two tokens with their value.
+using Token = std::uint16_t;
+inline constexpr Token kBypass = 0xFF00;  // + number of bins; contexts end at 53 + 4 * 256 + 33
+
+class Binarizer {
+  public:
+    Binarizer(const Parameters& p, const Choices& choices, const std::int32_t* levels);
+
+    const ContextLayout& layout() const { return layout_; }
+    const std::vector<std::uint8_t>& row_skip_list() const { return row_skip_list_; }
+
+    // Calls `band(index, dq_state)` at the start of every row of blocks and `tokens(begin, end)` for runs of tokens.
+    template <class Band, class Tokens>
+    void run(Band&& band, Tokens&& tokens) {
+        state_ = 0;
+        if (p_.codebook() == 1) require_zeros();
+        traverse(
+            p_,
+            [&](std::int64_t index) {
+                previous_ = 0;
+                band(index, state_);
+            },
+            [&](const Segment& segment) {
+                if (is_left_out(segment)) {
+                    if (p_.dq_flag) state_ = after_zeros(state_, segment.length);
+                    return;
+                }
+                for (std::int64_t done = 0; done < segment.length; done += kChunk) {
+                    const std::int64_t count = std::min<std::int64_t>(kChunk, segment.length - done);
+                    const Token* end = binarize(segment.first + done, count);
+                    tokens(buffer_.data(), end);
+                }
+            });
+    }
+
+  private:
+    static constexpr std::int64_t kChunk = 1024;
+
+    bool is_left_out(const Segment& segment) const {
+        return p_.codebook() == 1 || (!row_skip_list_.empty() && row_skip_list_[static_cast<std::size_t>(segment.row)]);
+    }
+    void find_zero_rows();
+    void require_zeros() const;
+    const Token* binarize(std::int64_t first, std::int64_t count);
+    template <bool kDependent>
+    Token* binarize_plain(const std::int32_t* levels, std::int64_t count, Token* out);
+    Token* binarize_general(std::int64_t first, std::int64_t count, Token* out);
+    template <bool kDependent>
+    std::int64_t coded_index(std::int32_t level);
+    Token* remainder(std::int64_t magnitude, std::int64_t largest, Token* out) const;
+
+    Parameters p_;
+    const std::int32_t* levels_;
+    ContextLayout layout_;
+    bool history_;
+    std::vector<std::uint8_t> row_skip_list_;
+    std::vector<Token> buffer_;
+    std::vector<Token> greater_[2];  // flags of value 1 in a row, for positive and negative levels
+    int state_ = 0;
+    int previous_ = 0;  // which neighbour context: 0 after a zero, 1 after a negative, 2 after a positive level
+};
+
+}  // namespace nnc

@@ -1,0 +1,194 @@
+// The numpy-level interface of the native code; documented in nnc_core/_native.pyi.
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/tuple.h>
+#include <nanobind/stl/vector.h>
+
+#include <optional>
+#include <tuple>
+
+#include "decoder.hpp"
+#include "encoder.hpp"
+#include "quantizer.hpp"
+
+namespace nb = nanobind;
+using namespace nnc;
+
+namespace {
+
+template <class T>
+using Matrix = nb::ndarray<T, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+template <class T>
+using Vector = nb::ndarray<T, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using Entry = std::tuple<std::int64_t, int, int>;
+
+// Parameters together with the arrays they point into.
+struct TensorParameters {
+    Parameters p;
+    std::optional<Matrix<const std::int32_t>> base;
+    std::optional<Matrix<const std::uint8_t>> history;
+
+    TensorParameters(std::int64_t rows, std::int64_t width, int profile, int unary, bool dq, int scan, bool parent,
+                     std::int64_t codebook_size, std::int64_t codebook_zero_offset,
+                     std::optional<Matrix<const std::int32_t>> base_, std::optional<Matrix<const std::uint8_t>> hist)
+        : base(std::move(base_)), history(std::move(hist)) {
+        p = {rows, width, profile, unary, dq, scan, parent, codebook_size, codebook_zero_offset, nullptr, nullptr};
+        if (rows < 0 || width < 0) throw std::invalid_argument("a tensor has no negative dimensions");
+        if (unary < 0 || unary > 255) throw std::invalid_argument("cabac_unary_length_minus1 lies in 0..255");
+        if (scan < 0 || scan > 4) throw std::invalid_argument("scan_order lies in 0..4");
+        if (codebook_size < 0 || codebook_zero_offset < 0 ||
+            (codebook_size > 0 && codebook_zero_offset >= codebook_size))
+            throw std::invalid_argument("codebook_zero_offset lies inside the codebook");
+        p.base = base ? checked(*base) : nullptr;
+        p.history = history ? checked(*history) : nullptr;
+    }
+
+    template <class T>
+    T* checked(const Matrix<T>& array) const {
+        if (static_cast<std::int64_t>(array.shape(0)) != p.rows || static_cast<std::int64_t>(array.shape(1)) != p.width)
+            throw std::invalid_argument("base and history have the shape of the levels");
+        return array.data();
+    }
+};
+
+Choices make_choices(bool row_skip, bool history, std::optional<nb::bytes> shift_indices) {
+    Choices choices{row_skip, history, {}};
+    if (shift_indices) {
+        const auto* begin = static_cast<const std::uint8_t*>(shift_indices->data());
+        choices.shift_indices.assign(begin, begin + shift_indices->size());
+    }
+    return choices;
+}
+
+nb::bytes to_bytes(const std::vector<std::uint8_t>& data) { return nb::bytes(data.data(), data.size()); }
+
+std::vector<Entry> to_tuples(const std::vector<EntryPoint>& points) {
+    std::vector<Entry> list;
+    for (const EntryPoint& point : points) list.emplace_back(point.bit_offset, point.cabac_offset, point.dq_state);
+    return list;
+}
+
+// A decoder together with the payload it reads.
+struct PayloadDecoder {
+    Vector<const std::uint8_t> payload;
+    Decoder decoder;
+    explicit PayloadDecoder(Vector<const std::uint8_t> data)
+        : payload(std::move(data)), decoder(payload.data(), payload.size()) {}
+};
+
+void encode_tensor(Encoder& encoder, const TensorParameters& t, Matrix<const std::int32_t> levels, bool row_skip,
+                   bool history, std::optional<nb::bytes> shift_indices) {
+    const std::int32_t* data = t.checked(levels);
+    const Choices choices = make_choices(row_skip, history, shift_indices);
+    nb::gil_scoped_release release;
+    encoder.tensor(t.p, choices, data);
+}
+
+nb::bytes choose_shift_indices(const TensorParameters& t, Matrix<const std::int32_t> levels, bool row_skip,
+                               bool history) {
+    const std::int32_t* data = t.checked(levels);
+    const Choices choices = make_choices(row_skip, history, std::nullopt);
+    std::vector<std::uint8_t> indices;
+    {
+        nb::gil_scoped_release release;
+        indices = shift_indices(t.p, choices, data);
+    }
+    return to_bytes(indices);
+}
+
+auto decode_tensor(PayloadDecoder& self, const TensorParameters& t, Matrix<std::int32_t> levels) {
+    std::int32_t* data = t.checked(levels);
+    std::vector<EntryPoint> points;
+    Choices choices;
+    {
+        nb::gil_scoped_release release;
+        choices = self.decoder.tensor(t.p, data, points);
+    }
+    return std::make_tuple(choices.row_skip_enabled_flag, choices.hist_dep_sig_prob_enabled_flag,
+                           to_bytes(choices.shift_indices), to_tuples(points));
+}
+
+void require_equal_sizes(std::size_t a, std::size_t b) {
+    if (a != b) throw std::invalid_argument("values and levels have the same size");
+}
+
+bool uniform(Vector<const float> values, float step, Vector<std::int32_t> levels) {
+    require_equal_sizes(values.size(), levels.size());
+    nb::gil_scoped_release release;
+    return quantize_uniform(values.data(), values.size(), step, levels.data());
+}
+
+bool dependent(Matrix<const float> values, float step, int scan_order, Matrix<std::int32_t> levels) {
+    require_equal_sizes(values.size(), levels.size());
+    Parameters p;
+    p.rows = static_cast<std::int64_t>(values.shape(0));
+    p.width = static_cast<std::int64_t>(values.shape(1));
+    p.scan_order = scan_order;
+    nb::gil_scoped_release release;
+    return quantize_dependent(values.data(), p, step, levels.data());
+}
+
+void reconstruct_into(Vector<const std::int32_t> levels, float step, Vector<float> values) {
+    require_equal_sizes(values.size(), levels.size());
+    nb::gil_scoped_release release;
+    reconstruct(levels.data(), levels.size(), step, values.data());
+}
+
+nb::dict tables() {
+    nb::list lps, step, sets, next, rates;
+    for (const auto& row : kLps)
+        for (const auto width : row) lps.append(width);
+    for (const int value : kStep) step.append(value);
+    for (const ParameterSet& set : kParameterSets) sets.append(nb::make_tuple(set.shift0, set.shift1, set.initial));
+    for (const auto& row : kNextState) next.append(nb::make_tuple(row[0], row[1]));
+    for (int t = 0; t < 512; ++t) rates.append(nb::make_tuple(rate(0, 8 * t), rate(1, 8 * t)));
+    nb::dict all;
+    all["lps"] = lps;
+    all["step"] = step;
+    all["parameter_sets"] = sets;
+    all["next_state"] = next;
+    all["rates"] = rates;
+    return all;
+}
+
+}  // namespace
+
+NB_MODULE(_native, m) {
+    nb::exception<CodewordError>(m, "CodewordError", PyExc_ValueError);
+
+    nb::class_<TensorParameters>(m, "TensorParameters")
+        .def(nb::init<std::int64_t, std::int64_t, int, int, bool, int, bool, std::int64_t, std::int64_t,
+                      std::optional<Matrix<const std::int32_t>>, std::optional<Matrix<const std::uint8_t>>>(),
+             nb::arg("rows"), nb::arg("width"), nb::arg("general_profile_idc"), nb::arg("cabac_unary_length_minus1"),
+             nb::arg("dq_flag"), nb::arg("scan_order"), nb::arg("parent_node_id_present_flag"),
+             nb::arg("codebook_size"), nb::arg("codebook_zero_offset"), nb::arg("base") = nb::none(),
+             nb::arg("history") = nb::none());
+
+    nb::class_<Encoder>(m, "Encoder")
+        .def(nb::init<>())
+        .def("iae", &Encoder::iae, nb::arg("value"), nb::arg("bits"))
+        .def("tensor", &encode_tensor, nb::arg("parameters"), nb::arg("levels"), nb::arg("row_skip_enabled_flag"),
+             nb::arg("hist_dep_sig_prob_enabled_flag"), nb::arg("shift_indices") = nb::none())
+        .def("finish", [](Encoder& self) { return to_bytes(self.finish()); })
+        .def_prop_ro("entry_points", [](const Encoder& self) {
+            std::vector<std::vector<Entry>> lists;
+            for (const auto& points : self.entry_points()) lists.push_back(to_tuples(points));
+            return lists;
+        });
+
+    nb::class_<PayloadDecoder>(m, "Decoder")
+        .def(nb::init<Vector<const std::uint8_t>>(), nb::arg("payload"))
+        .def(
+            "iae", [](PayloadDecoder& self, int bits) { return self.decoder.iae(bits); }, nb::arg("bits"))
+        .def("tensor", &decode_tensor, nb::arg("parameters"), nb::arg("levels"))
+        .def("finish", [](PayloadDecoder& self) { return self.decoder.finish(); });
+
+    m.def("shift_indices", &choose_shift_indices, nb::arg("parameters"), nb::arg("levels"),
+          nb::arg("row_skip_enabled_flag"), nb::arg("hist_dep_sig_prob_enabled_flag"));
+    m.def("quantize_uniform", &uniform, nb::arg("values"), nb::arg("step"), nb::arg("levels"));
+    m.def("quantize_dependent", &dependent, nb::arg("values"), nb::arg("step"), nb::arg("scan_order"),
+          nb::arg("levels"));
+    m.def("reconstruct", &reconstruct_into, nb::arg("levels"), nb::arg("step"), nb::arg("values"));
+    m.def("tables", &tables);
+}

@@ -1,0 +1,32 @@
+// Decoding the levels of tensors from one arithmetic codeword (clause 10).
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "engine.hpp"
+#include "parameters.hpp"
+#include "scan.hpp"
+
+namespace nnc {
+
+class Decoder {
+  public:
+    Decoder(const std::uint8_t* payload, std::size_t size) : engine_(payload, size) {}
+
+    std::int64_t iae(int bits);
+    // Writes rows * width integers to `levels`. Returns what the encoder chose; notes the entry points.
+    Choices tensor(const Parameters& p, std::int32_t* levels, std::vector<EntryPoint>& entry_points);
+    // Checks the end of the codeword; number of payload bytes that it occupies.
+    std::int64_t finish();
+
+  private:
+    Choices side_information(const Parameters& p, const ContextLayout& layout, Contexts& contexts,
+                             std::vector<std::uint8_t>& row_skip_list);
+    void check_position() const;
+
+    RangeDecoder engine_;
+};
+
+}  // namespace nnc

@@ -1,0 +1,44 @@
+// Encoding the levels of tensors into one arithmetic codeword (clause 10).
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "binarizer.hpp"
+#include "engine.hpp"
+
+namespace nnc {
+
+class Encoder {
+  public:
+    void iae(std::int64_t value, int bits);
+    void tensor(const Parameters& p, const Choices& choices, const std::int32_t* levels);
+    std::vector<std::uint8_t> finish();
+
+    // One list for each tensor; complete after finish().
+    const std::vector<std::vector<EntryPoint>>& entry_points() const { return entry_points_; }
+
+  private:
+    // What is known at the start of a row of blocks before the payload is complete.
+    struct Mark {
+        std::int64_t position;
+        unsigned low9;
+        int dq_state;
+    };
+
+    void side_information(const Parameters& p, const Choices& choices, const Binarizer& binarizer, Contexts& contexts);
+    void tokens(const Token* begin, const Token* end, Context* contexts);
+
+    RangeEncoder engine_;
+    std::vector<std::vector<Mark>> marks_;
+    std::vector<std::vector<EntryPoint>> entry_points_;
+    bool finished_ = false;
+};
+
+// The shift index of every indexed context that makes the tensor's bins cheapest (parameter optimisation).
+std::vector<std::uint8_t> shift_indices(const Parameters& p, const Choices& choices, const std::int32_t* levels);
+
+// Cost of coding `bin` in the combined state q, in units of 2^-15 bit.
+std::uint32_t rate(unsigned bin, int q);
+
+}  // namespace nnc

@@ -1,0 +1,106 @@
+// The numbers of the arithmetic coder and of dependent quantization, equal to nnc_core/tables/cabac.py (tested).
+#pragma once
+
+#include <array>
+#include <cstdint>
+
+namespace nnc {
+
+inline constexpr int kX2Contexts = 31;
+
+// Width of the least probable symbol, kLps[(range >> 5) & 7][probability index].
+inline constexpr std::uint8_t kLps[8][32] = {
+    {
+        128, 112, 97, 84, 74, 65, 57, 50, 45, 39, 34, 30, 27, 23, 20, 18,
+        15,  14,  12, 11, 10, 9,  7,  7,  5,  5,  4,  4,  3,  3,  2,  2,
+    },
+    {
+        142, 125, 108, 93, 82, 72, 63, 56, 50, 43, 38, 33, 30, 26, 22, 20,
+        17,  16,  13,  12, 11, 10, 8,  8,  6,  6,  5,  5,  3,  3,  2,  2,
+    },
+    {
+        156, 137, 119, 103, 90, 79, 70, 61, 55, 48, 42, 37, 33, 28, 24, 22,
+        19,  17,  15,  13,  12, 11, 9,  9,  6,  6,  5,  5,  4,  4,  2,  2,
+    },
+    {
+        171, 150, 130, 112, 99, 87, 76, 67, 60, 52, 46, 40, 36, 31, 27, 24,
+        21,  19,  16,  15,  13, 12, 10, 10, 7,  7,  6,  6,  4,  4,  3,  3,
+    },
+    {
+        185, 162, 141, 121, 107, 94, 82, 73, 65, 56, 50, 43, 39, 34, 29, 26,
+        22,  21,  17,  16,  14,  13, 11, 11, 8,  8,  6,  6,  4,  4,  3,  3,
+    },
+    {
+        199, 175, 152, 131, 115, 101, 89, 78, 70, 61, 54, 47, 42, 36, 31, 28,
+        24,  22,  19,  17,  15,  14,  12, 12, 8,  8,  7,  7,  5,  5,  3,  3,
+    },
+    {
+        213, 187, 163, 140, 123, 108, 95, 84, 75, 65, 58, 50, 45, 39, 33, 30,
+        26,  24,  20,  18,  16,  15,  13, 13, 9,  9,  7,  7,  5,  5,  3,  3,
+    },
+    {
+        228, 200, 174, 150, 132, 116, 102, 90, 80, 70, 62, 54, 48, 42, 36, 32,
+        28,  26,  22,  20,  18,  16,  14,  14, 10, 10, 8,  8,  6,  6,  4,  4,
+    },
+};
+
+// Adaptation of the estimators, indexed by 16 + the scaled state; shifted right by the context's rates.
+inline constexpr int kStep[32] = {
+    2512, 2288, 2064, 1840, 1616, 1392, 1168, 944, 720, 560, 464, 368, 272, 208, 144, 80,
+    64,   64,   64,   64,   64,   64,   64,   64,  64,  64,  64,  64,  64,  64,  64,  0,
+};
+
+struct ParameterSet {
+    int shift0, shift1, initial;
+    constexpr int s0() const { return (initial + 16) >> 5; }
+    constexpr int s1() const { return initial - 16 * s0(); }
+};
+
+// Meaning of a shift index: 0 is the default of every context, 1..8 are signalled.
+inline constexpr ParameterSet kParameterSets[9] = {
+    {5, 4, 0}, {5, 4, -1310}, {5, 4, 3039}, {4, 5, 0}, {6, 6, 962}, {6, 6, 3039}, {6, 6, -673}, {7, 5, 0}, {7, 5, 962},
+};
+
+// State machine of dependent quantization: kNextState[state][parity of the coded index].
+inline constexpr std::uint8_t kNextState[8][2] = {
+    {0, 2}, {7, 5}, {1, 3}, {6, 4}, {2, 0}, {5, 7}, {3, 1}, {4, 6},
+};
+
+inline constexpr int kRateUnitBits = 15;
+inline constexpr std::uint64_t kShiftIndexRate = 3u << kRateUnitBits;
+
+// ---- derived tables ----
+
+// All eight LPS widths of one probability index in one word, so that (range >> 5) & 7 selects by a shift; indexed by
+// 32 + (q >> 7), where the probability index is the absolute value of q >> 7.
+inline constexpr std::array<std::uint64_t, 64> kWidths = [] {
+    std::array<std::uint64_t, 64> words{};
+    for (int i = 1; i < 64; ++i) {
+        const int k = i < 32 ? 32 - i : i - 32;
+        for (int row = 0; row < 8; ++row) words[i] |= std::uint64_t{kLps[row][k]} << (8 * row);
+    }
+    return words;
+}();
+
+// Next short-window estimator: kNextS0[shift0 - 4][bin][128 + s0].
+inline constexpr auto kNextS0 = [] {
+    std::array<std::array<std::array<std::int8_t, 256>, 2>, 4> next{};
+    for (int a = 0; a < 4; ++a)
+        for (int bin = 0; bin < 2; ++bin)
+            for (int s = -127; s < 128; ++s) {
+                const int d = bin ? 1 : -1;
+                const int to = s + d * (kStep[16 + ((d * s) >> 3)] >> (a + 4));
+                next[a][bin][128 + s] = static_cast<std::int8_t>(to < -128 ? -128 : to > 127 ? 127 : to);
+            }
+    return next;
+}();
+
+// Adaptation of the long-window estimator, already shifted: kStep1[shift1 - 4][16 + scaled state].
+inline constexpr auto kStep1 = [] {
+    std::array<std::array<std::int16_t, 32>, 3> step{};
+    for (int c = 0; c < 3; ++c)
+        for (int i = 0; i < 32; ++i) step[c][i] = static_cast<std::int16_t>(kStep[i] >> (c + 4));
+    return step;
+}();
+
+}  // namespace nnc
