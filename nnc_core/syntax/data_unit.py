@@ -1,0 +1,298 @@
+"""``nnr_compressed_data_unit_header()`` and the tables inside it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from math import prod
+
+from nnc_core.syntax.codebook import IntegerCodebook, integer_codebook
+from nnc_core.syntax.elements import Syntax, padded
+from nnc_core.syntax.records import (
+    CompressedDataUnitHeader,
+    EntryPoint,
+    InputParameters,
+    SyntaxContext,
+    TensorDimensionMapping,
+)
+from nnc_core.syntax.topology import topology_elements_ids_list
+from nnc_core.tables.code_points import CompressedParameterTypes, GeneralProfileIdc, ParentNodeIdType, PayloadType
+
+_DC = CompressedParameterTypes.NNR_CPT_DC
+_POSITIVE = range(1, 1 << 32)
+_NOTHING = InputParameters()
+_MEMBERS = {
+    _DC: 1,
+    CompressedParameterTypes.NNR_CPT_LS: 1,
+    CompressedParameterTypes.NNR_CPT_BN: 4,
+    CompressedParameterTypes.NNR_CPT_BI: 1,
+}
+_TENSORS = tuple(1 + sum(_MEMBERS[bit] for bit in _MEMBERS if types & bit) for types in range(16))
+
+
+def nnr_compressed_data_unit_header(s: Syntax, h: CompressedDataUnitHeader, ctx: SyntaxContext) -> None:
+    """``nnr_compressed_data_unit_header()``; it ends where the payload starts."""
+    payload_types = range(len(PayloadType))
+    h.nnr_compressed_data_unit_payload_type = PayloadType(
+        s.u(5, "nnr_compressed_data_unit_payload_type", h.nnr_compressed_data_unit_payload_type, payload_types)
+    )
+    _identification(s, h, ctx)
+    _node(s, h, ctx)
+    _quantization(s, h)
+    _input_parameters(s, h, ctx)
+    _scan(s, h, ctx)
+    s.byte_alignment()
+
+
+def element_names(h: CompressedDataUnitHeader, ctx: SyntaxContext) -> tuple[str, ...]:
+    """The names of the unit's tensors, in header order; `IndexError` for an index beyond the reference list."""
+    if not ctx.mps_topology_indexed_reference_flag:
+        if not h.nnr_multiple_topology_elements_present_flag:
+            return (h.topology_elem_id or "",)
+        return h.topology_elements_ids_list.topology_elem_id_list
+    indices: tuple[int, ...] = (h.topology_elem_id_index or 0,)
+    if h.nnr_multiple_topology_elements_present_flag:
+        indices = h.topology_elements_ids_list.topology_elem_id_index_list
+    return tuple(ctx.topology_elements[index] for index in indices)
+
+
+def coded_shapes(h: CompressedDataUnitHeader, ctx: SyntaxContext) -> tuple[tuple[int, ...], ...]:
+    """The shapes, as coded, of the tensors that ``tensor_dimensions`` describes: one, or the factors G and H.
+
+    A unit that holds one factor alone holds H if ``ctx.factor_g`` is its other half, else G. The vectors of a block are
+    not among the shapes; each is as long as the first dimension.
+    """
+    shape = h.tensor_dimensions
+    if is_decomposed(h):
+        rows, rank = h.g_number_of_rows or 1, h.decomposition_rank or 1
+        factors = ((rows, rank), (rank, prod(shape) // rows))
+        if h.nnr_compressed_data_unit_payload_type == PayloadType.NNR_PT_BLOCK:
+            return factors
+        return factors[1:] if _is_factor_h(h, ctx) else factors[:1]
+    first = h.first_tensor_dimension_shift
+    return ((shape[first], *shape[:first], *shape[first + 1 :]),)
+
+
+def is_decomposed(h: CompressedDataUnitHeader) -> bool:
+    """Whether the unit holds factors of a decomposed tensor; a vector in a unit of its own does not count."""
+    block = h.nnr_compressed_data_unit_payload_type == PayloadType.NNR_PT_BLOCK
+    return bool(h.compressed_parameter_types & _DC) and (block or len(h.tensor_dimensions) > 1)
+
+
+def context_after(h: CompressedDataUnitHeader, ctx: SyntaxContext) -> SyntaxContext:
+    """What the data unit after the one with header ``h`` needs to know."""
+    block = h.nnr_compressed_data_unit_payload_type == PayloadType.NNR_PT_BLOCK
+    factor_g = None if block or not is_decomposed(h) or _is_factor_h(h, ctx) else h
+    return ctx if factor_g is ctx.factor_g else replace(ctx, factor_g=factor_g)
+
+
+def _is_factor_h(h: CompressedDataUnitHeader, ctx: SyntaxContext) -> bool:
+    """Whether the unit before holds the factor G of the same decomposition."""
+    g = ctx.factor_g
+    return (
+        g is not None
+        and g.tensor_dimensions == h.tensor_dimensions
+        and g.decomposition_rank == h.decomposition_rank
+        and g.g_number_of_rows == h.g_number_of_rows
+    )
+
+
+def _identification(s: Syntax, h: CompressedDataUnitHeader, ctx: SyntaxContext) -> None:
+    block = h.nnr_compressed_data_unit_payload_type == PayloadType.NNR_PT_BLOCK
+    h.nnr_multiple_topology_elements_present_flag = bool(
+        s.u(
+            1,
+            "nnr_multiple_topology_elements_present_flag",
+            h.nnr_multiple_topology_elements_present_flag,
+            range(1, 2) if block else range(2),
+        )
+    )
+    h.nnr_decompressed_data_format_present_flag = s.flag(
+        "nnr_decompressed_data_format_present_flag", h.nnr_decompressed_data_format_present_flag
+    )
+    h.input_parameters_present_flag = s.flag("input_parameters_present_flag", h.input_parameters_present_flag)
+    indexed = ctx.mps_topology_indexed_reference_flag
+    if h.nnr_multiple_topology_elements_present_flag:
+        topology_elements_ids_list(s, h.topology_elements_ids_list, indexed, ctx)
+    elif indexed:
+        h.topology_elem_id_index = s.ue(7, "topology_elem_id_index", h.topology_elem_id_index or 0)
+    else:
+        h.topology_elem_id = s.st("topology_elem_id", h.topology_elem_id or "", ctx.limits.name_length)
+
+
+def _node(s: Syntax, h: CompressedDataUnitHeader, ctx: SyntaxContext) -> None:
+    if ctx.general_profile_idc != GeneralProfileIdc.EXTENDED:
+        return
+    h.node_id_present_flag = s.flag("node_id_present_flag", h.node_id_present_flag)
+    if h.node_id_present_flag:
+        h.device_id = s.ue(1, "device_id", h.device_id or 0)
+        _place_in_tree(s, h)
+    if ctx.mps_parent_signalling_enabled_flag:
+        h.parent_node_id_present_flag = s.flag("parent_node_id_present_flag", h.parent_node_id_present_flag)
+        if h.parent_node_id_present_flag:
+            _parent(s, h)
+
+
+def _place_in_tree(s: Syntax, h: CompressedDataUnitHeader) -> None:
+    h.parameter_id = s.ue(5, "parameter_id", h.parameter_id or 0)
+    h.put_node_depth = s.ue(4, "put_node_depth", h.put_node_depth or 0)
+
+
+def _parent(s: Syntax, h: CompressedDataUnitHeader) -> None:
+    types = range(len(ParentNodeIdType))
+    h.parent_node_id_type = ParentNodeIdType(s.u(2, "parent_node_id_type", h.parent_node_id_type or 0, types))
+    h.temporal_context_modeling_flag = s.flag("temporal_context_modeling_flag", h.temporal_context_modeling_flag)
+    if h.parent_node_id_type == ParentNodeIdType.ICNN_NDU_ID:
+        h.parent_device_id = s.ue(1, "parent_device_id", h.parent_device_id or 0)
+        if not h.node_id_present_flag:
+            _place_in_tree(s, h)
+    elif h.parent_node_id_type == ParentNodeIdType.ICNN_NDU_PL_SHA256:
+        h.parent_node_payload_sha256 = s.u(256, "parent_node_payload_sha256", h.parent_node_payload_sha256 or 0)
+    else:
+        h.parent_node_payload_sha512 = s.u(512, "parent_node_payload_sha512", h.parent_node_payload_sha512 or 0)
+
+
+def _quantization(s: Syntax, h: CompressedDataUnitHeader) -> None:
+    payload_type = h.nnr_compressed_data_unit_payload_type
+    quantized = payload_type in (PayloadType.NNR_PT_FLOAT, PayloadType.NNR_PT_BLOCK)
+    h.codebook_present_flag = quantized and s.flag("codebook_present_flag", h.codebook_present_flag)
+    if h.codebook_present_flag:
+        h.integer_codebook = h.integer_codebook or IntegerCodebook()
+        integer_codebook(s, h.integer_codebook)
+    h.dq_flag = payload_type != PayloadType.NNR_PT_RAW_FLOAT and s.flag("dq_flag", h.dq_flag)
+    if h.nnr_decompressed_data_format_present_flag:
+        h.nnr_decompressed_data_format = s.u(7, "nnr_decompressed_data_format", h.nnr_decompressed_data_format or 0)
+
+
+def _input_parameters(s: Syntax, h: CompressedDataUnitHeader, ctx: SyntaxContext) -> None:
+    block = h.nnr_compressed_data_unit_payload_type == PayloadType.NNR_PT_BLOCK
+    sent = h.input_parameters_present_flag
+    h.tensor_dimensions_flag = sent and s.flag("tensor_dimensions_flag", h.tensor_dimensions_flag)
+    h.cabac_unary_length_flag = sent and s.flag("cabac_unary_length_flag", h.cabac_unary_length_flag)
+    known = _NOTHING if h.tensor_dimensions_flag and h.cabac_unary_length_flag else _known(s, h, ctx)
+    _parameter_types(s, h, known)
+    if h.tensor_dimensions_flag:
+        tensor_dimensions_list(s, h, ctx)
+    else:
+        h.tensor_dimensions = h.tensor_dimensions or known.tensor_dimensions or ()
+    _check_dimensions(s, h, ctx)
+    if sent and not block and h.nnr_multiple_topology_elements_present_flag:
+        h.topology_tensor_dimension_mapping = h.topology_tensor_dimension_mapping or TensorDimensionMapping()
+        topology_tensor_dimension_mapping(s, h.topology_tensor_dimension_mapping, h)
+    inferred = 9 if known.cabac_unary_length_minus1 is None else known.cabac_unary_length_minus1
+    h.cabac_unary_length_minus1 = (
+        s.u(8, "cabac_unary_length_minus1", h.cabac_unary_length_minus1) if h.cabac_unary_length_flag else inferred
+    )
+    if sent and block and h.compressed_parameter_types & _DC and h.codebook_present_flag:
+        h.integer_codebook_h = h.integer_codebook_h or IntegerCodebook()
+        integer_codebook(s, h.integer_codebook_h)
+
+
+def _parameter_types(s: Syntax, h: CompressedDataUnitHeader, known: InputParameters) -> None:
+    sent = h.input_parameters_present_flag
+    legal = _legal_parameter_types(h)
+    inferred = known.compressed_parameter_types or 0
+    types = s.u(4, "compressed_parameter_types", h.compressed_parameter_types, legal) if sent else inferred
+    if types not in legal:
+        raise s.illegal("compressed_parameter_types", f"the value {types} does not fit the number of names")
+    h.compressed_parameter_types = CompressedParameterTypes(types)
+    if not types & _DC:
+        h.decomposition_rank = h.g_number_of_rows = None
+    elif sent:
+        h.decomposition_rank = s.ue(3, "decomposition_rank", h.decomposition_rank or 0, _POSITIVE)
+        h.g_number_of_rows = s.ue(3, "g_number_of_rows", h.g_number_of_rows or 0, _POSITIVE)
+    else:
+        h.decomposition_rank = h.decomposition_rank or known.decomposition_rank
+        h.g_number_of_rows = h.g_number_of_rows or known.g_number_of_rows
+
+
+def _legal_parameter_types(h: CompressedDataUnitHeader) -> Sequence[int]:
+    """All, but for a block those whose tensors are as many as the names."""
+    if h.nnr_compressed_data_unit_payload_type != PayloadType.NNR_PT_BLOCK:
+        return range(16)
+    ids = h.topology_elements_ids_list
+    names = len(ids.topology_elem_id_list) or len(ids.topology_elem_id_index_list)
+    return tuple(types for types, count in enumerate(_TENSORS) if count == names)
+
+
+def _known(s: Syntax, h: CompressedDataUnitHeader, ctx: SyntaxContext) -> InputParameters:
+    """What is known from outside of the unit's tensors, under any of their names."""
+    try:
+        names = element_names(h, ctx)
+    except IndexError:
+        raise s.illegal("topology_elem_id_index", "the reference list is shorter") from None
+    return next(filter(None, map(ctx.input_parameters, names)), _NOTHING)
+
+
+def tensor_dimensions_list(s: Syntax, h: CompressedDataUnitHeader, ctx: SyntaxContext) -> None:
+    """``tensor_dimensions_list()``."""
+    count = s.ue(1, "count_tensor_dimensions", len(h.tensor_dimensions), _POSITIVE)
+    ctx.limits.check("dimensions", count, "count_tensor_dimensions")
+    given = padded(h.tensor_dimensions, count, 1)
+    h.tensor_dimensions = tuple([s.ue(7, f"tensor_dimensions[{j}]", size, _POSITIVE) for j, size in enumerate(given)])
+
+
+def _check_dimensions(s: Syntax, h: CompressedDataUnitHeader, ctx: SyntaxContext) -> None:
+    """Refuse what is not known, too large, or does not go with the decomposition."""
+    if not h.tensor_dimensions or min(h.tensor_dimensions) < 1:
+        expected = "dimensions in the bitstream or from outside"
+        raise s.illegal("tensor_dimensions", f"no usable dimensions: {h.tensor_dimensions}", expected)
+    elements = ctx.limits.check("tensor_elements", prod(h.tensor_dimensions), "tensor_dimensions")
+    if not is_decomposed(h):
+        return
+    if not h.decomposition_rank or not h.g_number_of_rows or elements % h.g_number_of_rows:
+        raise s.illegal("g_number_of_rows", f"{elements} elements are not {h.g_number_of_rows} rows")
+    larger = max(h.g_number_of_rows, elements // h.g_number_of_rows)
+    ctx.limits.check("tensor_elements", larger * h.decomposition_rank, "decomposition_rank")
+
+
+def topology_tensor_dimension_mapping(s: Syntax, m: TensorDimensionMapping, h: CompressedDataUnitHeader) -> None:
+    """``topology_tensor_dimension_mapping()``: how one coded tensor is cut into the unit's model tensors."""
+    shape = h.tensor_dimensions
+    ids = h.topology_elements_ids_list
+    tensors = len(ids.topology_elem_id_list) or len(ids.topology_elem_id_index_list)
+    m.concatenation_axis_index = s.u(8, "concatenation_axis_index", m.concatenation_axis_index, range(len(shape)))
+    split = [0]
+    for i, index in enumerate(padded(m.split_index, tensors - 1, 0)):
+        places = range(split[-1] + 1, shape[m.concatenation_axis_index])
+        split.append(s.ue(7, f"split_index[{i}]", index, places))
+    m.split_index = tuple(split[1:])
+    m.shifts = tuple([_shifts(s, i, shifts, len(shape)) for i, shifts in enumerate(padded(m.shifts, tensors, ()))])
+
+
+def _shifts(s: Syntax, i: int, shifts: tuple[tuple[int, int], ...], axes: int) -> tuple[tuple[int, int], ...]:
+    count = s.ue(1, f"number_of_shifts[{i}]", len(shifts))
+    s.expect(count, 10, f"number_of_shifts[{i}]")
+    coded = []
+    for k, (index, value) in enumerate(padded(shifts, count, (0, 0))):
+        axis = s.ue(7, f"shift_index[{i}][{k}]", index, range(axes))
+        coded.append((axis, s.ie(1, f"shift_value[{i}][{k}]", value, range(-axis, axes - axis))))
+    return tuple(coded)
+
+
+def _scan(s: Syntax, h: CompressedDataUnitHeader, ctx: SyntaxContext) -> None:
+    axes = len(h.tensor_dimensions)
+    shifts = axes > 1 and ctx.general_profile_idc == GeneralProfileIdc.EXTENDED
+    shift = h.first_tensor_dimension_shift
+    h.first_tensor_dimension_shift = s.ue(1, "first_tensor_dimension_shift", shift, range(axes)) if shifts else 0
+    h.scan_order = s.u(4, "scan_order", h.scan_order, range(5)) if axes > 1 else 0
+    if h.scan_order > 0:
+        block_rows = [-(-shape[0] // (4 << h.scan_order)) for shape in coded_shapes(h, ctx)]
+        entry_point_list(s, h, sum(block_rows) - len(block_rows))
+
+
+def entry_point_list(s: Syntax, h: CompressedDataUnitHeader, count: int) -> None:
+    """The entry points of all block rows but the first of each tensor, as one run of differences."""
+    s.expect(count, 16, "cabac_offset")
+    entries = []
+    bit_offset = 0
+    for j, entry in enumerate(padded(h.entry_points, count, EntryPoint(0, 0, 0))):
+        cabac_offset = s.u(8, f"cabac_offset[{j}]", entry.cabac_offset)
+        dq_state = s.u(3, f"dq_state[{j}]", entry.dq_state) if h.dq_flag else 0
+        if j == 0:
+            bit_offset = s.ue(11, "bit_offset_delta1", entry.bit_offset)
+        else:
+            delta = entry.bit_offset - bit_offset
+            bit_offset += s.ie(7, f"bit_offset_delta2[{j}]", delta, range(-bit_offset, (1 << 32) - bit_offset))
+        entries.append(EntryPoint(bit_offset, cabac_offset, dq_state))
+    h.entry_points = tuple(entries)

@@ -1,0 +1,61 @@
+"""``nnr_unit()``: sizes and headers that all units share, and the start unit."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from nnc_core.errors import LimitError
+from nnc_core.syntax.elements import Buffer, Syntax
+from nnc_core.syntax.records import StartUnitHeader, UnitHeader
+from nnc_core.syntax.writer import Writer
+from nnc_core.tables.code_points import GeneralProfileIdc, NnrUnitType
+
+SHORT: Final = (1 << 15) - 1
+LONG: Final = (1 << 31) - 1
+
+
+def nnr_unit_size(s: Syntax, h: UnitHeader) -> None:
+    """``nnr_unit_size()``; the long form is for sizes that the short one cannot hold."""
+    nnr_unit_size_flag = s.flag("nnr_unit_size_flag", h.nnr_unit_size > SHORT)
+    h.nnr_unit_size = s.u(31 if nnr_unit_size_flag else 15, "nnr_unit_size", h.nnr_unit_size)
+
+
+def nnr_unit_header(s: Syntax, h: UnitHeader) -> None:
+    """``nnr_unit_header()``, without what depends on the unit type."""
+    h.nnr_unit_type = s.u(6, "nnr_unit_type", h.nnr_unit_type)
+    h.independently_decodable_flag = s.flag("independently_decodable_flag", h.independently_decodable_flag)
+    h.partial_data_counter_present_flag = s.flag(
+        "partial_data_counter_present_flag", h.partial_data_counter_present_flag
+    )
+    present = h.partial_data_counter_present_flag
+    h.partial_data_counter = s.u(8, "partial_data_counter", h.partial_data_counter) if present else 0
+
+
+def nnr_start_unit_header(s: Syntax, h: StartUnitHeader) -> None:
+    """``nnr_start_unit_header()``."""
+    h.general_profile_idc = s.u(8, "general_profile_idc", h.general_profile_idc, range(len(GeneralProfileIdc)))
+
+
+def unit_prefix(nnr_unit_type: NnrUnitType, header: bytes, payload_size: int, partial_data_counter: int = 0) -> bytes:
+    """All bytes of a unit up to its payload: size, common header and ``header``, the part that depends on the type.
+
+    ``partial_data_counter`` 0 means that the unit is no fragment. `LimitError` if no size field can hold the size.
+    """
+    h = UnitHeader(
+        nnr_unit_type=nnr_unit_type,
+        partial_data_counter_present_flag=partial_data_counter > 0,
+        partial_data_counter=partial_data_counter,
+    )
+    size = 2 + 1 + h.partial_data_counter_present_flag + len(header) + payload_size
+    h.nnr_unit_size = size if size <= SHORT else size + 2
+    if h.nnr_unit_size > LONG:
+        raise LimitError("nnr_unit_size", h.nnr_unit_size, LONG)
+    writer = Writer()
+    nnr_unit_size(writer, h)
+    nnr_unit_header(writer, h)
+    return writer.data() + header
+
+
+def unit(nnr_unit_type: NnrUnitType, header: bytes, payload: Buffer = b"", partial_data_counter: int = 0) -> bytes:
+    """Give the bytes of a whole unit; see `unit_prefix`."""
+    return unit_prefix(nnr_unit_type, header, len(payload), partial_data_counter) + bytes(payload)

@@ -1,0 +1,129 @@
+"""The drivers that are given values: `Sizer` counts bits, `Writer` makes bytes."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from operator import index
+
+from nnc_core.errors import ElementValueError, LimitError
+from nnc_core.limits import Limits
+from nnc_core.syntax.elements import SIGNED, UNSIGNED, Buffer, Syntax, described, signed_to_unsigned
+
+_LONGEST = Limits().name_length
+
+
+class Sizer(Syntax):
+    """Counts the bits that the values take; a value that an element cannot hold is an `ElementValueError`."""
+
+    def __init__(self) -> None:
+        self.bits = 0
+
+    def u(self, bits: int, name: str, value: int = 0, valid: Sequence[int] | None = None) -> int:
+        """``u(bits)``."""
+        value = self._legal(name, value, range(1 << bits) if valid is None else valid)
+        self._put(value, bits)
+        return value
+
+    def i(self, bits: int, name: str, value: int = 0, valid: Sequence[int] | None = None) -> int:
+        """``i(bits)``."""
+        half = 1 << (bits - 1)
+        value = self._legal(name, value, range(-half, half) if valid is None else valid)
+        self._put(value & (2 * half - 1), bits)
+        return value
+
+    def ue(self, k: int, name: str, value: int = 0, valid: Sequence[int] = UNSIGNED) -> int:
+        """``ue(k)``."""
+        value = self._legal(name, value, valid)
+        self._golomb(k, value)
+        return value
+
+    def ie(self, k: int, name: str, value: int = 0, valid: Sequence[int] = SIGNED) -> int:
+        """``ie(k)``."""
+        value = self._legal(name, value, valid)
+        self._golomb(k, signed_to_unsigned(value))
+        return value
+
+    def flt(self, name: str, value: float = 0.0) -> float:
+        """``flt(32)``; rounds to binary32."""
+        try:
+            number = struct.pack("<f", value)
+        except OverflowError:
+            raise ElementValueError(f"the value {value} is too large", element=name, expected="binary32") from None
+        self._put(int.from_bytes(number, "big"), 32)
+        return value
+
+    def st(self, name: str, value: str = "", longest: int = _LONGEST) -> str:
+        """``st(v)``."""
+        self._require_alignment(name)
+        try:
+            text = value.encode()
+        except UnicodeEncodeError as error:
+            raise ElementValueError(str(error), element=name, expected="UTF-8 text") from None
+        if 0 in text:
+            raise ElementValueError(f"the text {value!r} has a zero byte", element=name, expected="text without it")
+        if len(text) > longest:
+            raise LimitError("name_length", len(text), longest, name)
+        self._append(text + b"\0")
+        return value
+
+    def bs(self, name: str, value: Buffer = b"") -> Buffer:
+        """``bs(v)``."""
+        self._require_alignment(name)
+        self._append(value)
+        return value
+
+    def byte_alignment(self) -> None:
+        """``byte_alignment()``."""
+        bits = 8 - (self.bits & 7)
+        self._put(1 << (bits - 1), bits)
+
+    def _golomb(self, k: int, value: int) -> None:
+        # With 2**k added, the value starts with a one, and each doubling beyond k + 1 bits is one step of the prefix.
+        value += 1 << k
+        zeros = value.bit_length() - 1 - k
+        self._put(value, k + 2 * zeros + 1)
+
+    def _put(self, value: int, bits: int) -> None:
+        self.bits += bits
+
+    def _append(self, data: Buffer) -> None:
+        self.bits += 8 * len(data)
+
+    def _legal(self, name: str, value: int, valid: Sequence[int]) -> int:
+        # A range answers at once for a true int only; for an enumeration or a NumPy integer it would search.
+        number = index(value)
+        if number not in valid:
+            raise ElementValueError(f"the value {number} does not fit", element=name, expected=described(valid))
+        return number
+
+    def _require_alignment(self, name: str) -> None:
+        if self.bits & 7:
+            raise ElementValueError("not at a byte boundary", element=name)
+
+
+class Writer(Sizer):
+    """Writes syntax elements; `data` gives the bytes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._bytes = bytearray()
+        self._tail = 0  # the bits that do not make up a byte yet
+
+    def data(self) -> bytes:
+        """The bytes written so far; they must be whole ones."""
+        self._require_alignment("the end")
+        return bytes(self._bytes)
+
+    def _put(self, value: int, bits: int) -> None:
+        rest = self.bits & 7
+        self.bits += bits
+        whole, over = divmod(rest + bits, 8)
+        self._tail = self._tail << bits | value
+        if whole:
+            self._bytes += (self._tail >> over).to_bytes(whole, "big")
+            self._tail &= (1 << over) - 1
+
+    def _append(self, data: Buffer) -> None:
+        super()._append(data)
+        self._bytes += data
