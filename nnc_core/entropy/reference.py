@@ -1,0 +1,239 @@
+"""DeepCABAC in plain Python: slow on purpose, shaped like clause 10, the judge of the native engine.
+
+A payload is one codeword: any number of `iae` values and tensors, in the order in which they were coded.
+
+>>> import numpy as np
+>>> from nnc_core.entropy.parameters import TensorChoices, TensorParameters
+>>> levels = np.array([[0, 1, -2], [3, 0, 0]], np.int32)
+>>> encoder = Encoder()
+>>> encoder.iae(-38, 8)
+>>> encoder.tensor(levels, TensorParameters(), TensorChoices())
+>>> encoder.finish().hex(" ")
+'d9 6c 80 20 3f 99 e0'
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nnc_core.entropy.contexts import Context, Layout, effective_codebook, signalled
+from nnc_core.entropy.engine import ArithmeticDecoder, ArithmeticEncoder, Bins
+from nnc_core.entropy.levels import MAX_MAGNITUDE, LevelCoder
+from nnc_core.entropy.parameters import DecodedTensor, EntryPoint, TensorChoices, TensorParameters
+from nnc_core.tables.cabac import PARAMETER_SETS, SHIFT_INDEX_RATE, rates
+
+
+class Encoder:
+    """Codes values and tensors into one payload. After an error it is of no further use."""
+
+    def __init__(self) -> None:
+        self._bins = ArithmeticEncoder()
+        self._entry_points: list[list[EntryPoint]] = []
+
+    @property
+    def entry_points(self) -> list[list[EntryPoint]]:
+        """For every tensor its entry points; known after `finish`."""
+        return self._entry_points
+
+    def iae(self, value: int, bits: int) -> None:
+        """Code a signed number in `bits` equiprobable bins. Raises ValueError if it does not fit."""
+        if bits < 1 or not -(1 << bits - 1) <= value < 1 << bits - 1:
+            raise ValueError(f"{value} does not fit in {bits} bits")
+        self._bins.bypass(value % (1 << bits), bits)
+
+    def tensor(self, levels: NDArray[np.int32], parameters: TensorParameters, choices: TensorChoices) -> None:
+        """Code the integers of a tensor (int32, rows x width).
+
+        With dependent quantization these are the multiples of the step size. Raises ValueError for integers that are
+        not on the quantizer's lattice, outside the codebook or -2**31, and for parameters of another shape.
+        """
+        _check_levels(levels)
+        _check_shapes(levels.shape, parameters)
+        self._bins.start_tensor()
+        _code_tensor(self._bins, levels, parameters, choices)
+
+    def finish(self) -> bytes:
+        """End the codeword and return the payload."""
+        payload = self._bins.payload()
+        self._entry_points = self._bins.entry_points(payload)
+        return payload
+
+
+class Decoder:
+    """Takes a payload apart; the caller knows what is in it, and in which order."""
+
+    def __init__(self, payload: bytes | bytearray | memoryview) -> None:
+        self._bins = ArithmeticDecoder(bytes(payload))
+
+    def iae(self, bits: int) -> int:
+        """Read a signed number of `bits` bins."""
+        if bits < 1:
+            raise ValueError(f"a number of {bits} bits")
+        value = self._bins.bypass(0, bits)
+        return value - (1 << bits) if value >> (bits - 1) else value
+
+    def tensor(self, rows: int, width: int, parameters: TensorParameters) -> DecodedTensor:
+        """Read the integers of a tensor, what its encoder chose, and where its rows of blocks begin.
+
+        Raises PayloadError for integers outside int32 or the codebook, TruncatedError if the payload is too short,
+        and ValueError for parameters of another shape.
+        """
+        _check_shapes((rows, width), parameters)
+        self._bins.start_tensor()
+        levels, choices = _code_tensor(self._bins, np.zeros((rows, width), np.int32), parameters, TensorChoices())
+        return DecodedTensor(levels, choices, self._bins.entry_points())
+
+    def finish(self) -> int:
+        """Check the codeword's end and return how many bytes it has; what follows is not looked at.
+
+        Raises TruncatedError if the payload was too short, PayloadError if the codeword does not end here.
+        """
+        return self._bins.end()
+
+
+def shift_indices(levels: NDArray[np.int32], parameters: TensorParameters, choices: TensorChoices) -> tuple[int, ...]:
+    """The parameter set (0..8) that suits each context best when `levels` are coded, in flat order.
+
+    The bins that will be coded are counted under all sets at once; a set other than 0 must save what its signalling
+    costs. Indices already in `choices` do not matter. Raises ValueError as `Encoder.tensor` does.
+    """
+    _check_levels(levels)
+    _check_shapes(levels.shape, parameters)
+    hist_flag = _has_hist_flag(parameters, *levels.shape) and choices.hist_dep_sig_prob_enabled_flag
+    skipping = _has_row_skip(parameters, *levels.shape) and choices.row_skip_enabled_flag
+    size = Layout(parameters.cabac_unary_length_minus1 + 1).size
+    statistics = _Statistics(size)
+    LevelCoder(
+        statistics,
+        parameters,
+        hist_flag=hist_flag,
+        row_skip_list=[skipping and not row.any() for row in levels],
+        shift_indices=[0] * size,
+    ).code(levels)
+    best = [0] * size
+    for context in signalled(parameters, hist_flag):
+        best[context] = _cheapest(statistics.totals[context])
+    return tuple(best)
+
+
+def _check_levels(levels: NDArray[np.int32]) -> None:
+    if levels.dtype != np.int32 or levels.ndim != 2:
+        raise ValueError(f"levels are {levels.dtype} with {levels.ndim} dimensions, expected int32 with 2")
+    if levels.size and levels.min() < -MAX_MAGNITUDE:
+        raise ValueError(f"{-MAX_MAGNITUDE - 1} cannot be coded")
+
+
+def _check_shapes(shape: tuple[int, ...], parameters: TensorParameters) -> None:
+    for name in ("base", "history"):
+        array = getattr(parameters, name)
+        if array is not None and array.shape != shape:
+            raise ValueError(f"{name} has shape {array.shape}, the tensor {shape}")
+
+
+def _has_row_skip(parameters: TensorParameters, rows: int, width: int) -> bool:
+    """Whether row_skip_enabled_flag is in the syntax."""
+    book = effective_codebook(parameters)
+    return parameters.general_profile_idc == 1 and rows > 1 and width > 1 and not (book and book.size == 1)
+
+
+def _has_hist_flag(parameters: TensorParameters, rows: int, width: int) -> bool:
+    """Whether hist_dep_sig_prob_enabled_flag is in the syntax."""
+    return parameters.parent_node_id_present_flag and _has_row_skip(parameters, rows, width)
+
+
+def _code_tensor(
+    bins: Bins, levels: NDArray[np.int32], parameters: TensorParameters, choices: TensorChoices
+) -> tuple[NDArray[np.int32], TensorChoices]:
+    """The whole syntax of one tensor; see `Bins` for how it works in both directions."""
+    layout = Layout(parameters.cabac_unary_length_minus1 + 1)
+    bins.start_contexts([0] * (layout.size + 2))
+    hist_flag = _has_hist_flag(parameters, *levels.shape) and bool(
+        bins.bypass(choices.hist_dep_sig_prob_enabled_flag, 1)
+    )
+    skipping = _has_row_skip(parameters, *levels.shape) and bool(bins.bypass(choices.row_skip_enabled_flag, 1))
+    row_skip_list = [skipping and _row_skip(bins, layout, not row.any()) for row in levels]
+    indices = _code_shift_indices(bins, parameters, hist_flag, choices.shift_indices)
+    bins.start_contexts(indices)
+    coder = LevelCoder(bins, parameters, hist_flag=hist_flag, row_skip_list=row_skip_list, shift_indices=indices)
+    return coder.code(levels), TensorChoices(skipping, hist_flag, indices)
+
+
+def _row_skip(bins: Bins, layout: Layout, empty: bool) -> bool:
+    bins.check()
+    return bins.bin(layout.row_skip, empty)
+
+
+def _code_shift_indices(
+    bins: Bins, parameters: TensorParameters, hist_flag: bool, given: Sequence[int] | None
+) -> tuple[int, ...]:
+    layout = Layout(parameters.cabac_unary_length_minus1 + 1)
+    wanted = given or (0,) * layout.size
+    _check_shift_indices(wanted, layout.size)
+    indices = [0] * layout.size
+    for context in signalled(parameters, hist_flag):
+        indices[context] = _code_shift_index(bins, layout, wanted[context])
+    if given is not None and indices != list(given):
+        raise ValueError("a shift index other than 0 for a context that has none in the syntax")
+    return tuple(indices)
+
+
+def _check_shift_indices(indices: Sequence[int], size: int) -> None:
+    if len(indices) != size:
+        raise ValueError(f"{len(indices)} shift indices for {size} contexts")
+    if not all(0 <= index < len(PARAMETER_SETS) for index in indices):
+        raise ValueError(f"shift indices {min(indices)}..{max(indices)}, expected 0..{len(PARAMETER_SETS) - 1}")
+
+
+def _code_shift_index(bins: Bins, layout: Layout, index: int) -> int:
+    if not bins.bin(layout.shift, index != 0):
+        return 0
+    return 1 + bins.bypass(index - 1, 3)
+
+
+class _Statistics(Bins):
+    """Codes nothing, but adds up for every context what its bins would cost under each parameter set."""
+
+    def __init__(self, size: int) -> None:
+        self.totals = [[0] * len(PARAMETER_SETS) for _ in range(size)]
+        self._models: list[list[Context]] = []
+        self.start_contexts([0] * size)
+
+    def start_contexts(self, shift_indices: Iterable[int]) -> None:
+        """All nine models of every context start anew, whatever the choice."""
+        self._models = [[Context(index) for index in range(len(PARAMETER_SETS))] for _ in shift_indices]
+
+    def bin(self, context: int, value: bool) -> bool:
+        for index, model in enumerate(self._models[context]):
+            self.totals[context][index] += _rate(model.state, value)
+            model.update(value)
+        return value
+
+    def bypass(self, value: int, bits: int) -> int:
+        """Costs the same under every set."""
+        return value
+
+    def start_band(self, dq_state: int) -> None:
+        """Nothing to note."""
+
+    def check(self) -> None:
+        """Nothing to run out of."""
+
+
+def _rate(state: int, value: bool) -> int:
+    """The cost of a bin, in units of 2**-15 bit."""
+    t = state >> 3
+    if t >= 0:
+        return rates()[t][value]
+    return rates()[min(-t, 511)][not value]
+
+
+def _cheapest(totals: Sequence[int]) -> int:
+    """The parameter set with the smallest total, if it saves more than its signalling; the first of equals."""
+    best, least = 0, totals[0]
+    for index in range(1, len(totals)):
+        if totals[index] + SHIFT_INDEX_RATE < least:
+            best, least = index, totals[index] + SHIFT_INDEX_RATE
+    return best
