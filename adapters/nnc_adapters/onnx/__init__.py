@@ -1,0 +1,89 @@
+"""ONNX models (ISO/IEC 15938-17, Annex B); the package ``onnx`` is imported when a model is read or written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+from numpy.typing import NDArray
+
+from nnc_adapters.onnx import wire
+from nnc_core.errors import MissingDependencyError, ModelError
+from nnc_core.limits import Limits
+from nnc_core.nnr_model import SourceModel, Topology
+from nnc_core.tables.code_points import TopologyStorageFormat
+
+__all__ = ["OnnxAdapter"]
+
+# Protocol buffers end at 2^31 - 1 bytes; the margin leaves room for tools that add to a model.
+SINGLE_FILE_BYTES = (1 << 31) - (1 << 24)
+
+
+@dataclass(frozen=True)
+class OnnxAdapter:
+    """The way between ONNX files and a `SourceModel`.
+
+    ``limits`` bounds what is read; a model whose file would be larger than ``single_file_bytes`` is written with its
+    weights in ``<file name>.data`` beside it.
+    """
+
+    limits: Limits = field(default_factory=Limits)
+    single_file_bytes: int = SINGLE_FILE_BYTES
+
+    name: ClassVar[str] = "onnx"
+    suffixes: ClassVar[tuple[str, ...]] = (".onnx",)
+    topology_storage_format: ClassVar[TopologyStorageFormat] = TopologyStorageFormat.NNR_TPL_ONNX
+
+    def sniff(self, path: Path) -> bool:
+        """Whether the file is one message with an IR version and a graph, as every ONNX model is."""
+        ir_version, graph = (1, wire.VARINT), (7, wire.LENGTH_DELIMITED)
+        try:
+            with wire.mapped(path) as data:
+                present = {(f.number, f.wire_type) for f in wire.fields(data, 0, len(data))}
+        except (OSError, ValueError):
+            return False
+        return present >= {ir_version, graph}
+
+    def read(self, path: Path) -> SourceModel:
+        """Read a model; its tensors are fetched from the file when they are asked for.
+
+        Raises `ModelError` for a damaged file or external data outside the model's folder, `UnsupportedError` where
+        what must stay in the topology exceeds 2 GiB, `MissingDependencyError` without the package ``onnx``.
+        """
+        _require_onnx()
+        from nnc_adapters.onnx import reader
+
+        return reader.read(Path(path), self.limits)
+
+    def write(
+        self,
+        tensors: Mapping[str, NDArray[Any]],
+        topology: Topology | None,
+        path: Path,
+        *,
+        into: Path | None = None,
+        force: bool = False,
+    ) -> None:
+        """Write the model of ``topology`` with ``tensors``, or the model ``into`` with ``tensors`` in place of its own.
+
+        Values are rounded to the data type that the model declares. Raises `ModelError` where names, shapes or ranges
+        do not fit the model, `FileExistsError` where a file exists and ``force`` is not given.
+        """
+        _require_onnx()
+        from nnc_adapters.onnx import reader, writer
+
+        if into is not None:
+            base = reader.read(Path(into), self.limits, chosen=frozenset(tensors))
+            tensors, topology = reader.overlay(base.tensors, tensors), base.topology
+        if topology is None or topology.storage_format != self.topology_storage_format:
+            raise ModelError("an ONNX model needs an ONNX topology, or an existing model to write into")
+        writer.write(tensors, topology.data, Path(path), self.single_file_bytes, force=force)
+
+
+def _require_onnx() -> None:
+    try:
+        import onnx  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise MissingDependencyError(error.name or "onnx", "onnx") from error

@@ -1,0 +1,178 @@
+"""From an ONNX file to a `SourceModel`: which tensors are coded, their names, and the topology without them."""
+
+from __future__ import annotations
+
+import functools
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from google.protobuf.message import DecodeError, EncodeError  # type: ignore[import-untyped]
+from numpy.typing import NDArray
+from onnx import ModelProto, TensorProto
+
+from nnc_adapters.onnx import roles, stubs, values, wire
+from nnc_adapters.onnx.dataflow import Dataflow
+from nnc_adapters.onnx.scopes import Site, scopes, sites
+from nnc_core.errors import ModelError, UnsupportedError
+from nnc_core.limits import Limits
+from nnc_core.nnr_model import SourceModel, Topology
+from nnc_core.tables.code_points import TopologyStorageFormat
+
+SMALLEST_FLOATS = 16
+SMALLEST_INTEGERS = 256
+
+# Below this size raw data cost less where they are than as a reference.
+_LIFTED_BYTES = 1024
+_TOPOLOGY_BYTES = (1 << 31) - 1
+_RAW_DATA, _EXTERNAL_DATA, _DATA_LOCATION = 9, 13, 14
+
+
+def read(path: Path, limits: Limits, *, chosen: frozenset[str] = frozenset()) -> SourceModel:
+    """Read a model; the tensors called ``chosen`` are coded whatever the rules say, if they are numbers."""
+    try:
+        return _read(path, limits, chosen)
+    except ModelError as error:
+        raise ModelError(error.message, file=error.file or str(path), tensor=error.tensor) from error
+
+
+def _read(path: Path, limits: Limits, chosen: frozenset[str]) -> SourceModel:
+    model = parsed(_without_weights(path))
+    folder = values.Folder(path)
+    found = scopes(model, limits)
+    places = [site for scope in found for site in sites(scope)]
+    for site in places:
+        values.check(site.tensor, folder)
+    flow = Dataflow(found)
+    names = topology_elem_ids(places, limits)
+    coded = {name: s for name, s in names.items() if name in chosen or is_coded(s, flow, folder)}
+    tensors = {name: _loader(site.tensor, folder) for name, site in coded.items()}
+    info = roles.model_info(coded, flow)
+    return SourceModel(values.LazyTensors(tensors), _topology(model, places, coded, folder), info)
+
+
+def overlay(base: Mapping[str, NDArray[Any]], tensors: Mapping[str, NDArray[Any]]) -> values.LazyTensors:
+    """``base`` with the values of ``tensors``; `ModelError` for a tensor that ``base`` does not have."""
+    for name in tensors:
+        if name not in base:
+            raise ModelError("the existing model has no such tensor", tensor=name)
+    sources = {name: tensors if name in tensors else base for name in base}
+    return values.LazyTensors({name: functools.partial(s.__getitem__, name) for name, s in sources.items()})
+
+
+def parsed(data: bytes) -> ModelProto:
+    """The model that ``data`` serialize; `ModelError` where they do not."""
+    try:
+        model: ModelProto = ModelProto.FromString(data)
+    except DecodeError as error:
+        raise ModelError(f"not an ONNX model: {error}") from error
+    if not model.HasField("graph"):
+        raise ModelError("not an ONNX model: it has no graph")
+    return model
+
+
+def _without_weights(path: Path) -> bytes:
+    """The model with references to its own file where ``raw_data`` were."""
+    try:
+        with wire.mapped(path) as data:
+            rewriter = wire.Rewriter(
+                data,
+                TensorProto.DESCRIPTOR.full_name,
+                lambda start, end: _lifted(data, start, end),
+                lambda start, end: end - start >= _LIFTED_BYTES,
+            )
+            return b"".join(p for p in rewriter.rewrite(ModelProto.DESCRIPTOR) if not isinstance(p, wire.Hole))
+    except ValueError as error:
+        raise ModelError(f"not an ONNX model: {error}") from error
+
+
+def _lifted(data: memoryview, start: int, end: int) -> list[wire.Piece] | None:
+    if end - start < _LIFTED_BYTES:
+        return None
+    found = list(wire.fields(data, start, end))
+    raw = [field for field in found if (field.number, field.wire_type) == (_RAW_DATA, wire.LENGTH_DELIMITED)]
+    elsewhere = any(field.number in (_EXTERNAL_DATA, _DATA_LOCATION) for field in found)
+    if len(raw) != 1 or elsewhere or raw[0].end - raw[0].value < _LIFTED_BYTES:
+        return None
+    reference = TensorProto(data_location=TensorProto.EXTERNAL)
+    span = {"location": values.ITSELF, "offset": raw[0].value, "length": raw[0].end - raw[0].value}
+    for key, value in span.items():
+        reference.external_data.add(key=key, value=str(value))
+    return [data[start : raw[0].start], data[raw[0].end : end], reference.SerializeToString()]
+
+
+def topology_elem_ids(places: Iterable[Site], limits: Limits) -> dict[str, Site]:
+    """An identifier for every tensor that nodes can name, in model order.
+
+    It is the name in its graph. Names that occur in several graphs are preceded by the path to the graph (nothing for
+    the main graph), and numbered where that is not enough.
+    """
+    named = [site for site in places if site.name]
+    plain = Counter(site.name for site in named)
+    taken = {name for name, times in plain.items() if times == 1}
+    found: dict[str, Site] = {}
+    for index, site in enumerate(named):
+        name = site.name
+        if plain[name] > 1:
+            name = _free(f"{site.scope.path}/{name}" if site.scope.path else name, taken)
+        if "\0" in name or len(name.encode("utf-8", "replace")) > limits.name_length:
+            name = _free(f"tensor{index}", taken)
+        found[name] = site
+    return found
+
+
+def _free(name: str, taken: set[str]) -> str:
+    candidate, number = name, 1
+    while candidate in taken:
+        number += 1
+        candidate = f"{name}#{number}"
+    taken.add(candidate)
+    return candidate
+
+
+def is_coded(site: Site, flow: Dataflow, folder: values.Folder) -> bool:
+    """Whether a tensor leaves the topology: numbers, enough of them, lossy only where the graph allows it."""
+    kind, elements = site.tensor.data_type, values.count(site.tensor)
+    if not site.scope.carried:
+        return False
+    if kind in values.INTEGERS:
+        return elements >= SMALLEST_INTEGERS and _fits(site.tensor, folder)
+    if kind not in values.FLOATS or elements < SMALLEST_FLOATS or roles.must_be_exact(site, flow):
+        return False
+    return _fits(site.tensor, folder)
+
+
+def _fits(tensor: TensorProto, folder: values.Folder) -> bool:
+    """Whether the values are in the range of int32 or finite float32, the types the codec works in."""
+    if tensor.data_type in (TensorProto.INT64, TensorProto.UINT32):
+        array = values.load(tensor, folder)
+        bounds = np.iinfo(np.int32)
+        return bool(array.min() >= bounds.min and array.max() <= bounds.max)
+    if tensor.data_type == TensorProto.DOUBLE:
+        with np.errstate(over="ignore"):
+            return bool(np.isfinite(values.load(tensor, folder).astype(np.float32)).all())
+    return True
+
+
+def _loader(tensor: TensorProto, folder: values.Folder) -> functools.partial[NDArray[Any]]:
+    copy = TensorProto()
+    copy.CopyFrom(tensor)
+    return functools.partial(values.load, copy, folder)
+
+
+def _topology(model: ModelProto, places: list[Site], coded: Mapping[str, Site], folder: values.Folder) -> Topology:
+    for name, site in coded.items():
+        stubs.make(site.tensor, name)
+    exact = [s.tensor for s in places if values.is_external(s.tensor) and not stubs.is_stub(s.tensor)]
+    if model.ByteSize() + sum(folder.span(tensor).size for tensor in exact) > _TOPOLOGY_BYTES:
+        raise UnsupportedError("a topology over 2 GiB")
+    for tensor in exact:
+        data = folder.span(tensor).bytes().tobytes()
+        stubs.clear_data(tensor)
+        tensor.raw_data = data
+    try:
+        return Topology(TopologyStorageFormat.NNR_TPL_ONNX, model.SerializeToString(deterministic=True))
+    except (EncodeError, ValueError) as error:
+        raise UnsupportedError("a topology over 2 GiB") from error

@@ -1,0 +1,138 @@
+"""What the tensors of an ONNX model are for (ISO/IEC 15938-18, Table 3), from the operations that use them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+
+from nnc_adapters.onnx import values
+from nnc_adapters.onnx.dataflow import Dataflow, Operation, Use, Value
+from nnc_adapters.onnx.scopes import Site
+from nnc_core.nnr_model import ModelInfo, ParameterType
+
+_RECURRENT: dict[int, ParameterType] = {1: "fc.weight", 2: "fc.weight", 3: "fc.bias"}
+_ROLES: dict[str, dict[int, ParameterType]] = {
+    "Conv": {1: "conv.weight", 2: "conv.bias"},
+    "ConvTranspose": {1: "conv.weight", 2: "conv.bias"},
+    "ConvInteger": {1: "conv.weight"},
+    "QLinearConv": {3: "conv.weight", 8: "conv.bias"},
+    "Gemm": {0: "fc.weight", 1: "fc.weight", 2: "fc.bias"},
+    "MatMul": {0: "fc.weight", 1: "fc.weight"},
+    "MatMulInteger": {0: "fc.weight", 1: "fc.weight"},
+    "QLinearMatMul": {0: "fc.weight", 3: "fc.weight"},
+    "BatchNormalization": {1: "bn.gamma", 2: "bn.beta", 3: "bn.mean", 4: "bn.var"},
+    "LSTM": _RECURRENT,
+    "GRU": _RECURRENT,
+    "RNN": _RECURRENT,
+}
+_BIASES: dict[str, ParameterType] = {
+    "Conv": "conv.bias",
+    "ConvTranspose": "conv.bias",
+    "Gemm": "fc.bias",
+    "MatMul": "fc.bias",
+}
+_BATCH_NORM_SLOTS = (1, 2, 3, 4)
+
+_ALL, _REST = range(16), range(1, 16)
+# Inputs that are arguments of an operation, not weights: a small change of value can change what it does.
+_ARGUMENTS: dict[str, range | tuple[int, ...]] = {
+    **dict.fromkeys(("Resize", "Upsample", "Clip", "Pad", "TopK", "Tile", "Pow", "NonMaxSuppression"), _REST),
+    **dict.fromkeys(("Gather", "GatherElements", "GatherND", "QuantizeLinear", "DequantizeLinear"), _REST),
+    **dict.fromkeys(("Reshape", "Unsqueeze", "Squeeze", "Expand", "Slice"), _REST),
+    **dict.fromkeys(("Range", "OneHot", "ConstantOfShape", "Mod"), _ALL),
+    **dict.fromkeys(("Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual"), _ALL),
+    "QLinearConv": (1, 2, 4, 5, 6, 7),
+    "QLinearMatMul": (1, 2, 4, 5, 6, 7),
+    "LSTM": (5, 6),
+    "GRU": (5,),
+    "RNN": (5,),
+}
+
+
+def must_be_exact(site: Site, flow: Dataflow) -> bool:
+    """Whether any operation takes the tensor as an argument rather than as weights."""
+    return any(use.slot in _ARGUMENTS.get(use.operation.kind, ()) for use in flow.uses(Value(site.scope, site.name)))
+
+
+def model_info(coded: Mapping[str, Site], flow: Dataflow) -> ModelInfo:
+    """The roles of the coded tensors, and the blocks they form; tensors without a role are ``unspecified``."""
+    uses = {name: flow.uses(Value(site.scope, site.name)) for name, site in coded.items()}
+    kinds = {name: _role(uses[name], len(site.tensor.dims), flow) for name, site in coded.items()}
+    return ModelInfo(parameter_type=kinds, block_identifier=_Blocks(coded, uses, flow).identifiers(kinds))
+
+
+def _role(uses: list[Use], dimensions: int, flow: Dataflow) -> ParameterType:
+    found = {role for role in (_role_of_use(use, flow) for use in uses) if role is not None}
+    only: ParameterType = found.pop() if len(found) == 1 else "unspecified"
+    return "unspecified" if only.endswith(".weight") and dimensions < 2 else only
+
+
+def _role_of_use(use: Use, flow: Dataflow) -> ParameterType | None:
+    if use.operation.kind != "Add":
+        return _ROLES.get(use.operation.kind, {}).get(use.slot)
+    other = use.operation.input(1 - use.slot)
+    producer = flow.producers.get(other) if other is not None else None
+    return _BIASES.get(producer.kind) if producer is not None else None
+
+
+class _Blocks:
+    """The blocks of Part 18: a weight, its bias, and the batch normalization that directly follows.
+
+    All members have the output channels in dimension 0, so a matrix of shape (in, out) is in none; a tensor that
+    several operations use is in none either.
+    """
+
+    def __init__(self, coded: Mapping[str, Site], uses: Mapping[str, list[Use]], flow: Dataflow) -> None:
+        self.coded, self.flow = coded, flow
+        self.single = {name: found[0] for name, found in uses.items() if len(found) == 1 and found[0].plain}
+        self.at = {(use.operation, use.slot): name for name, use in self.single.items()}
+
+    def identifiers(self, kinds: Mapping[str, ParameterType]) -> dict[str, str]:
+        """Tensor name -> block, which is called like its weight; weights that are alone are in no block."""
+        blocks = {
+            name: weight
+            for weight, use in self.single.items()
+            if kinds[weight] in ("conv.weight", "fc.weight") and _rows_first(use)
+            for name in (weight, *self._companions(weight, use.operation))
+        }
+        sizes = Counter(blocks.values())
+        return {name: block for name, block in blocks.items() if sizes[block] > 1}
+
+    def _companions(self, weight: str, operation: Operation) -> Iterator[str]:
+        has_bias = operation.input(2) is not None
+        bias = self._vector(weight, operation, 2)
+        after = self.flow.only_use(Value(operation.scope, operation.node.output[0]))
+        if not has_bias and after is not None and after.operation.kind == "Add":
+            has_bias, bias = True, self._vector(weight, after.operation, 1 - after.slot)
+            after = self.flow.only_use(Value(after.operation.scope, after.operation.node.output[0]))
+        if bias is not None:
+            yield bias
+        # the mean of a batch normalization includes the bias: without it the block could not be folded
+        if after is not None and (bias is not None or not has_bias):
+            yield from self._batch_norm(weight, after)
+
+    def _batch_norm(self, weight: str, use: Use) -> list[str]:
+        operation = use.operation
+        if operation.kind != "BatchNormalization" or use.slot != 0 or operation.attribute("training_mode"):
+            return []
+        found = [self._vector(weight, operation, slot) for slot in _BATCH_NORM_SLOTS]
+        vectors = [name for name in found if name is not None]
+        return vectors if len(vectors) == len(_BATCH_NORM_SLOTS) else []
+
+    def _vector(self, weight: str, operation: Operation, slot: int) -> str | None:
+        """The tensor at an input, if it has one number for each output channel."""
+        name = self.at.get((operation, slot))
+        if name is None:
+            return None
+        tensor, rows = self.coded[name].tensor, self.coded[weight].tensor.dims[0]
+        return name if list(tensor.dims) == [rows] and tensor.data_type in values.FLOATS else None
+
+
+def _rows_first(use: Use) -> bool:
+    """Whether output channels are dimension 0 of the tensor as it is stored."""
+    kind, slot = use.operation.kind, use.slot
+    if kind == "Conv":
+        return not use.transposed
+    if kind == "Gemm" and slot == 1:
+        return use.transposed != bool(use.operation.attribute("transB"))
+    return kind == "MatMul" and slot == 1 and use.transposed

@@ -1,0 +1,244 @@
+"""The values of an ONNX tensor: where they lie, whether they are what the dimensions say, and as a numpy array."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from nnc_core.errors import ModelError
+
+FLOATS = frozenset({TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE})
+INTEGERS = frozenset(
+    {
+        TensorProto.INT8,
+        TensorProto.UINT8,
+        TensorProto.INT16,
+        TensorProto.UINT16,
+        TensorProto.INT32,
+        TensorProto.UINT32,
+        TensorProto.INT64,
+    }
+)
+
+# The location of bytes that were lifted out of the model file itself; no file can have this name.
+ITSELF = "\0"
+
+_BITS = {
+    **dict.fromkeys(["UINT2", "INT2"], 2),
+    **dict.fromkeys(["UINT4", "INT4", "FLOAT4E2M1"], 4),
+    **dict.fromkeys(["UINT8", "INT8", "BOOL"], 8),
+    **dict.fromkeys(["FLOAT8E4M3FN", "FLOAT8E4M3FNUZ", "FLOAT8E5M2", "FLOAT8E5M2FNUZ", "FLOAT8E8M0"], 8),
+    **dict.fromkeys(["UINT16", "INT16", "FLOAT16", "BFLOAT16"], 16),
+    **dict.fromkeys(["UINT32", "INT32", "FLOAT"], 32),
+    **dict.fromkeys(["UINT64", "INT64", "DOUBLE", "COMPLEX64"], 64),
+    "COMPLEX128": 128,
+}
+_TYPED_FIELDS = ("float_data", "int32_data", "string_data", "int64_data", "double_data", "uint64_data")
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Where the values lie: ``size`` bytes of ``path`` from ``offset``."""
+
+    path: Path
+    offset: int
+    size: int
+
+    def bytes(self) -> NDArray[np.uint8]:
+        """The bytes, brought into memory where they are touched; `ModelError` where the file has become shorter."""
+        if self.size == 0:
+            return np.empty(0, np.uint8)
+        try:
+            return np.asarray(np.memmap(self.path, np.uint8, "r", self.offset, (self.size,)))
+        except (OSError, ValueError) as error:
+            raise ModelError(f"cannot read {self.size} bytes at {self.offset}: {error}", file=str(self.path)) from error
+
+
+class Folder:
+    """The folder of a model: the only place where its external data may lie."""
+
+    def __init__(self, model: Path) -> None:
+        self.model = model
+        self.root = model.parent.resolve()
+        self._sizes: dict[str, tuple[Path, int]] = {}
+
+    def span(self, tensor: TensorProto) -> Span:
+        """Where the external data of ``tensor`` lie; `ModelError` where that is not inside a file of the folder."""
+        entries = {entry.key: entry.value for entry in tensor.external_data}
+        try:
+            path, available = self._file(entries.get("location", ""))
+            offset = _number(entries.get("offset", "0"))
+            needed = byte_size(tensor)
+            size = _number(entries["length"]) if "length" in entries else needed
+        except (OSError, ValueError) as error:
+            raise ModelError(f"external data: {error}", file=str(self.model), tensor=tensor.name) from error
+        if size is None:
+            size = available - offset
+        if size < 0 or offset + size > available or (needed is not None and size != needed):
+            message = f"external data: {size} bytes at {offset} of {available}, {needed} are needed"
+            raise ModelError(message, file=str(self.model), tensor=tensor.name)
+        return Span(path, offset, size)
+
+    def _file(self, location: str) -> tuple[Path, int]:
+        if location not in self._sizes:
+            path = self.model if location == ITSELF else self._inside(location)
+            self._sizes[location] = (path, path.stat().st_size)
+        return self._sizes[location]
+
+    def _inside(self, location: str) -> Path:
+        # a backslash separates folders on some systems, and a colon names a drive
+        parts = location.replace("\\", "/").split("/")
+        if not location or ".." in parts or ":" in parts[0] or "\0" in location or parts[0] == "":
+            raise ValueError(f"location {location!r} is not a relative path inside the model's folder")
+        path = self.root.joinpath(location).resolve()
+        if not path.is_relative_to(self.root):
+            raise ValueError(f"location {location!r} leads out of the model's folder")
+        if not path.is_file():
+            raise ValueError(f"there is no file {location!r} in the model's folder")
+        return path
+
+
+def _number(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and len(text) <= 20):
+        raise ValueError(f"{text!r} is not a number of bytes")
+    return int(text)
+
+
+def is_external(tensor: TensorProto) -> bool:
+    """Whether the values lie in another file."""
+    return tensor.data_location == TensorProto.EXTERNAL
+
+
+def count(tensor: TensorProto) -> int:
+    """The number of elements; `ModelError` for a negative dimension."""
+    if any(size < 0 for size in tensor.dims):
+        raise ModelError(f"negative dimension in {list(tensor.dims)}", tensor=tensor.name)
+    return math.prod(tensor.dims)
+
+
+def byte_size(tensor: TensorProto) -> int | None:
+    """How many bytes the elements take; None for data types without fixed size, or unknown."""
+    name = _type_name(tensor.data_type)
+    return -(-count(tensor) * _BITS[name] // 8) if name in _BITS else None
+
+
+def _type_name(data_type: int) -> str:
+    return TensorProto.DataType.Name(data_type) if data_type in TensorProto.DataType.values() else str(data_type)
+
+
+def dtype(data_type: int) -> np.dtype[Any]:
+    """The numpy type of one of `FLOATS` or `INTEGERS`."""
+    return np.dtype(helper.tensor_dtype_to_np_dtype(data_type))
+
+
+def check(tensor: TensorProto, folder: Folder) -> None:
+    """`ModelError` unless the dimensions and the data of ``tensor`` agree."""
+    elements = count(tensor)
+    if is_external(tensor):
+        folder.span(tensor)
+        return
+    typed = [name for name in _TYPED_FIELDS if len(getattr(tensor, name))]
+    if len(typed) + bool(tensor.raw_data) > 1:
+        raise ModelError("its values are stored twice", tensor=tensor.name)
+    size = byte_size(tensor)
+    if typed:
+        _check_typed(tensor, typed[0], elements)
+    elif size is not None and len(tensor.raw_data) != size:
+        message = f"dimensions {list(tensor.dims)} need {size} bytes, there are {len(tensor.raw_data)}"
+        raise ModelError(message, tensor=tensor.name)
+
+
+def _check_typed(tensor: TensorProto, stored: str, elements: int) -> None:
+    known = tensor.data_type in TensorProto.DataType.values() and tensor.data_type != TensorProto.UNDEFINED
+    name = _type_name(tensor.data_type)
+    if not known:
+        return
+    if stored != helper.tensor_dtype_to_field(tensor.data_type):
+        raise ModelError(f"values of type {name} cannot lie in {stored}", tensor=tensor.name)
+    # complex numbers take two values each; several numbers below a byte share one, which is not checked
+    expected = elements * (2 if name.startswith("COMPLEX") else 1)
+    found = len(getattr(tensor, stored))
+    if _BITS.get(name, 8) >= 8 and found != expected:
+        message = f"dimensions {list(tensor.dims)} need {expected} values, there are {found}"
+        raise ModelError(message, tensor=tensor.name)
+
+
+def load(tensor: TensorProto, folder: Folder) -> NDArray[Any]:
+    """The values of a checked tensor of one of the types `FLOATS` or `INTEGERS`, in its own shape and type."""
+    if not is_external(tensor):
+        array: NDArray[Any] = numpy_helper.to_array(tensor)
+        return array
+    native = dtype(tensor.data_type)
+    words = folder.span(tensor).bytes().view(f"<u{native.itemsize}").astype(f"=u{native.itemsize}", copy=False)
+    array = words.view(native).reshape(tuple(tensor.dims))
+    return array if array.flags.aligned else array.copy()
+
+
+def stored(array: NDArray[Any]) -> memoryview:
+    """The bytes of an array as ``raw_data`` has them: little endian, row after row."""
+    flat = np.ascontiguousarray(array).reshape(-1).view(f"=u{array.dtype.itemsize}")
+    return flat.astype(f"<u{array.dtype.itemsize}", copy=False).view(np.uint8).data
+
+
+def converted(array: NDArray[Any], data_type: int) -> NDArray[Any]:
+    """``array`` as the data type that a model declares.
+
+    Floating point is rounded to nearest, ties to even; a finite value too large for the type becomes its largest.
+    Integers are not changed. `ValueError` where integers do not fit, or one kind is given for the other.
+    """
+    target = dtype(data_type)
+    if array.dtype == target:
+        return array
+    if data_type in FLOATS and _is_float(array.dtype):
+        return _rounded(array, target)
+    if data_type in INTEGERS and np.issubdtype(array.dtype, np.integer):
+        bounds = np.iinfo(target)
+        if array.size and (int(array.min()) < bounds.min or int(array.max()) > bounds.max):
+            raise ValueError(f"values from {array.min()} to {array.max()} do not fit {target}")
+        return array.astype(target)
+    raise ValueError(f"values are {array.dtype}, the model has {target}")
+
+
+def _is_float(kind: np.dtype[Any]) -> bool:
+    return bool(np.issubdtype(kind, np.floating)) or kind == dtype(TensorProto.BFLOAT16)
+
+
+def _rounded(array: NDArray[Any], target: np.dtype[Any]) -> NDArray[Any]:
+    with np.errstate(over="ignore", invalid="ignore"):
+        result = array.astype(target)
+        # quantization may push a weight just past the largest number, where infinity would ruin the model
+        lost = np.isinf(result) & np.isfinite(array)
+    if lost.any():
+        result[lost] = np.copysign(_largest(target), array[lost]).astype(target)
+    return result
+
+
+def _largest(target: np.dtype[Any]) -> float:
+    return float(ml_dtypes.finfo(target).max)  # type: ignore[no-untyped-call]
+
+
+class LazyTensors(Mapping[str, NDArray[Any]]):
+    """Arrays by name, each made anew whenever it is asked for."""
+
+    def __init__(self, fetch: Mapping[str, Callable[[], NDArray[Any]]]) -> None:
+        self._fetch = fetch
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        return self._fetch[name]()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._fetch)
+
+    def __len__(self) -> int:
+        return len(self._fetch)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._fetch

@@ -1,0 +1,140 @@
+"""From a topology and tensors to an ONNX file, tensor by tensor."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from numpy.typing import NDArray
+from onnx import ModelProto, TensorProto
+
+from nnc_adapters.files import replacing
+from nnc_adapters.onnx import stubs, values, wire
+from nnc_adapters.onnx.reader import parsed
+from nnc_core.errors import ModelError
+
+# What the writing of a model with external data aligns to, so that each tensor can be mapped into memory.
+_PAGE = 4096
+
+# data_location = EXTERNAL as the package serializes it: only messages with these bytes can have a stub inside.
+_EXTERNAL = b"\x70\x01"
+_RAW_DATA = 9
+
+
+def write(
+    tensors: Mapping[str, NDArray[Any]], topology: bytes, path: Path, single_file_bytes: int, *, force: bool
+) -> None:
+    """Write the model; with a data file beside it where it would be larger than ``single_file_bytes``."""
+    # the parsed model instead of the given bytes: these could say one thing to a parser, another to a scan
+    skeleton = _Skeleton(parsed(topology).SerializeToString(deterministic=True))
+    pieces = skeleton.with_raw_data()
+    _check_names(tensors, skeleton.weights)
+    if wire.length(pieces) <= single_file_bytes:
+        with replacing(path, force=force) as stream:
+            _fill(stream, pieces, tensors, skeleton.weights)
+        return
+    data_path = path.with_name(path.name + ".data")
+    pieces, data = skeleton.with_external_data(data_path.name)
+    # the inner file is put in its place first: the model never refers to data that are not there yet
+    with replacing(path, force=force) as stream, replacing(data_path, force=force) as data_stream:
+        _fill(data_stream, data, tensors, skeleton.weights)
+        _fill(stream, pieces, tensors, skeleton.weights)
+
+
+@dataclass(frozen=True, slots=True)
+class _Weight:
+    data_type: int
+    dims: tuple[int, ...]
+    size: int
+
+
+class _Skeleton:
+    """A serialized topology and the weights that it lacks, in the order in which it lacks them."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.weights: dict[str, _Weight] = {}
+
+    def with_raw_data(self) -> list[wire.Piece]:
+        """The model with a hole for each weight."""
+        return self._rewrite(self._raw)
+
+    def with_external_data(self, location: str) -> tuple[list[wire.Piece], list[wire.Piece]]:
+        """The model with references to the file ``location``, and that file."""
+        data: list[wire.Piece] = []
+        return self._rewrite(lambda tensor, hole: _referenced(tensor, hole, location, data)), data
+
+    def _rewrite(self, fill: Any) -> list[wire.Piece]:
+        self.weights.clear()
+        rewriter = wire.Rewriter(
+            memoryview(self.data),
+            TensorProto.DESCRIPTOR.full_name,
+            lambda start, end: self._visit(start, end, fill),
+            lambda start, end: self.data.find(_EXTERNAL, start, end) >= 0,
+        )
+        return rewriter.rewrite(ModelProto.DESCRIPTOR)
+
+    def _visit(self, start: int, end: int, fill: Any) -> list[wire.Piece] | None:
+        if self.data.find(_EXTERNAL, start, end) < 0:
+            return None
+        tensor = TensorProto.FromString(self.data[start:end])
+        if not values.is_external(tensor):
+            return None
+        if not stubs.is_stub(tensor):
+            raise ModelError("the topology refers to a file", tensor=tensor.name)
+        name = stubs.undo(tensor)
+        if name in self.weights:
+            raise ModelError("the topology has two tensors of this name", tensor=name)
+        self.weights[name] = _weight(tensor, name)
+        pieces: list[wire.Piece] = fill(tensor, wire.Hole(name, self.weights[name].size))
+        return pieces
+
+    @staticmethod
+    def _raw(tensor: TensorProto, hole: wire.Hole) -> list[wire.Piece]:
+        return [tensor.SerializeToString(deterministic=True), wire.key(_RAW_DATA, hole.size), hole]
+
+
+def _weight(tensor: TensorProto, name: str) -> _Weight:
+    if tensor.data_type not in values.FLOATS | values.INTEGERS:
+        raise ModelError(f"the topology declares data type {tensor.data_type} for a weight", tensor=name)
+    return _Weight(tensor.data_type, tuple(tensor.dims), values.byte_size(tensor) or 0)
+
+
+def _referenced(tensor: TensorProto, hole: wire.Hole, location: str, data: list[wire.Piece]) -> list[wire.Piece]:
+    end = wire.length(data)
+    offset = -(-end // _PAGE) * _PAGE
+    data += (bytes(offset - end), hole)
+    tensor.data_location = TensorProto.EXTERNAL
+    for key, value in (("location", location), ("offset", offset), ("length", hole.size)):
+        tensor.external_data.add(key=key, value=str(value))
+    return [tensor.SerializeToString(deterministic=True)]
+
+
+def _check_names(tensors: Mapping[str, NDArray[Any]], weights: Mapping[str, _Weight]) -> None:
+    for name in weights:
+        if name not in tensors:
+            raise ModelError("the model needs this tensor, and it is not given", tensor=name)
+    for name in tensors:
+        if name not in weights:
+            raise ModelError("the model has no place for this tensor", tensor=name)
+
+
+def _fill(
+    stream: BinaryIO, pieces: list[wire.Piece], tensors: Mapping[str, NDArray[Any]], weights: Mapping[str, _Weight]
+) -> None:
+    for piece in pieces:
+        if isinstance(piece, wire.Hole):
+            stream.write(_bytes(tensors[piece.name], piece.name, weights[piece.name]))
+        else:
+            stream.write(piece)
+
+
+def _bytes(array: NDArray[Any], name: str, weight: _Weight) -> memoryview:
+    if array.shape != weight.dims:
+        raise ModelError(f"has shape {array.shape}, the model has {weight.dims}", tensor=name)
+    try:
+        return values.stored(values.converted(array, weight.data_type))
+    except ValueError as error:
+        raise ModelError(str(error), tensor=name) from error
