@@ -1,0 +1,37 @@
+"""The program ``nnc``: one file per command."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+import nnc_core
+from nnc_adapters.cli.compress import compress
+from nnc_adapters.cli.decompress import decompress
+from nnc_adapters.cli.errors import reported
+from nnc_adapters.cli.inspect import inspect
+from nnc_adapters.cli.verify import verify
+
+
+class _Program(click.Group):
+    """A group whose commands report expected errors in one place."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with reported():
+            return super().invoke(ctx)
+
+
+@click.group(
+    cls=_Program,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Exit codes: 0 done, 1 negative finding, 2 usage, 3 bad bitstream, 4 not supported, 5 file error, "
+    "6 limit exceeded, 7 missing package, 130 interrupted.",
+)
+@click.version_option(nnc_core.__version__, prog_name="nnc")
+def main() -> None:
+    """Compress neural networks with ISO/IEC 15938-17 (Neural Network Coding)."""
+
+
+for _command in (compress, decompress, inspect, verify):
+    main.add_command(_command)

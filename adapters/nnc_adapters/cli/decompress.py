@@ -1,0 +1,42 @@
+"""``nnc decompress``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from nnc_adapters import api
+from nnc_adapters.cli import console
+from nnc_adapters.cli.options import (
+    PIPE,
+    file_path,
+    force_option,
+    json_option,
+    limit_option,
+    readable,
+    threads_option,
+)
+from nnc_core import Limits
+
+
+@click.command()
+@click.argument("source", metavar="IN.nnr", type=file_path)
+@click.option("-o", "--output", type=file_path, help="The model to write [default: IN with the format's suffix].")
+@click.option("--into", type=file_path, metavar="MODEL", help="Take everything but the weights from this model.")
+@threads_option
+@limit_option
+@force_option
+@json_option
+def decompress(
+    source: Path, output: Path | None, into: Path | None, threads: int | None, limits: Limits, force: bool, as_json: bool
+) -> None:
+    """Restore a model in the format it had; IN.nnr may be - for stdin."""
+    if output is None and str(source) == PIPE:
+        raise click.UsageError("stdin has no name to derive one from; give --output")
+    with readable(source) as path, console.progress("decompressing") as progress:
+        report = api.decompress(path, output, into=into, threads=threads, force=force, progress=progress, limits=limits)
+    if as_json:
+        console.print_json(report)
+    else:
+        console.message(f"{report.target}: {report.tensors} tensors, {report.weights} weights, {report.seconds:.2f} s")
