@@ -21,7 +21,7 @@ def replacing(path: Path, *, force: bool = False) -> Iterator[BinaryIO]:
     if not force and os.path.lexists(path):
         raise FileExistsError(f"{path} exists; use force to replace it")
     # not tempfile: its files are private to their owner, a model should follow the umask
-    temporary = path.with_name(f".{path.name[:200]}.{secrets.token_hex(4)}.tmp")
+    temporary = path.with_name(f".nnc-{secrets.token_hex(8)}.tmp")
     try:
         with temporary.open("xb") as stream:
             yield stream

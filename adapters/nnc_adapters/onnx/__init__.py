@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -19,6 +20,9 @@ __all__ = ["OnnxAdapter"]
 
 # Protocol buffers end at 2^31 - 1 bytes; the margin leaves room for tools that add to a model.
 SINGLE_FILE_BYTES = (1 << 31) - (1 << 24)
+
+# How far `OnnxAdapter.sniff` looks; a model has a field for each operator set and each function.
+_MOST_FIELDS = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,8 @@ class OnnxAdapter:
         ir_version, graph = (1, wire.VARINT), (7, wire.LENGTH_DELIMITED)
         try:
             with wire.mapped(path) as data:
-                present = {(f.number, f.wire_type) for f in wire.fields(data, 0, len(data))}
+                fields = islice(wire.fields(data, 0, len(data)), _MOST_FIELDS)
+                present = {(f.number, f.wire_type) for f in fields}
         except (OSError, ValueError):
             return False
         return present >= {ir_version, graph}
@@ -84,6 +89,7 @@ class OnnxAdapter:
 
 def _require_onnx() -> None:
     try:
+        import ml_dtypes  # noqa: F401
         import onnx  # noqa: F401
     except ModuleNotFoundError as error:
         raise MissingDependencyError(error.name or "onnx", "onnx") from error

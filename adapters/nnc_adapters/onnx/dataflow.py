@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from onnx import AttributeProto, NodeProto
+from onnx import AttributeProto, FunctionProto, NodeProto
 
 from nnc_adapters.onnx.scopes import Scope
 
@@ -17,6 +17,10 @@ _OTHER_LAYOUT = frozenset({"Transpose", "Reshape", "Unsqueeze", "Squeeze", "Expa
 
 # Uses that do not depend on the values.
 _VALUELESS = frozenset({("Shape", 0), ("Size", 0), ("CastLike", 1)})
+
+# Where the values of an operation begin among the inputs and the outputs of its graphs: those of a loop start with
+# the iteration number and the condition, and with the condition.
+_CONTROL_FLOW = {"If": (0, 0), "Loop": (2, 1), "Scan": (0, 0)}
 
 
 class Value(NamedTuple):
@@ -82,13 +86,14 @@ class Dataflow:
     _edges: defaultdict[Value, list[_Edge]] = field(default_factory=lambda: defaultdict(list))
 
     def __post_init__(self) -> None:
-        functions = {(s.proto.domain, s.proto.name): s for s in self.scopes if not hasattr(s.proto, "initializer")}
+        protos = ((scope.proto, scope) for scope in self.scopes)
+        functions = {(p.domain, p.name, p.overload): s for p, s in protos if isinstance(p, FunctionProto)}
         for scope in self.scopes:
             self.results.update(Value(scope.owner(name), name) for name in scope.outputs)
             for index, node in enumerate(scope.proto.node):
                 operation = Operation(node, scope)
                 self.producers.update((Value(scope, name), operation) for name in node.output)
-                function = functions.get((node.domain, node.op_type))
+                function = functions.get((node.domain, node.op_type, node.overload))
                 if function is not None:
                     self._enter(operation, function, 0, 0)
                 else:
@@ -120,17 +125,15 @@ class Dataflow:
 
     def _connect(self, operation: Operation, bodies: list[Scope]) -> None:
         kind = operation.kind
-        if kind in ("If", "Loop", "Scan"):
-            for body in bodies:
-                # a loop's graph has the iteration number before, and the condition before its results
-                self._enter(operation, body, {"If": len(body.inputs), "Loop": 2, "Scan": 0}[kind], kind == "Loop")
+        for body in bodies if kind in _CONTROL_FLOW else ():
+            self._enter(operation, body, *_CONTROL_FLOW[kind])
         for slot in range(len(operation.node.input)):
             value = operation.input(slot)
             if value is None or (kind, slot) in _VALUELESS:
                 continue
             if _passes(kind, slot) and len(operation.node.output) == 1:
                 self._edges[value].append(_edge(operation))
-            elif kind not in ("If", "Loop", "Scan"):
+            elif kind not in _CONTROL_FLOW:
                 self._uses[value].append(Use(operation, slot))
 
     def _enter(self, operation: Operation, body: Scope, first_input: int, first_output: int) -> None:

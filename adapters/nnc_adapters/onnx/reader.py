@@ -111,7 +111,7 @@ def topology_elem_ids(places: Iterable[Site], limits: Limits) -> dict[str, Site]
     """
     named = [site for site in places if site.name]
     plain = Counter(site.name for site in named)
-    taken = {name for name, times in plain.items() if times == 1}
+    taken = Counter(name for name, times in plain.items() if times == 1)
     found: dict[str, Site] = {}
     for index, site in enumerate(named):
         name = site.name
@@ -123,12 +123,13 @@ def topology_elem_ids(places: Iterable[Site], limits: Limits) -> dict[str, Site]
     return found
 
 
-def _free(name: str, taken: set[str]) -> str:
-    candidate, number = name, 1
-    while candidate in taken:
-        number += 1
-        candidate = f"{name}#{number}"
-    taken.add(candidate)
+def _free(name: str, taken: Counter[str]) -> str:
+    """``name``, with a number behind it if it is taken; ``taken`` counts how often it was asked for."""
+    candidate = name
+    while taken[candidate]:
+        taken[name] += 1
+        candidate = f"{name}#{taken[name]}"
+    taken[candidate] += 1
     return candidate
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
 
@@ -57,19 +58,21 @@ def must_be_exact(site: Site, flow: Dataflow) -> bool:
 def model_info(coded: Mapping[str, Site], flow: Dataflow) -> ModelInfo:
     """The roles of the coded tensors, and the blocks they form; tensors without a role are ``unspecified``."""
     uses = {name: flow.uses(Value(site.scope, site.name)) for name, site in coded.items()}
-    kinds = {name: _role(uses[name], len(site.tensor.dims), flow) for name, site in coded.items()}
+    kinds = {name: _role(uses[name], list(site.tensor.dims), flow) for name, site in coded.items()}
     return ModelInfo(parameter_type=kinds, block_identifier=_Blocks(coded, uses, flow).identifiers(kinds))
 
 
-def _role(uses: list[Use], dimensions: int, flow: Dataflow) -> ParameterType:
-    found = {role for role in (_role_of_use(use, flow) for use in uses) if role is not None}
+def _role(uses: list[Use], dims: list[int], flow: Dataflow) -> ParameterType:
+    found = {role for role in (_role_of_use(use, dims, flow) for use in uses) if role is not None}
     only: ParameterType = found.pop() if len(found) == 1 else "unspecified"
-    return "unspecified" if only.endswith(".weight") and dimensions < 2 else only
+    return "unspecified" if only.endswith(".weight") and len(dims) < 2 else only
 
 
-def _role_of_use(use: Use, flow: Dataflow) -> ParameterType | None:
+def _role_of_use(use: Use, dims: list[int], flow: Dataflow) -> ParameterType | None:
     if use.operation.kind != "Add":
         return _ROLES.get(use.operation.kind, {}).get(use.slot)
+    if max(dims) != math.prod(dims):
+        return None  # not one number for each channel
     other = use.operation.input(1 - use.slot)
     producer = flow.producers.get(other) if other is not None else None
     return _BIASES.get(producer.kind) if producer is not None else None

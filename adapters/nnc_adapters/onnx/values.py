@@ -11,7 +11,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 from nnc_core.errors import ModelError
 
@@ -41,6 +41,7 @@ _BITS = {
     **dict.fromkeys(["UINT64", "INT64", "DOUBLE", "COMPLEX64"], 64),
     "COMPLEX128": 128,
 }
+_MOST_DIMENSIONS = 64
 _TYPED_FIELDS = ("float_data", "int32_data", "string_data", "int64_data", "double_data", "uint64_data")
 
 
@@ -66,7 +67,7 @@ class Folder:
     """The folder of a model: the only place where its external data may lie."""
 
     def __init__(self, model: Path) -> None:
-        self.model = model
+        self.model = model.absolute()
         self.root = model.parent.resolve()
         self._sizes: dict[str, tuple[Path, int]] = {}
 
@@ -118,7 +119,9 @@ def is_external(tensor: TensorProto) -> bool:
 
 
 def count(tensor: TensorProto) -> int:
-    """The number of elements; `ModelError` for a negative dimension."""
+    """The number of elements; `ModelError` for a negative dimension, or more dimensions than an array can have."""
+    if len(tensor.dims) > _MOST_DIMENSIONS:
+        raise ModelError(f"it has {len(tensor.dims)} dimensions", tensor=tensor.name)
     if any(size < 0 for size in tensor.dims):
         raise ModelError(f"negative dimension in {list(tensor.dims)}", tensor=tensor.name)
     return math.prod(tensor.dims)
@@ -136,7 +139,9 @@ def _type_name(data_type: int) -> str:
 
 def dtype(data_type: int) -> np.dtype[Any]:
     """The numpy type of one of `FLOATS` or `INTEGERS`."""
-    return np.dtype(helper.tensor_dtype_to_np_dtype(data_type))
+    # older versions of the package take float32 for bfloat16
+    bfloat16 = data_type == TensorProto.BFLOAT16
+    return np.dtype(ml_dtypes.bfloat16 if bfloat16 else helper.tensor_dtype_to_np_dtype(data_type))
 
 
 def check(tensor: TensorProto, folder: Folder) -> None:
@@ -173,13 +178,27 @@ def _check_typed(tensor: TensorProto, stored: str, elements: int) -> None:
 
 def load(tensor: TensorProto, folder: Folder) -> NDArray[Any]:
     """The values of a checked tensor of one of the types `FLOATS` or `INTEGERS`, in its own shape and type."""
-    if not is_external(tensor):
-        array: NDArray[Any] = numpy_helper.to_array(tensor)
-        return array
     native = dtype(tensor.data_type)
-    words = folder.span(tensor).bytes().view(f"<u{native.itemsize}").astype(f"=u{native.itemsize}", copy=False)
-    array = words.view(native).reshape(tuple(tensor.dims))
-    return array if array.flags.aligned else array.copy()
+    if is_external(tensor):
+        flat = _from_bytes(folder.span(tensor).bytes(), native)
+    elif tensor.raw_data:
+        flat = _from_bytes(np.frombuffer(tensor.raw_data, np.uint8), native)
+    else:
+        flat = _from_field(tensor, native)
+    return flat.reshape(tuple(tensor.dims))
+
+
+def _from_bytes(data: NDArray[np.uint8], native: np.dtype[Any]) -> NDArray[Any]:
+    words = data.view(f"<u{native.itemsize}").astype(f"=u{native.itemsize}", copy=False)
+    return (words if words.flags.aligned else words.copy()).view(native)
+
+
+def _from_field(tensor: TensorProto, native: np.dtype[Any]) -> NDArray[Any]:
+    numbers = np.array(getattr(tensor, helper.tensor_dtype_to_field(tensor.data_type)))
+    if tensor.data_type in (TensorProto.FLOAT16, TensorProto.BFLOAT16):
+        # their bits are stored as integers
+        return numbers.astype(np.uint16).view(native)
+    return numbers.astype(native)
 
 
 def stored(array: NDArray[Any]) -> memoryview:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -21,6 +21,8 @@ _PAGE = 4096
 # data_location = EXTERNAL as the package serializes it: only messages with these bytes can have a stub inside.
 _EXTERNAL = b"\x70\x01"
 _RAW_DATA = 9
+
+_Fill = Callable[[TensorProto, wire.Hole], "list[wire.Piece]"]
 
 
 def write(
@@ -63,10 +65,10 @@ class _Skeleton:
 
     def with_external_data(self, location: str) -> tuple[list[wire.Piece], list[wire.Piece]]:
         """The model with references to the file ``location``, and that file."""
-        data: list[wire.Piece] = []
-        return self._rewrite(lambda tensor, hole: _referenced(tensor, hole, location, data)), data
+        data = _DataFile(location)
+        return self._rewrite(data.add), data.pieces
 
-    def _rewrite(self, fill: Any) -> list[wire.Piece]:
+    def _rewrite(self, fill: _Fill) -> list[wire.Piece]:
         self.weights.clear()
         rewriter = wire.Rewriter(
             memoryview(self.data),
@@ -76,7 +78,7 @@ class _Skeleton:
         )
         return rewriter.rewrite(ModelProto.DESCRIPTOR)
 
-    def _visit(self, start: int, end: int, fill: Any) -> list[wire.Piece] | None:
+    def _visit(self, start: int, end: int, fill: _Fill) -> list[wire.Piece] | None:
         if self.data.find(_EXTERNAL, start, end) < 0:
             return None
         tensor = TensorProto.FromString(self.data[start:end])
@@ -88,8 +90,7 @@ class _Skeleton:
         if name in self.weights:
             raise ModelError("the topology has two tensors of this name", tensor=name)
         self.weights[name] = _weight(tensor, name)
-        pieces: list[wire.Piece] = fill(tensor, wire.Hole(name, self.weights[name].size))
-        return pieces
+        return fill(tensor, wire.Hole(name, self.weights[name].size))
 
     @staticmethod
     def _raw(tensor: TensorProto, hole: wire.Hole) -> list[wire.Piece]:
@@ -102,14 +103,23 @@ def _weight(tensor: TensorProto, name: str) -> _Weight:
     return _Weight(tensor.data_type, tuple(tensor.dims), values.byte_size(tensor) or 0)
 
 
-def _referenced(tensor: TensorProto, hole: wire.Hole, location: str, data: list[wire.Piece]) -> list[wire.Piece]:
-    end = wire.length(data)
-    offset = -(-end // _PAGE) * _PAGE
-    data += (bytes(offset - end), hole)
-    tensor.data_location = TensorProto.EXTERNAL
-    for key, value in (("location", location), ("offset", offset), ("length", hole.size)):
-        tensor.external_data.add(key=key, value=str(value))
-    return [tensor.SerializeToString(deterministic=True)]
+class _DataFile:
+    """A file of external data that is being laid out."""
+
+    def __init__(self, location: str) -> None:
+        self.location = location
+        self.pieces: list[wire.Piece] = []
+        self.size = 0
+
+    def add(self, tensor: TensorProto, hole: wire.Hole) -> list[wire.Piece]:
+        """Give the bytes of ``tensor`` a place; returns the tensor that refers to it."""
+        offset = -(-self.size // _PAGE) * _PAGE
+        self.pieces += (bytes(offset - self.size), hole)
+        self.size = offset + hole.size
+        tensor.data_location = TensorProto.EXTERNAL
+        for key, value in (("location", self.location), ("offset", offset), ("length", hole.size)):
+            tensor.external_data.add(key=key, value=str(value))
+        return [tensor.SerializeToString(deterministic=True)]
 
 
 def _check_names(tensors: Mapping[str, NDArray[Any]], weights: Mapping[str, _Weight]) -> None:
