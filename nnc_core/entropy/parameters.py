@@ -50,8 +50,8 @@ class TensorChoices:
     one row, column and codebook entry, ``hist_dep_sig_prob_enabled_flag`` with a parent in addition.
 
     ``shift_indices`` names the parameter set (0..8) of every context in flat order, 53 + 4 N + 31 of them with
-    N = ``cabac_unary_length_minus1`` + 1; None stands for 0 everywhere. Contexts whose index the syntax does not
-    transmit must have 0.
+    N = ``cabac_unary_length_minus1`` + 1; None stands for 0 everywhere. Those of contexts whose
+    index the syntax does not transmit are ignored.
     """
 
     row_skip_enabled_flag: bool = False

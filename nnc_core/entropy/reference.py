@@ -39,8 +39,9 @@ class Encoder:
         return self._entry_points
 
     def iae(self, value: int, bits: int) -> None:
-        """Code a signed number in `bits` equiprobable bins. Raises ValueError if it does not fit."""
-        if bits < 1 or not -(1 << bits - 1) <= value < 1 << bits - 1:
+        """Code a signed number in `bits` (0..32) equiprobable bins. Raises ValueError if it does not fit."""
+        _check_bits(bits)
+        if value and not -(1 << bits) <= 2 * value < 1 << bits:
             raise ValueError(f"{value} does not fit in {bits} bits")
         self._bins.bypass(value % (1 << bits), bits)
 
@@ -69,11 +70,10 @@ class Decoder:
         self._bins = ArithmeticDecoder(bytes(payload))
 
     def iae(self, bits: int) -> int:
-        """Read a signed number of `bits` bins."""
-        if bits < 1:
-            raise ValueError(f"a number of {bits} bits")
+        """Read a signed number of `bits` (0..32) bins."""
+        _check_bits(bits)
         value = self._bins.bypass(0, bits)
-        return value - (1 << bits) if value >> (bits - 1) else value
+        return value - (1 << bits) if 2 * value >> bits else value
 
     def tensor(self, rows: int, width: int, parameters: TensorParameters) -> DecodedTensor:
         """Read the integers of a tensor, what its encoder chose, and where its rows of blocks begin.
@@ -117,6 +117,11 @@ def shift_indices(levels: NDArray[np.int32], parameters: TensorParameters, choic
     for context in signalled(parameters, hist_flag):
         best[context] = _cheapest(statistics.totals[context])
     return tuple(best)
+
+
+def _check_bits(bits: int) -> None:
+    if not 0 <= bits <= 32:
+        raise ValueError(f"a number of {bits} bits, expected 0..32")
 
 
 def _check_levels(levels: NDArray[np.int32]) -> None:
@@ -175,8 +180,6 @@ def _code_shift_indices(
     indices = [0] * layout.size
     for context in signalled(parameters, hist_flag):
         indices[context] = _code_shift_index(bins, layout, wanted[context])
-    if given is not None and indices != list(given):
-        raise ValueError("a shift index other than 0 for a context that has none in the syntax")
     return tuple(indices)
 
 
