@@ -7,38 +7,52 @@
 
 namespace nnc {
 
-// The combined state q = 16 * s0 + s1 is positive where a 1 is likely. It never leaves -3889..3889, s0 never leaves
-// -123..123 and s1 never -1923..1923, so that every table index below is in range whatever bins are coded.
+// The two estimators of a model. Whatever bins are coded, |s0| <= 123 and |s1| <= 1923 and |16 * s0 + s1| <= 3889, so
+// that every table index is in range; here they carry the offsets of tables.hpp.
+struct Estimators {
+    std::uint16_t s1;
+    std::uint8_t s0;
+
+    static constexpr Estimators initial(int parameter_set) {
+        const ParameterSet& p = kParameterSets[parameter_set];
+        return {static_cast<std::uint16_t>(kOffset1 + p.s1()), static_cast<std::uint8_t>(kOffset0 + p.s0())};
+    }
+
+    // q + 4096 for the combined state q.
+    unsigned combined() const { return 16u * s0 + s1; }
+
+    void adapt(const Adaptation& adaptation, unsigned bin) {
+        const unsigned scaled = (s1 + ((bin - 1) & 127)) >> 7;
+        s1 = static_cast<std::uint16_t>(s1 + adaptation.step1[bin][scaled]);
+        s0 = adaptation.next0[bin][s0];
+    }
+};
+
 // What coding a bin needs (`widths`, `mps`) is worked out when the state changes: it is ready when the bin comes.
-struct Context {
+struct alignas(32) Context {
     std::uint64_t widths;
-    std::int16_t s0, s1;
-    std::uint8_t rate0, rate1, mps, parameter_set;
+    const Adaptation* adaptation;
+    Estimators estimators;
+    std::uint8_t mps;
+    std::uint8_t parameter_set;
 
     void reset(int set) {
-        const ParameterSet& p = kParameterSets[set];
         parameter_set = static_cast<std::uint8_t>(set);
-        rate0 = static_cast<std::uint8_t>(p.shift0 - 4);
-        rate1 = static_cast<std::uint8_t>(p.shift1 - 4);
-        s0 = static_cast<std::int16_t>(p.s0());
-        s1 = static_cast<std::int16_t>(p.s1());
+        adaptation = &nnc::adaptation(set);
+        estimators = Estimators::initial(set);
         refresh();
     }
 
     void update(unsigned bin) {
-        const int mirror = static_cast<int>(bin) - 1;  // 0 for a 1, -1 for a 0
-        const int mirrored = (s1 ^ mirror) - mirror;
-        const int step = kStep1[rate1][16 + (mirrored >> 7)];
-        s0 = kNextS0[rate0][bin][128 + s0];
-        s1 = static_cast<std::int16_t>(s1 + ((step ^ mirror) - mirror));
+        estimators.adapt(*adaptation, bin);
         refresh();
     }
 
   private:
     void refresh() {
-        const int q = 16 * s0 + s1;
-        widths = kWidths[32 + (q >> 7)];
-        mps = q >= 0;
+        const unsigned q = estimators.combined();
+        widths = kWidths[q >> 7];
+        mps = static_cast<std::uint8_t>(q >> 12);
     }
 };
 

@@ -10,7 +10,7 @@ void Encoder::iae(std::int64_t value, int bits) {
         (bits < 32 && value != 0 &&
          (bits == 0 || value < -(std::int64_t{1} << (bits - 1)) || value >= std::int64_t{1} << (bits - 1))))
         throw std::invalid_argument("a value does not fit its number of bits");
-    engine_.bypass(static_cast<std::uint32_t>(value & ((std::int64_t{1} << bits) - 1)), bits);
+    bypass(static_cast<std::uint32_t>(value & ((std::int64_t{1} << bits) - 1)), bits);
 }
 
 void Encoder::tensor(const Parameters& p, const Choices& choices, const std::int32_t* levels) {
@@ -26,7 +26,7 @@ void Encoder::tensor(const Parameters& p, const Choices& choices, const std::int
             if (!banded) return;
             engine_.restrict_range();
             contexts.restart();
-            marks.push_back({engine_.position(), engine_.low9(), dq_state});
+            marks.push_back({position(), engine_.low9(), dq_state});
         },
         [&](const Token* begin, const Token* end) { tokens(begin, end, contexts.data()); });
 }
@@ -36,38 +36,59 @@ void Encoder::side_information(const Parameters& p, const Choices& choices, cons
     const ContextLayout& layout = binarizer.layout();
     const auto at = [](int i) { return static_cast<std::size_t>(i); };
     const bool history = p.has_history_flag() && choices.hist_dep_sig_prob_enabled_flag;
-    if (p.has_history_flag()) engine_.bypass(history, 1);
-    if (p.has_row_skip()) engine_.bypass(choices.row_skip_enabled_flag, 1);
-    for (const std::uint8_t skip : binarizer.row_skip_list()) engine_.encode(contexts[at(layout.row_skip)], skip);
+    if (p.has_history_flag()) bypass(history, 1);
+    if (p.has_row_skip()) bypass(choices.row_skip_enabled_flag, 1);
+    for (const std::uint8_t skip : binarizer.row_skip_list()) encode(contexts[at(layout.row_skip)], skip);
 
     if (!choices.shift_indices.empty() && choices.shift_indices.size() != at(layout.indexed()))
         throw std::invalid_argument("shift_indices must have one value for each context");
     for_each_signalled_context(p, layout, history, [&](int context) {
         const int index = choices.shift_indices.empty() ? 0 : choices.shift_indices[at(context)];
         if (index > 8) throw std::invalid_argument("a shift index lies in 0..8");
-        engine_.encode(contexts[at(layout.shift)], index > 0);
-        if (index > 0) engine_.bypass(static_cast<std::uint32_t>(index - 1), 3);
+        encode(contexts[at(layout.shift)], index > 0);
+        if (index > 0) bypass(static_cast<std::uint32_t>(index - 1), 3);
         contexts[at(context)].reset(index);
     });
 }
 
+void Encoder::encode(Context& context, unsigned bin) {
+    engine_.encode(context, bin);
+    if (engine_.is_full()) engine_.flush(bytes_);
+}
+
+void Encoder::bypass(std::uint32_t value, int count) {
+    for (int rest = count; rest > 0; rest -= 16) {
+        const int group = std::min(rest, 16);
+        engine_.bypass((value >> (rest - group)) & ((1u << group) - 1), group);
+        if (engine_.is_full()) engine_.flush(bytes_);
+    }
+}
+
 void Encoder::tokens(const Token* begin, const Token* end, Context* contexts) {
-    RangeEncoder engine = std::move(engine_);  // a local keeps the registers in registers
+    RangeEncoder engine = engine_;  // a local whose address is not taken stays in registers
     for (const Token* token = begin; token != end; ++token) {
         if (*token < kBypass) [[likely]] {
             engine.encode(contexts[*token >> 1], *token & 1);
+            if (!engine.is_full()) [[likely]]
+                continue;
+        }
+        engine_ = engine;
+        if (*token < kBypass) {
+            engine_.flush(bytes_);
         } else {
-            engine.bypass(std::uint32_t{token[1]} << 16 | token[2], *token - kBypass);
+            bypass(std::uint32_t{token[1]} << 16 | token[2], *token - kBypass);
             token += 2;
         }
+        engine = engine_;
     }
-    engine_ = std::move(engine);
+    engine_ = engine;
 }
 
 std::vector<std::uint8_t> Encoder::finish() {
     if (finished_) throw std::logic_error("the codeword is finished");
     finished_ = true;
-    std::vector<std::uint8_t> payload = engine_.finish();
+    engine_.finish(bytes_);
+    std::vector<std::uint8_t> payload = std::move(bytes_);
     const auto window = [&](std::int64_t position) {  // the nine bits that a decoder holds there
         unsigned bits = 0;
         for (std::int64_t i = position; i < position + 9; ++i)

@@ -29,7 +29,12 @@ class Encoder {
     void side_information(const Parameters& p, const Choices& choices, const Binarizer& binarizer, Contexts& contexts);
     void tokens(const Token* begin, const Token* end, Context* contexts);
 
+    void encode(Context& context, unsigned bin);
+    void bypass(std::uint32_t value, int count);
+    std::int64_t position() const { return static_cast<std::int64_t>(bytes_.size()) * 8 + engine_.pending(); }
+
     RangeEncoder engine_;
+    std::vector<std::uint8_t> bytes_;
     std::vector<std::vector<Mark>> marks_;
     std::vector<std::vector<EntryPoint>> entry_points_;
     bool finished_ = false;

@@ -1,6 +1,7 @@
 // The binary arithmetic coding engine (clause 10): 9-bit range, tabulated widths, bit-wise renormalisation.
 #pragma once
 
+#include <array>
 #include <bit>
 #include <cstddef>
 #include <cstdint>
@@ -17,7 +18,16 @@ inline std::uint64_t load_big_endian(const std::uint8_t* p) {
     return word;
 }
 
-inline int leading_shift(unsigned range) { return std::countl_zero(range) - 23; }
+// How far a range below 256 has to be shifted to reach 256.
+inline constexpr auto kLeadingShift = [] {
+    std::array<std::uint8_t, 256> shift{};
+    for (unsigned width = 1; width < 256; ++width)
+        shift[width] = static_cast<std::uint8_t>(std::countl_zero(width) - 23);
+    return shift;
+}();
+
+// `a` where the mask is all ones, `b` where it is zero.
+inline unsigned select(unsigned mask, unsigned a, unsigned b) { return b ^ ((a ^ b) & mask); }
 
 // Encoder.
 //
@@ -30,66 +40,56 @@ class RangeEncoder {
     void encode(Context& context, unsigned bin) {
         const unsigned width = static_cast<unsigned>(context.widths >> ((range_ >> 2) & 0x38)) & 0xFF;
         const unsigned rest = range_ - width;
-        const bool lps = bin != context.mps;
-        low_ += lps ? rest : 0;
-        range_ = lps ? width : rest;
-        const int shift = leading_shift(range_);
-        range_ <<= shift;
-        low_ <<= shift;
-        have_ += shift;
+        // Masks, not branches: which symbol comes is hard to predict.
+        const unsigned lps = 0u - (bin ^ context.mps);
+        const unsigned shift = select(lps, kLeadingShift[width], (rest >> 8) ^ 1);
+        low_ = (low_ + (rest & lps)) << shift;
+        range_ = select(lps, width, rest) << shift;
+        have_ += static_cast<int>(shift);
         context.update(bin);
-        if (have_ > 40) flush();
     }
 
-    // `count` bypass bins, most significant first; count <= 32.
+    // `count` bypass bins, most significant first; count <= 16.
     void bypass(std::uint32_t value, int count) {
-        for (; count > 16; count -= 16) bypass_group((value >> (count - 16)) & 0xFFFF, 16);
-        bypass_group(value & ((1u << count) - 1), count);
+        low_ = (low_ << count) + std::uint64_t{range_} * value;
+        have_ += count;
     }
 
     void restrict_range() { range_ = 256; }
 
-    // Doublings so far: what a decoder has consumed beyond its first 9 bits.
-    std::int64_t position() const { return static_cast<std::int64_t>(bytes_.size()) * 8 + have_ - 9; }
+    // To be called after every bin or group of bypass bins.
+    bool is_full() const { return have_ > 40; }
+    void flush(std::vector<std::uint8_t>& bytes) {
+        if (low_ >> have_) carry(bytes);
+        have_ -= 32;
+        const auto word = static_cast<std::uint32_t>(low_ >> have_);
+        for (int shift = 24; shift >= 0; shift -= 8) bytes.push_back(static_cast<std::uint8_t>(word >> shift));
+        low_ &= (std::uint64_t{1} << have_) - 1;
+    }
+
+    // Doublings since the bytes that are output already.
+    int pending() const { return have_ - 9; }
     unsigned low9() const { return static_cast<unsigned>(low_) & 511; }
 
-    std::vector<std::uint8_t> finish() {
+    void finish(std::vector<std::uint8_t>& bytes) {
         range_ -= 2;
         low_ = (low_ + range_) | 1;
-        if (low_ >> have_) carry();
+        if (low_ >> have_) carry(bytes);
         low_ &= (std::uint64_t{1} << have_) - 1;
         for (low_ <<= (8 - have_ % 8) % 8, have_ = (have_ + 7) / 8 * 8; have_ > 0; have_ -= 8)
-            bytes_.push_back(static_cast<std::uint8_t>(low_ >> (have_ - 8)));
-        return std::move(bytes_);
+            bytes.push_back(static_cast<std::uint8_t>(low_ >> (have_ - 8)));
     }
 
   private:
-    void bypass_group(std::uint32_t value, int count) {
-        low_ = (low_ << count) + std::uint64_t{range_} * value;
-        have_ += count;
-        if (have_ > 40) flush();
-    }
-
-    void flush() {
-        if (low_ >> have_) carry();
-        const auto word = static_cast<std::uint32_t>(low_ >> (have_ - 32));
-        const std::uint8_t out[4] = {static_cast<std::uint8_t>(word >> 24), static_cast<std::uint8_t>(word >> 16),
-                                     static_cast<std::uint8_t>(word >> 8), static_cast<std::uint8_t>(word)};
-        bytes_.insert(bytes_.end(), out, out + 4);
-        have_ -= 32;
-        low_ &= (std::uint64_t{1} << have_) - 1;
-    }
-
-    void carry() {
-        std::size_t i = bytes_.size();
-        while (bytes_[--i] == 0xFF) bytes_[i] = 0;
-        ++bytes_[i];
+    static void carry(std::vector<std::uint8_t>& bytes) {
+        std::size_t i = bytes.size();
+        while (bytes[--i] == 0xFF) bytes[i] = 0;
+        ++bytes[i];
     }
 
     std::uint64_t low_ = 0;
     unsigned range_ = 510;
     int have_ = 9;
-    std::vector<std::uint8_t> bytes_;
 };
 
 // Decoder.
@@ -102,16 +102,15 @@ class RangeDecoder {
     RangeDecoder(const std::uint8_t* data, std::size_t size) : data_(data), size_(size) { refill(); }
 
     unsigned decode(Context& context) {
-        const std::uint64_t width = (context.widths >> ((range_ >> 2) & 0x38)) & 0xFF;
-        const std::uint64_t rest = range_ - width;
-        const std::uint64_t scaled = rest << 55;
-        const bool lps = window_ >= scaled;
-        window_ -= lps ? scaled : 0;
-        range_ = static_cast<unsigned>(lps ? width : rest);
-        const int shift = leading_shift(range_);
-        range_ <<= shift;
-        consume(shift);
-        const unsigned bin = context.mps ^ static_cast<unsigned>(lps);
+        const unsigned width = static_cast<unsigned>(context.widths >> ((range_ >> 2) & 0x38)) & 0xFF;
+        const unsigned rest = range_ - width;
+        const std::uint64_t scaled = std::uint64_t{rest} << 55;
+        const unsigned lps = 0u - static_cast<unsigned>(window_ >= scaled);
+        window_ -= scaled & (0 - std::uint64_t{lps & 1});
+        const unsigned shift = select(lps, kLeadingShift[width], (rest >> 8) ^ 1);
+        range_ = select(lps, width, rest) << shift;
+        consume(static_cast<int>(shift));
+        const unsigned bin = context.mps ^ (lps & 1);
         context.update(bin);
         return bin;
     }

@@ -22,21 +22,20 @@ class LevelDecoder {
     }
 
     void decode(RangeDecoder& engine, std::int64_t first, std::int64_t count, std::int32_t* levels) {
-        RangeDecoder local = engine;  // a local keeps the registers in registers
         if (p_.temporal() || history_ || p_.codebook() > 0)
-            decode_general(local, first, count, levels);
+            decode_general(engine, first, count, levels);
         else if (p_.dq_flag)
-            decode_plain<true>(local, levels + first, count);
+            decode_plain<true>(engine, levels + first, count);
         else
-            decode_plain<false>(local, levels + first, count);
-        engine = local;
+            decode_plain<false>(engine, levels + first, count);
     }
 
   private:
     static constexpr std::int64_t kLargest = std::numeric_limits<std::int32_t>::max();
 
     template <bool kDependent>
-    void decode_plain(RangeDecoder& engine, std::int32_t* levels, std::int64_t count) {
+    void decode_plain(RangeDecoder& shared, std::int32_t* levels, std::int64_t count) {
+        RangeDecoder engine = shared;  // a local keeps the registers in registers
         Context* const contexts = contexts_;
         const int flags = layout_.n;
         int state = state_, previous = previous_;
@@ -53,8 +52,10 @@ class LevelDecoder {
             std::int64_t magnitude = 1;
             while (engine.decode(*flag)) {
                 flag += 2;
-                if (++magnitude > flags) {
-                    magnitude += remainder(engine, kUnlimited, magnitude);
+                if (++magnitude > flags) [[unlikely]] {
+                    RangeDecoder copy = engine;  // the address of `engine` never leaves this function
+                    magnitude += remainder(copy, kUnlimited, magnitude);
+                    engine = copy;
                     break;
                 }
             }
@@ -62,6 +63,7 @@ class LevelDecoder {
         }
         state_ = state;
         previous_ = previous;
+        shared = engine;
     }
 
     void decode_general(RangeDecoder& engine, std::int64_t first, std::int64_t count, std::int32_t* levels) {

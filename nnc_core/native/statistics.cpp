@@ -1,6 +1,7 @@
 // Choosing the parameter set of every context: what its bins would cost under each of the nine.
 #include <array>
 #include <cmath>
+#include <utility>
 
 #include "encoder.hpp"
 
@@ -9,7 +10,8 @@ namespace nnc {
 namespace {
 
 constexpr int kSets = 9;
-constexpr std::size_t kBufferedBins = 512;
+constexpr std::size_t kBufferedBins = 256;
+constexpr std::size_t kUntilMet = 1024;
 
 // Cost of coding `bin` in state q, in units of 2^-15 bit: table[bin][512 + (q >> 3)].
 using Rates = std::array<std::array<std::uint32_t, 1024>, 2>;
@@ -34,85 +36,86 @@ Rates make_rates() {
 
 const Rates kRates = make_rates();
 
-// The state of one context under one parameter set, and the cost of its bins so far.
-struct Estimate {
-    int s0 = 0, s1 = 0;
-    std::uint64_t cost = 0;
-
-    bool meets(const Estimate& other) const { return s0 == other.s0 && s1 == other.s1; }
-};
-
-template <int kSet>
-void step(Estimate& e, unsigned bin) {
-    constexpr ParameterSet p = kParameterSets[kSet];
-    constexpr auto& step1 = kStep1[p.shift1 - 4];
-    constexpr auto& next0 = kNextS0[p.shift0 - 4];
-    e.cost += kRates[bin][static_cast<std::size_t>(512 + ((16 * e.s0 + e.s1) >> 3))];
-    const int mirror = static_cast<int>(bin) - 1;
-    const int change = step1[static_cast<std::size_t>(16 + (((e.s1 ^ mirror) - mirror) >> 7))];
-    e.s0 = next0[bin][static_cast<std::size_t>(128 + e.s0)];
-    e.s1 += (change ^ mirror) - mirror;
-}
-
-// The estimates of one context under all sets, fed with buffers of bins. Sets of equal rates meet: once they are in the
-// same state they stay together until the next restart, so that only one of them has to be followed.
+// One context under all nine sets, fed with buffers of bins.
+//
+// The states of sets with equal shifts approach each other, whatever the bins are. After kUntilMet bins they are taken
+// to have met: sets 0 to 2 are followed as one, so are 4 to 6, and the long windows of 3, 7 and 8; set 7 never leaves
+// s0 = 0. Five costs are left of nine, from four short and three long windows.
 class Candidates {
   public:
     Candidates() { restart(); }
 
     void restart() {
-        merged_ = false;
-        for (int set = 0; set < kSets; ++set) {
-            at(set).s0 = kParameterSets[set].s0();
-            at(set).s1 = kParameterSets[set].s1();
-        }
+        followed_ = 0;
+        for (int set = 0; set < kSets; ++set) states_[static_cast<std::size_t>(set)] = Estimators::initial(set);
     }
 
     void feed(const std::uint8_t* bins, std::size_t count) {
-        if (!merged_) {
-            follow<0, 1, 2, 3, 4, 5, 6, 7, 8>(bins, count);
-            merged_ = at(0).meets(at(1)) && at(0).meets(at(2)) && at(4).meets(at(5)) && at(4).meets(at(6));
-            return;
-        }
-        const std::uint64_t cost0 = at(0).cost, cost4 = at(4).cost;
-        follow<0, 3, 4, 7, 8>(bins, count);
-        for (const int set : {1, 2}) join(at(set), at(0), cost0);
-        for (const int set : {5, 6}) join(at(set), at(4), cost4);
+        if (followed_ >= kUntilMet) return follow_met(bins, count);
+        follow_each(std::make_integer_sequence<int, kSets>{}, bins, count);
+        followed_ += count;
     }
 
     std::uint8_t best() const {
         std::uint8_t chosen = 0;
-        std::uint64_t lowest = estimates_[0].cost;
+        std::uint64_t lowest = costs_[0];
         for (std::uint8_t set = 1; set < kSets; ++set) {
-            if (estimates_[set].cost + kShiftIndexRate >= lowest) continue;
-            lowest = estimates_[set].cost + kShiftIndexRate;
+            if (costs_[set] + kShiftIndexRate >= lowest) continue;
+            lowest = costs_[set] + kShiftIndexRate;
             chosen = set;
         }
         return chosen;
     }
 
   private:
-    Estimate& at(int set) { return estimates_[static_cast<std::size_t>(set)]; }
-
-    static void join(Estimate& e, const Estimate& leader, std::uint64_t leader_cost_before) {
-        const std::uint64_t cost = e.cost + leader.cost - leader_cost_before;
-        e = leader;
-        e.cost = cost;
+    template <int... kSet>
+    void follow_each(std::integer_sequence<int, kSet...>, const std::uint8_t* bins, std::size_t count) {
+        (follow<kSet>(bins, count), ...);
     }
 
-    template <int... kFollowed>
+    template <int kSet>
     void follow(const std::uint8_t* bins, std::size_t count) {
-        std::array<Estimate, sizeof...(kFollowed)> local{at(kFollowed)...};
+        Estimators state = states_[kSet];
+        std::uint64_t cost = 0;
         for (std::size_t i = 0; i < count; ++i) {
-            std::size_t next = 0;
-            (step<kFollowed>(local[next++], bins[i]), ...);
+            cost += rate_of(bins[i], state);
+            state.adapt(adaptation(kSet), bins[i]);
         }
-        std::size_t next = 0;
-        ((at(kFollowed) = local[next++]), ...);
+        states_[kSet] = state;
+        costs_[kSet] += cost;
     }
 
-    std::array<Estimate, kSets> estimates_;
-    bool merged_ = false;
+    void follow_met(const std::uint8_t* bins, std::size_t count) {
+        Estimators a = states_[0], b = states_[3], c = states_[4], e = states_[8];
+        std::uint64_t cost_a = 0, cost_b = 0, cost_c = 0, cost_d = 0, cost_e = 0;
+        for (std::size_t i = 0; i < count; ++i) {
+            const unsigned bin = bins[i];
+            cost_a += rate_of(bin, a);
+            cost_b += rate_of(bin, b);
+            cost_c += rate_of(bin, c);
+            cost_d += rate_of(bin, {b.s1, kOffset0});
+            cost_e += rate_of(bin, {b.s1, e.s0});
+            a.adapt(adaptation(0), bin);
+            b.adapt(adaptation(3), bin);
+            c.adapt(adaptation(4), bin);
+            e.adapt(adaptation(8), bin);
+        }
+        states_[0] = a;
+        states_[3] = b;
+        states_[4] = c;
+        states_[8] = {b.s1, e.s0};
+        for (const std::size_t set : {0, 1, 2}) costs_[set] += cost_a;
+        for (const std::size_t set : {4, 5, 6}) costs_[set] += cost_c;
+        costs_[3] += cost_b;
+        costs_[7] += cost_d;
+        costs_[8] += cost_e;
+    }
+
+    static std::uint32_t rate_of(unsigned bin, const Estimators& state) { return kRates[bin][state.combined() >> 3]; }
+
+    std::array<Estimators, kSets> states_;
+    std::array<std::uint64_t, kSets> costs_{};
+    std::size_t followed_ = 0;
 };
 
 // A context's bins, gathered until there are enough for one pass.

@@ -70,9 +70,14 @@ inline constexpr int kRateUnitBits = 15;
 inline constexpr std::uint64_t kShiftIndexRate = 3u << kRateUnitBits;
 
 // ---- derived tables ----
+//
+// The two estimators are kept with an offset that makes them unsigned, s0 + 128 and s1 + 2048. Then 16 * s0 + s1 is
+// q + 4096, where q is the combined state; it lies in 207..7985, its bit 12 tells whether q >= 0.
+
+inline constexpr int kOffset0 = 128, kOffset1 = 2048;
 
 // All eight LPS widths of one probability index in one word, so that (range >> 5) & 7 selects by a shift; indexed by
-// 32 + (q >> 7), where the probability index is the absolute value of q >> 7.
+// (q + 4096) >> 7.
 inline constexpr std::array<std::uint64_t, 64> kWidths = [] {
     std::array<std::uint64_t, 64> words{};
     for (int i = 1; i < 64; ++i) {
@@ -82,25 +87,34 @@ inline constexpr std::array<std::uint64_t, 64> kWidths = [] {
     return words;
 }();
 
-// Next short-window estimator: kNextS0[shift0 - 4][bin][128 + s0].
-inline constexpr auto kNextS0 = [] {
-    std::array<std::array<std::array<std::int8_t, 256>, 2>, 4> next{};
-    for (int a = 0; a < 4; ++a)
-        for (int bin = 0; bin < 2; ++bin)
-            for (int s = -127; s < 128; ++s) {
-                const int d = bin ? 1 : -1;
-                const int to = s + d * (kStep[16 + ((d * s) >> 3)] >> (a + 4));
-                next[a][bin][128 + s] = static_cast<std::int8_t>(to < -128 ? -128 : to > 127 ? 127 : to);
-            }
-    return next;
-}();
+// How a pair of estimators adapts, for one pair of shifts.
+struct Adaptation {
+    std::array<std::array<std::uint8_t, 256>, 2> next0{};  // [bin][s0]
+    std::array<std::array<std::int16_t, 64>, 2> step1{};   // [bin][s1 / 128, rounded down for a 1 and up for a 0]
 
-// Adaptation of the long-window estimator, already shifted: kStep1[shift1 - 4][16 + scaled state].
-inline constexpr auto kStep1 = [] {
-    std::array<std::array<std::int16_t, 32>, 3> step{};
-    for (int c = 0; c < 3; ++c)
-        for (int i = 0; i < 32; ++i) step[c][i] = static_cast<std::int16_t>(kStep[i] >> (c + 4));
-    return step;
-}();
+    constexpr Adaptation(int shift0, int shift1) {
+        for (int bin = 0; bin < 2; ++bin) {
+            const int d = bin ? 1 : -1;
+            for (int s0 = -127; s0 < 128; ++s0) {
+                const int next = s0 + d * (kStep[16 + ((d * s0) >> 3)] >> shift0);
+                next0[bin][kOffset0 + s0] = static_cast<std::uint8_t>(kOffset0 + (next < -127  ? -127
+                                                                                  : next > 127 ? 127
+                                                                                               : next));
+            }
+            for (int i = 0; i < 32; ++i) {
+                const int scaled = d * (i - 16);  // s1 / 128 as seen in the direction of the bin
+                step1[bin][i] = static_cast<std::int16_t>(d * (kStep[scaled < 16 ? 16 + scaled : 31] >> shift1));
+            }
+        }
+    }
+};
+
+// One for each pair of shifts that occurs.
+inline constexpr Adaptation kAdaptations[4] = {{5, 4}, {4, 5}, {6, 6}, {7, 5}};
+
+inline constexpr const Adaptation& adaptation(int parameter_set) {
+    const ParameterSet& p = kParameterSets[parameter_set];
+    return kAdaptations[p.shift0 == 5 ? 0 : p.shift0 == 4 ? 1 : p.shift0 == 6 ? 2 : 3];
+}
 
 }  // namespace nnc
