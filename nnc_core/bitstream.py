@@ -138,13 +138,15 @@ class Bitstream:
         Raises `UnsupportedError` for formats beyond the enumerations and for descriptions in several units,
         `LimitError` beyond ``limits.topology_bytes``, `BitstreamError` for damaged data.
         """
-        units = [u for u in self.units if isinstance(u.header, TopologyUnitHeader) and _is_description(u.header)]
-        if not units:
+        found = [(u, u.header) for u in self.units if isinstance(u.header, TopologyUnitHeader)]
+        found = [(unit, header) for unit, header in found if _is_description(header)]
+        if not found:
             return None
-        if len(units) > 1 or units[0].partial_data_counter:
+        unit, header = found[0]
+        if len(found) > 1 or unit.partial_data_counter:
             raise UnsupportedError("a topology in several units")
-        data = _topology_bytes(self._data, units[0], self._limits)
-        return Topology(_storage_format(units[0]), b"" if data == _EMPTY else data)
+        data = inflate(header, self.payload(unit), self._limits.topology_bytes, unit.index)
+        return Topology(_storage_format(header), b"" if data == _EMPTY else data)
 
     def payload(self, unit: UnitRecord) -> Buffer:
         """The payload bytes of ``unit``: a view, or the joined bytes of all fragments if it is the first of several."""
@@ -154,7 +156,7 @@ class Bitstream:
 
     def quantization(self, unit: UnitRecord) -> tuple[int, int]:
         """``qp_density`` and base quantization parameter for ``unit``; `UnsupportedError` after a NNR_LPS."""
-        if any(u.type == NnrUnitType.NNR_LPS for u in self.units[: unit.index]):
+        if unit.index > self._first_layer_parameter_set:
             raise UnsupportedError("NNR_LPS")
         if self.mps is None or self.mps.mps_qp_density is None:
             raise ValueError(f"unit {unit.index} is not quantized")
@@ -173,6 +175,11 @@ class Bitstream:
     def close(self) -> None:
         """Let go of the data, so that a memory map can be closed; payload views must be gone by then."""
         self._data.release()
+
+    @cached_property
+    def _first_layer_parameter_set(self) -> int:
+        indices = (unit.index for unit in self.units if unit.type == NnrUnitType.NNR_LPS)
+        return next(indices, len(self.units))
 
     def _first_fragments(self) -> Iterator[UnitRecord]:
         skip = 0
@@ -197,19 +204,11 @@ def _is_plain(header: TopologyUnitHeader) -> bool:
     return raw and header.topology_storage_format != TopologyStorageFormat.NNR_TPL_PRUN
 
 
-def _storage_format(unit: UnitRecord) -> TopologyStorageFormat:
-    value = unit.header.topology_storage_format if isinstance(unit.header, TopologyUnitHeader) else -1
+def _storage_format(header: TopologyUnitHeader) -> TopologyStorageFormat:
     try:
-        return TopologyStorageFormat(value)
+        return TopologyStorageFormat(header.topology_storage_format)
     except ValueError:
-        raise UnsupportedError(f"topology_storage_format {value}") from None
-
-
-def _topology_bytes(data: memoryview, unit: UnitRecord, limits: Limits) -> bytes:
-    if not isinstance(unit.header, TopologyUnitHeader):
-        raise TypeError(f"unit {unit.index} is no topology unit")
-    payload = data[unit.payload_offset : unit.payload_offset + unit.payload_size]
-    return inflate(unit.header, payload, limits.topology_bytes, unit.index)
+        raise UnsupportedError(f"topology_storage_format {header.topology_storage_format}") from None
 
 
 class _Indexer:
@@ -293,7 +292,8 @@ class _Indexer:
             return
         if unit.partial_data_counter:
             raise UnsupportedError("a reference list in several units")
-        data = _topology_bytes(self._data, unit, self.context.limits)
+        coded = self._data[unit.payload_offset : unit.offset + unit.size]
+        data = inflate(header, coded, self.context.limits.topology_bytes, unit.index)
         reader = Reader(data, unit=unit.index)
         payload = TopologyUnitPayload()
         nnr_topology_unit_payload(reader, payload, header, self.context)

@@ -10,6 +10,7 @@ from typing import TypeVar
 from nnc_core.errors import NncError
 from nnc_core.syntax.elements import SIGNED, UNSIGNED, Buffer, Syntax
 
+_LONGEST_LIST = 64
 _LETTERS = "abcxyz019._-/: éβ→𝛂"
 T = TypeVar("T")
 
@@ -55,6 +56,11 @@ class Sampler(Syntax):
 
     def reserved(self, bits: int, name: str) -> None:
         """Draw nothing: what a reserved field holds is not kept."""
+
+    def expect(self, count: int, bits: int, name: str) -> None:
+        """Refuse long lists, since a sample shall stay small."""
+        if count > _LONGEST_LIST:
+            raise self.illegal(name, f"{count} elements are too many for a sample")
 
     def _wide(self, bits: int) -> int:
         return self._source.randrange(1 << 63) << (bits - 63)
