@@ -366,13 +366,16 @@ class BitstreamWriter:
     """Writes a bitstream to a binary file object, unit by unit; ``size`` counts the bytes.
 
     Construction writes the start unit and the model parameter set; `topology` comes next, then each `data_unit`.
-    A record that the syntax cannot hold raises `ElementValueError`, a tensor that is written twice `UnitOrderError`.
+    A record that the syntax cannot hold raises `ElementValueError`, one beyond ``limits`` `LimitError`, a tensor that is
+    written twice `UnitOrderError`.
     """
 
-    def __init__(self, stream: BinaryIO, mps: ModelParameterSet, general_profile_idc: int = 1) -> None:
+    def __init__(
+        self, stream: BinaryIO, mps: ModelParameterSet, general_profile_idc: int = 1, limits: Limits | None = None
+    ) -> None:
         self._stream = stream
         self.size = 0
-        self.context = SyntaxContext(general_profile_idc).with_parameters(mps)
+        self.context = SyntaxContext(general_profile_idc, limits=limits or Limits()).with_parameters(mps)
         self._names: set[str] = set()
         start, parameters = Writer(), Writer()
         nnr_start_unit_header(start, StartUnitHeader(general_profile_idc))
