@@ -366,8 +366,8 @@ class BitstreamWriter:
     """Writes a bitstream to a binary file object, unit by unit; ``size`` counts the bytes.
 
     Construction writes the start unit and the model parameter set; `topology` comes next, then each `data_unit`.
-    A record that the syntax cannot hold raises `ElementValueError`, one beyond ``limits`` `LimitError`, a tensor that is
-    written twice `UnitOrderError`.
+    A record that the syntax cannot hold raises `ElementValueError`, one beyond ``limits`` `LimitError`, a tensor
+    that is written twice `UnitOrderError`.
     """
 
     def __init__(
