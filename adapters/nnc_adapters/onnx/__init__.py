@@ -44,9 +44,9 @@ class OnnxAdapter:
         """Whether the file is one message with an IR version and a graph, as every ONNX model is."""
         ir_version, graph = (1, wire.VARINT), (7, wire.LENGTH_DELIMITED)
         try:
-            with wire.mapped(path) as data:
-                fields = islice(wire.fields(data, 0, len(data)), _MOST_FIELDS)
-                present = {(f.number, f.wire_type) for f in fields}
+            data = wire.mapped(Path(path))
+            fields = islice(wire.fields(data, 0, len(data)), _MOST_FIELDS)
+            present = {(f.number, f.wire_type) for f in fields}
         except (OSError, ValueError):
             return False
         return present >= {ir_version, graph}

@@ -76,14 +76,14 @@ def parsed(data: bytes) -> ModelProto:
 def _without_weights(path: Path) -> bytes:
     """The model with references to its own file where ``raw_data`` were."""
     try:
-        with wire.mapped(path) as data:
-            rewriter = wire.Rewriter(
-                data,
-                TensorProto.DESCRIPTOR.full_name,
-                lambda start, end: _lifted(data, start, end),
-                lambda start, end: end - start >= _LIFTED_BYTES,
-            )
-            return b"".join(p for p in rewriter.rewrite(ModelProto.DESCRIPTOR) if not isinstance(p, wire.Hole))
+        data = wire.mapped(path)
+        rewriter = wire.Rewriter(
+            data,
+            TensorProto.DESCRIPTOR.full_name,
+            lambda start, end: _lifted(data, start, end),
+            lambda start, end: end - start >= _LIFTED_BYTES,
+        )
+        return b"".join(p for p in rewriter.rewrite(ModelProto.DESCRIPTOR) if not isinstance(p, wire.Hole))
     except ValueError as error:
         raise ModelError(f"not an ONNX model: {error}") from error
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -42,15 +41,11 @@ Piece = bytes | memoryview | Hole
 Visitor = Callable[[int, int], "list[Piece] | None"]
 
 
-@contextmanager
-def mapped(path: Path) -> Iterator[memoryview]:
+def mapped(path: Path) -> memoryview:
     """The bytes of a file, brought into memory where they are touched; `ValueError` for an empty file."""
-    with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        view = memoryview(data)
-        try:
-            yield view
-        finally:
-            view.release()
+    with path.open("rb") as stream:
+        # not closed: the mapping ends with the last piece of it that is in use
+        return memoryview(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))
 
 
 def fields(data: memoryview, start: int, end: int) -> Iterator[Field]:
