@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import click
+from nnc_core.coder.plan import Rule
 
 from nnc_adapters import api
 from nnc_adapters.cli import console
 from nnc_adapters.cli.options import PIPE, file_path, force_option, json_option, threads_option
 from nnc_core import CodingParameters
-from nnc_core.coder.plan import Rule
 
 _DEFAULT = CodingParameters()
 _PROFILES = {"2022": 0, "2024": 1}
@@ -59,13 +59,11 @@ class _RuleType(click.ParamType):
     help="cabac_unary_length_minus1 of the binarization.",
 )
 @click.option("--profile", type=click.Choice(list(_PROFILES)), default="2024", show_default=True, help="Edition.")
-@click.option("--rule", "rules", type=_RuleType(), multiple=True, help="Other parameters for tensors whose name matches.")
+@click.option("--rule", "rules", type=_RuleType(), multiple=True, help="Other values for tensors whose name matches.")
 @threads_option
 @force_option
 @json_option
-def compress(
-    source: Path, output: Path | None, threads: int | None, force: bool, as_json: bool, **coding: Any
-) -> None:
+def compress(source: Path, output: Path | None, threads: int | None, force: bool, as_json: bool, **coding: Any) -> None:
     """Compress the model IN into an NNR bitstream."""
     to_pipe = str(output) == PIPE
     if to_pipe and as_json:
@@ -75,7 +73,8 @@ def compress(
     with console.progress("compressing") as progress:
         report = api.compress(source, target, parameters=parameters, threads=threads, force=force, progress=progress)
     if as_json:
-        console.print_json(report)
+        derived = {"percent": report.percent, "bits_per_weight": report.bits_per_weight}
+        console.print_json({**console.plain(report), **derived})
     else:
         console.message(_summary(report))
 

@@ -7,6 +7,8 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from enum import IntEnum
+from pathlib import Path
 from typing import Any
 
 import click
@@ -31,15 +33,34 @@ def message(text: str) -> None:
 
 
 def print_json(value: Any) -> None:
-    """Print ``value`` as JSON: dataclasses as objects, enums as their names, infinities and NaN as null."""
-    click.echo(json.dumps(_plain(value), indent=2, allow_nan=False))
+    """Print ``value`` as JSON; see `plain`."""
+    click.echo(json.dumps(plain(value), indent=2, allow_nan=False))
 
 
-def table(*columns: str, title: str | None = None) -> Table:
-    """A table whose first column is text and whose others are aligned right."""
-    result = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left")
-    for index, column in enumerate(columns):
-        result.add_column(column, justify="right" if index else "left", overflow="fold")
+def plain(value: Any) -> Any:
+    """What JSON can say: dataclasses as objects, enums as names, infinities and NaN as null, bytes as their number."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, bytes | bytearray | memoryview):
+        return f"{len(value)} bytes"
+    if isinstance(value, IntEnum):
+        return value.name
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value
+
+
+def table(*columns: str) -> Table:
+    """A table with these columns; a name in front of which is a ``>`` makes one that is aligned right."""
+    result = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for column in columns:
+        result.add_column(column.lstrip(">"), justify="right" if column[0] == ">" else "left", overflow="fold")
     return result
 
 
@@ -62,15 +83,3 @@ def progress(label: str) -> Iterator[ProgressCallback | None]:
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task(label, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
-
-
-def _plain(value: Any) -> Any:
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return value

@@ -29,7 +29,13 @@ from nnc_core import Limits
 @force_option
 @json_option
 def decompress(
-    source: Path, output: Path | None, into: Path | None, threads: int | None, limits: Limits, force: bool, as_json: bool
+    source: Path,
+    output: Path | None,
+    into: Path | None,
+    threads: int | None,
+    limits: Limits,
+    force: bool,
+    as_json: bool,
 ) -> None:
     """Restore a model in the format it had; IN.nnr may be - for stdin."""
     if output is None and str(source) == PIPE:

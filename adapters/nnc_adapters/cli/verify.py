@@ -56,7 +56,7 @@ def _verdict(tensors: list[TensorComparison]) -> str:
 
 
 def _show(tensors: list[TensorComparison]) -> None:
-    table = console.table("tensor", "dtype", "shape", "max error", "relative", "SQNR dB", "problem")
+    table = console.table("tensor", "dtype", "shape", ">max error", ">relative", ">SQNR dB", "problem")
     for t in tensors:
         shape = "x".join(map(str, t.shape)) or "scalar"
         numbers = [_number(t.max_abs_error, ".3g"), _number(t.relative_error, ".3g"), _number(t.sqnr_db, ".1f")]

@@ -1,0 +1,45 @@
+"""A model to work on, its bitstream, and the program."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import nnc_adapters
+import pytest
+from click.testing import CliRunner, Result
+from nnc_adapters.cli import main
+
+DIGITS = Path(__file__).parents[2] / "examples" / "digits.onnx"
+
+Nnc = Callable[..., Result]
+
+
+@pytest.fixture(scope="session")
+def compressed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    target = tmp_path_factory.mktemp("compressed") / "digits.nnr"
+    nnc_adapters.compress(DIGITS, target)
+    return target
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """A copy of the digits model in a folder of its own."""
+    return Path(shutil.copy(DIGITS, tmp_path / "model.onnx"))
+
+
+@pytest.fixture
+def bitstream(tmp_path: Path, compressed: Path) -> Path:
+    """A copy of its bitstream in a folder of its own."""
+    return Path(shutil.copy(compressed, tmp_path / "coded.nnr"))
+
+
+@pytest.fixture
+def nnc() -> Nnc:
+    """Run the program inside this process."""
+
+    def run(*arguments: str | Path, stdin: bytes | None = None) -> Result:
+        return CliRunner().invoke(main, [str(a) for a in arguments], input=stdin, prog_name="nnc")
+
+    return run

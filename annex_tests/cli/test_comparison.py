@@ -1,0 +1,84 @@
+"""The measures of ``nnc verify``."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from nnc_adapters.comparison import compare, compare_tensor, compare_topology
+from numpy.typing import NDArray
+
+from nnc_core.nnr_model import Topology
+from nnc_core.tables.code_points import TopologyStorageFormat
+
+SHAPES = arrays.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=5)
+ARRAYS = st.sampled_from(["f4", "f2", "f8", "i4", "u1", "?"]).flatmap(lambda dtype: arrays.arrays(dtype, SHAPES))
+
+
+@given(ARRAYS)
+def test_an_array_equals_itself_whatever_it_holds(array: NDArray[Any]) -> None:
+    result = compare_tensor("t", array, array.copy())
+    assert result.exact
+    assert result.problem is None
+    assert (result.max_abs_error, result.relative_error, result.sqnr_db) == (0, 0, math.inf)
+
+
+def test_errors_are_measured_as_documented() -> None:
+    result = compare_tensor("t", np.array([3.0, -4.0]), np.array([3.0, -4.5]))
+    assert result.max_abs_error == pytest.approx(0.5)
+    assert result.relative_error == pytest.approx(0.125)
+    assert result.sqnr_db == pytest.approx(20)
+    assert not result.exact
+
+
+def test_an_error_at_the_end_of_a_large_tensor_is_found() -> None:
+    before = np.ones((1 << 20) + 3, np.float32)
+    after = before.copy()
+    after[-1] = 2
+    result = compare_tensor("t", before, after)
+    assert result.max_abs_error == 1
+    assert result.sqnr_db == pytest.approx(10 * math.log10(before.size))
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [(1.0, math.nan), (1.0, math.inf), (math.nan, 1.0), (math.inf, -math.inf)]
+)
+def test_a_value_that_stops_or_starts_being_finite_is_a_problem(before: float, after: float) -> None:
+    result = compare_tensor("t", np.array([1.0, before]), np.array([1.0, after]))
+    assert result.problem is not None
+    assert result.max_abs_error == math.inf
+
+
+def test_integers_must_be_equal() -> None:
+    assert compare_tensor("t", np.array([1, 2]), np.array([1, 3])).problem == "integers differ"
+
+
+def test_other_shapes_missing_and_additional_tensors_are_problems() -> None:
+    before = {"a": np.zeros(2), "b": np.zeros(2), "c": np.zeros(2)}
+    after = {"a": np.zeros((2, 1)), "b": np.zeros(2), "d": np.zeros(2)}
+    problems = {result.name: result.problem for result in compare(before, after)}
+    assert problems == {
+        "a": "shape (2, 1) instead of (2,)",
+        "b": None,
+        "c": "missing in the bitstream",
+        "d": "not in the original",
+    }
+
+
+def test_noise_on_a_tensor_of_zeros_is_infinitely_bad() -> None:
+    result = compare_tensor("t", np.zeros(3), np.array([0, 1e-9, 0]))
+    assert result.sqnr_db == -math.inf
+    assert result.relative_error == math.inf
+
+
+def test_topologies_are_compared_as_a_whole() -> None:
+    one = Topology(TopologyStorageFormat.NNR_TPL_ONNX, b"1")
+    assert compare_topology(one, Topology(TopologyStorageFormat.NNR_TPL_ONNX, b"1")) == "equal"
+    assert compare_topology(one, Topology(TopologyStorageFormat.NNR_TPL_NNEF, b"1")) == "different"
+    assert compare_topology(one, Topology(TopologyStorageFormat.NNR_TPL_ONNX, b"2")) == "different"
+    assert compare_topology(one, None) == "not carried"
