@@ -18,17 +18,11 @@ _DEFAULT = CodingParameters()
 _PROFILES = {"2022": 0, "2024": 1}
 
 
-class _RuleType(click.ParamType):
-    """``regex=qp=-30,dq=0``."""
-
-    name = "regex=key=value,..."
-
-    def convert(self, value: str | Rule, param: click.Parameter | None, ctx: click.Context | None) -> Rule:
-        """Parse; click calls this for given values and for defaults."""
-        try:
-            return value if isinstance(value, Rule) else Rule.parse(value)
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
+def _rules(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> tuple[Rule, ...]:
+    try:
+        return tuple(Rule.parse(text) for text in value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
 
 
 @click.command()
@@ -39,17 +33,22 @@ class _RuleType(click.ParamType):
     "--nonweight-qp", type=int, default=_DEFAULT.nonweight_qp, show_default=True, help="The same for all other tensors."
 )
 @click.option(
-    "--qp-density", type=int, default=_DEFAULT.qp_density, show_default=True, help="log2 of steps per doubling."
+    "--qp-density",
+    type=int,
+    metavar="N",
+    default=_DEFAULT.qp_density,
+    show_default=True,
+    help="The step size doubles with every 2^N of qp.",
 )
 @click.option("--no-dq", is_flag=True, help="Quantize uniformly, not dependently.")
 @click.option("--no-param-opt", is_flag=True, help="Leave the adaptation rates of contexts at their defaults.")
 @click.option("--no-row-skip", is_flag=True, help="Code rows of zeros like any other.")
 @click.option(
     "--scan-order",
-    type=click.IntRange(0, 5),
+    type=click.IntRange(0, 4),
     default=_DEFAULT.scan_order,
     show_default=True,
-    help="0: row by row; 1 to 5: blocks of 8 to 128 rows, which can be decoded in parallel.",
+    help="0: row by row; 1 to 4: in square blocks of 8, 16, 32 or 64, with entry points.",
 )
 @click.option(
     "--unary",
@@ -59,7 +58,14 @@ class _RuleType(click.ParamType):
     help="cabac_unary_length_minus1 of the binarization.",
 )
 @click.option("--profile", type=click.Choice(list(_PROFILES)), default="2024", show_default=True, help="Edition.")
-@click.option("--rule", "rules", type=_RuleType(), multiple=True, help="Other values for tensors whose name matches.")
+@click.option(
+    "--rule",
+    "rules",
+    metavar="REGEX=KEY=VALUE,...",
+    multiple=True,
+    callback=_rules,
+    help="Other values for tensors whose name matches.",
+)
 @threads_option
 @force_option
 @json_option

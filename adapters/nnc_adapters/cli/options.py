@@ -18,28 +18,18 @@ from nnc_core import Limits
 PIPE = "-"
 
 
-class _LimitType(click.ParamType):
-    """``name=value`` with the name of a field of `Limits`."""
-
-    name = "name=value"
-
-    def convert(
-        self, value: str | tuple[str, int], param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[str, int]:
-        """Split and check; click calls this for given values and for defaults."""
-        if not isinstance(value, str):
-            return value
-        name, _, number = value.partition("=")
-        names = [f.name for f in fields(Limits)]
-        if name not in names:
-            self.fail(f"{name!r} is no limit; there are {', '.join(names)}", param, ctx)
-        if not number.isdecimal():
-            self.fail(f"{number!r} is no whole number", param, ctx)
-        return name, int(number)
+def _limits(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> Limits:
+    return replace(Limits(), **dict(_limit(text) for text in value))
 
 
-def _limits(ctx: click.Context, param: click.Parameter, value: tuple[tuple[str, int], ...]) -> Limits:
-    return replace(Limits(), **dict(value))
+def _limit(text: str) -> tuple[str, int]:
+    name, _, number = text.partition("=")
+    names = [f.name for f in fields(Limits)]
+    if name not in names:
+        raise click.BadParameter(f"{name!r} is no limit; there are {', '.join(names)}")
+    if not number.isdecimal():
+        raise click.BadParameter(f"{number!r} is no whole number")
+    return name, int(number)
 
 
 file_path = click.Path(path_type=Path)
@@ -47,7 +37,7 @@ file_path = click.Path(path_type=Path)
 limit_option = click.option(
     "--limit",
     "limits",
-    type=_LimitType(),
+    metavar="NAME=VALUE",
     multiple=True,
     callback=_limits,
     help="Raise or lower a bound on what a file may ask for; may be repeated.",
