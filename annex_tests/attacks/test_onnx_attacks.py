@@ -183,6 +183,17 @@ def test_what_is_no_model_is_refused(read, data):
         read(data)
 
 
+@pytest.mark.parametrize("text", [b"Identity", b"the_output", b"the_weight", b"com.example", b"doc"])
+def test_text_that_is_not_utf_8_is_refused(read, write, text):
+    tensor = numpy_helper.from_array(WEIGHT, "the_weight")
+    nodes = [helper.make_node("Identity", ["the_weight"], ["the_output"], domain="com.example", doc_string="doc")]
+    data = model_of(tensor, nodes=nodes).SerializeToString().replace(text, b"\xff" * len(text))
+    with pytest.raises(ModelError, match="not UTF-8"):
+        read(data)
+    with pytest.raises(ModelError, match="not UTF-8"):
+        write(data, {})
+
+
 def test_messages_nested_without_end_are_refused(read):
     data = bytes(2000)
     for _ in range(200):

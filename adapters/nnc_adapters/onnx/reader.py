@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from google.protobuf.descriptor import FieldDescriptor  # type: ignore[import-untyped]
 from google.protobuf.message import DecodeError, EncodeError  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto
@@ -70,7 +71,19 @@ def parsed(data: bytes) -> ModelProto:
         raise ModelError(f"not an ONNX model: {error}") from error
     if not model.HasField("graph"):
         raise ModelError("not an ONNX model: it has no graph")
+    _check_text(model)
     return model
+
+
+def _check_text(message: Any) -> None:
+    """`ModelError` for text that is not UTF-8, which the package would give as bytes where strings are expected."""
+    for field, value in message.ListFields():
+        if field.type == FieldDescriptor.TYPE_STRING:
+            if bytes in map(type, [value] if isinstance(value, (str, bytes)) else value):
+                raise ModelError(f"not an ONNX model: {field.full_name} is not UTF-8")
+        elif field.type == FieldDescriptor.TYPE_MESSAGE:
+            for inner in [value] if hasattr(value, "ListFields") else value:
+                _check_text(inner)
 
 
 def _without_weights(path: Path) -> bytes:
