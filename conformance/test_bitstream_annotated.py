@@ -8,9 +8,10 @@ from random import Random
 import pytest
 
 from nnc_core.bitstream import Bitstream, BitstreamWriter
+from nnc_core.entropy.parameters import EntryPoint
 from nnc_core.errors import BitstreamError, NncError
 from nnc_core.nnr_model import Topology
-from nnc_core.syntax import CompressedDataUnitHeader, EntryPoint, ModelParameterSet, Reader, SyntaxContext
+from nnc_core.syntax import CompressedDataUnitHeader, ModelParameterSet, Reader, SyntaxContext
 from nnc_core.syntax.parameter_sets import nnr_model_parameter_set_payload
 from nnc_core.tables.code_points import CompressedParameterTypes, PayloadType, TopologyStorageFormat
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from nnc_core.bitstream import Bitstream, BitstreamWriter
+from nnc_core.entropy.parameters import EntryPoint
 from nnc_core.errors import (
     ElementValueError,
     LimitError,
@@ -21,7 +22,7 @@ from nnc_core.errors import (
 )
 from nnc_core.limits import Limits
 from nnc_core.nnr_model import Topology
-from nnc_core.syntax import CompressedDataUnitHeader, EntryPoint, ModelParameterSet, SyntaxContext, Writer, unit
+from nnc_core.syntax import CompressedDataUnitHeader, ModelParameterSet, SyntaxContext, Writer, unit
 from nnc_core.syntax.data_unit import nnr_compressed_data_unit_header
 from nnc_core.syntax.units import unit_prefix
 from nnc_core.tables.code_points import CompressedParameterTypes, NnrUnitType, PayloadType, TopologyStorageFormat

@@ -1,9 +1,47 @@
-"""Neural Network Coding (ISO/IEC 15938-17): the codec."""
+"""Neural Network Coding (ISO/IEC 15938-17): the codec.
+
+`encode` and `decode` work on named arrays in memory, `open` on a file from which single tensors are taken, `write`
+streams a whole model into a file.
+"""
 
 from __future__ import annotations
 
-from nnc_core.errors import BitstreamError, LimitError, ModelError, NncError, UnsupportedError
+from nnc_core.coder.encode import encode, write
+from nnc_core.coder.file import NnrFile, TensorInfo, decode
+from nnc_core.coder.file import open_file as open
+from nnc_core.coder.plan import CodingParameters, Rule
+from nnc_core.errors import (
+    BitstreamError,
+    LimitError,
+    MissingDependencyError,
+    ModelError,
+    NncError,
+    UnsupportedError,
+)
 from nnc_core.limits import Limits
+from nnc_core.nnr_model import ModelInfo, SourceModel, Topology
+from nnc_core.syntax.records import InputParameters
 
-__all__ = ["BitstreamError", "LimitError", "Limits", "ModelError", "NncError", "UnsupportedError"]
+__all__ = [
+    "BitstreamError",
+    "CodingParameters",
+    "InputParameters",
+    "LimitError",
+    "Limits",
+    "MissingDependencyError",
+    "ModelError",
+    "ModelInfo",
+    "NncError",
+    "NnrFile",
+    "Rule",
+    "SourceModel",
+    "TensorInfo",
+    "Topology",
+    "UnsupportedError",
+    "__version__",
+    "decode",
+    "encode",
+    "open",
+    "write",
+]
 __version__ = "0.1.0"

@@ -1,6 +1,7 @@
 #include "binarizer.hpp"
 
 #include <bit>
+#include <limits>
 #include <stdexcept>
 
 namespace nnc {
@@ -63,7 +64,8 @@ std::int64_t Binarizer::coded_index(std::int32_t level) {
 
 // What is left of a magnitude beyond the greater-than flags: exponential-Golomb with a context-coded prefix. The zero
 // that ends the prefix is left out where one more 1 would lead beyond `largest`.
-Token* Binarizer::remainder(std::int64_t magnitude, std::int64_t largest, Token* out) const {
+Token* Binarizer::remainder(std::int32_t level, std::int64_t magnitude, std::int64_t largest, Token* out) const {
+    if (level == std::numeric_limits<std::int32_t>::min()) throw std::invalid_argument("-2147483648 cannot be coded");
     const std::int64_t rest = magnitude - layout_.n;
     const int length = std::bit_width(static_cast<std::uint64_t>(rest)) - 1;
     for (int i = 0; i < length; ++i) *out++ = static_cast<Token>((layout_.x2 + i) << 1 | 1);
@@ -100,7 +102,7 @@ Token* Binarizer::binarize_plain(const std::int32_t* levels, std::int64_t count,
         if (magnitude <= layout_.n)
             out[-1] ^= 1;
         else
-            out = remainder(magnitude, kUnlimited, out);
+            out = remainder(levels[i], magnitude, kUnlimited, out);
     }
     previous_ = previous;
     return out;
@@ -133,7 +135,7 @@ Token* Binarizer::binarize_general(std::int64_t first, std::int64_t count, Token
             *out++ = static_cast<Token>(context << 1 | (magnitude > j + 1));
         }
         if (magnitude <= layout_.n || largest <= layout_.n + 1) continue;
-        out = remainder(magnitude, largest, out);
+        out = remainder(levels_[i], magnitude, largest, out);
     }
     return out;
 }

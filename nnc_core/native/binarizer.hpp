@@ -59,7 +59,7 @@ class Binarizer {
     Token* binarize_general(std::int64_t first, std::int64_t count, Token* out);
     template <bool kDependent>
     std::int64_t coded_index(std::int32_t level);
-    Token* remainder(std::int64_t magnitude, std::int64_t largest, Token* out) const;
+    Token* remainder(std::int32_t level, std::int64_t magnitude, std::int64_t largest, Token* out) const;
 
     Parameters p_;
     const std::int32_t* levels_;

@@ -155,7 +155,8 @@ nb::dict tables() {
 }  // namespace
 
 NB_MODULE(_native, m) {
-    nb::exception<CodewordError>(m, "CodewordError", PyExc_ValueError);
+    const auto error = nb::exception<CodewordError>(m, "CodewordError", PyExc_ValueError);
+    nb::exception<TruncatedCodewordError>(m, "TruncatedCodewordError", error);
 
     nb::class_<TensorParameters>(m, "TensorParameters")
         .def(nb::init<std::int64_t, std::int64_t, int, int, bool, int, bool, std::int64_t, std::int64_t,

@@ -21,7 +21,7 @@ std::int64_t Decoder::iae(int bits) {
 }
 
 void Decoder::check_position() const {
-    if (engine_.past_end()) throw CodewordError("the payload ends before the tensor does");
+    if (engine_.past_end()) throw TruncatedCodewordError("the payload ends before the tensor does");
 }
 
 Choices Decoder::side_information(const Parameters& p, const ContextLayout& layout, Contexts& contexts,
@@ -90,7 +90,7 @@ std::int64_t Decoder::finish() {
     if (!engine_.terminate()) throw CodewordError("the terminating bin is missing");
     const std::int64_t last = engine_.position() + 8;  // the stop bit, the last that the offset register holds
     const std::int64_t bytes = last / 8 + 1;
-    if (bytes > static_cast<std::int64_t>(engine_.size())) throw CodewordError("the payload ends too early");
+    if (bytes > static_cast<std::int64_t>(engine_.size())) throw TruncatedCodewordError("the payload ends too early");
     const unsigned end = engine_.data()[bytes - 1];
     const unsigned stop = 0x80u >> (last % 8);
     if ((end & (2 * stop - 1)) != stop) throw CodewordError("the stop bit or the zeros after it are wrong");

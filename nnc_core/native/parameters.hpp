@@ -17,6 +17,11 @@ struct CodewordError : std::runtime_error {
     using std::runtime_error::runtime_error;
 };
 
+// One that ends before its tensors do.
+struct TruncatedCodewordError : CodewordError {
+    using CodewordError::CodewordError;
+};
+
 // Stands for "no codebook limits the magnitude"; beyond everything that the binarization can express.
 inline constexpr std::int64_t kUnlimited = std::int64_t{1} << 40;
 

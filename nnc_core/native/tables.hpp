@@ -101,7 +101,7 @@ struct Adaptation {
                                                                                   : next > 127 ? 127
                                                                                                : next));
             }
-            for (int i = 0; i < 32; ++i) {
+            for (int i = 0; i <= 32; ++i) {
                 const int scaled = d * (i - 16);  // s1 / 128 as seen in the direction of the bin
                 step1[bin][i] = static_cast<std::int16_t>(d * (kStep[scaled < 16 ? 16 + scaled : 31] >> shift1));
             }

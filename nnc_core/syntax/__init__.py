@@ -14,7 +14,6 @@ from nnc_core.syntax.parameter_sets import nnr_model_parameter_set_payload
 from nnc_core.syntax.reader import Reader, TracedElement, Tracer
 from nnc_core.syntax.records import (
     CompressedDataUnitHeader,
-    EntryPoint,
     InputParameters,
     ModelParameterSet,
     StartUnitHeader,
@@ -37,7 +36,6 @@ from nnc_core.syntax.writer import Sizer, Writer
 __all__ = [
     "Buffer",
     "CompressedDataUnitHeader",
-    "EntryPoint",
     "InputParameters",
     "IntegerCodebook",
     "ModelParameterSet",

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from math import prod
 
+from nnc_core.entropy.parameters import EntryPoint
 from nnc_core.syntax.codebook import IntegerCodebook, integer_codebook
 from nnc_core.syntax.elements import Syntax, padded
 from nnc_core.syntax.records import (
     CompressedDataUnitHeader,
-    EntryPoint,
     InputParameters,
     SyntaxContext,
     TensorDimensionMapping,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Final, NamedTuple
+from typing import Final
 
+from nnc_core.entropy.parameters import EntryPoint
 from nnc_core.limits import Limits
 from nnc_core.syntax.codebook import IntegerCodebook
 from nnc_core.syntax.elements import Buffer
@@ -86,14 +87,6 @@ class TensorDimensionMapping:
     concatenation_axis_index: int = 0
     split_index: tuple[int, ...] = ()
     shifts: tuple[tuple[tuple[int, int], ...], ...] = ()
-
-
-class EntryPoint(NamedTuple):
-    """Where the decoder stands at the start of a block row; ``bit_offset`` is BitOffset, not the coded difference."""
-
-    bit_offset: int
-    cabac_offset: int
-    dq_state: int
 
 
 @dataclass(slots=True)

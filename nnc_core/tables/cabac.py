@@ -365,6 +365,13 @@ RATE_UNIT_BITS: Final = 15
 SHIFT_INDEX_RATE: Final = 3 << RATE_UNIT_BITS
 """What an encoder charges for signalling a shift index other than 0."""
 
+BINS_UNTIL_MET: Final = 1024
+"""How many bins an encoder follows estimators that differ in their start only; see the next two."""
+
+SHORT_WINDOW_MEETS: Final = (0, 0, 0, 3, 4, 4, 4, 7, 8)
+LONG_WINDOW_MEETS: Final = (0, 0, 0, 3, 4, 4, 4, 3, 3)
+"""Which parameter set's estimator stands for that of each set from then on (7 and 8 keep apart in the short window)."""
+
 
 @cache
 def rates() -> tuple[tuple[int, int], ...]:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
-from nnc_core.coder.plan import Rule
 
 from nnc_adapters import api
 from nnc_adapters.cli import console
 from nnc_adapters.cli.options import PIPE, file_path, force_option, json_option, threads_option
 from nnc_core import CodingParameters
+from nnc_core.coder.plan import Rule
 
 _DEFAULT = CodingParameters()
 _PROFILES = {"2022": 0, "2024": 1}
@@ -95,7 +96,7 @@ def _parameters(
     **same_names: Any,
 ) -> CodingParameters:
     try:
-        return CodingParameters(
+        parameters = CodingParameters(
             dq_flag=not no_dq,
             param_opt_flag=not no_param_opt,
             row_skip_enabled_flag=not no_row_skip,
@@ -103,8 +104,11 @@ def _parameters(
             general_profile_idc=_PROFILES[profile],
             **same_names,
         )
+        for rule in parameters.rules:
+            replace(parameters, **dict(rule.changes))  # what is out of range for a model is so for a tensor
     except ValueError as error:
         raise click.UsageError(str(error)) from None
+    return parameters
 
 
 def _summary(report: api.CompressReport) -> str:

@@ -1,0 +1,134 @@
+"""The native engine equals the reference: every byte, level, entry point and consumed length."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nnc_core import _native
+from nnc_core.approximator.reference import expand
+from nnc_core.entropy import native, reference
+from nnc_core.entropy.parameters import TensorChoices, TensorParameters
+from nnc_core.errors import BitstreamError
+from nnc_core.tables import cabac
+
+
+@st.composite
+def tensors(draw: st.DrawFn) -> tuple[np.ndarray, TensorParameters, TensorChoices]:
+    rows = draw(st.integers(1, 40))
+    width = draw(st.integers(1, 12))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    scan_order = draw(st.integers(0, 4))
+    dq = draw(st.booleans())
+    extended = draw(st.booleans())
+    book = draw(st.sampled_from([0, 0, 0, 1, 2, 3, 5, 13, 60, 300])) if extended and not dq else 0
+    zero = draw(st.integers(0, max(0, book - 1)))
+    spread = draw(st.sampled_from([0.1, 0.5, 2, 20, 3000, 2**27]))
+    indices = np.rint(rng.laplace(size=(rows, width)) * spread).clip(-(2**30) + 1, 2**30 - 1)
+    if book:
+        indices = indices.clip(-zero, book - 1 - zero)
+    indices[rng.random(rows) < draw(st.sampled_from([0, 0.3, 1]))] = 0
+    levels = indices.astype(np.int32)
+    base = rng.integers(-3, 4, (rows, width), np.int32) if draw(st.booleans()) else None
+    history = rng.integers(0, 2, (rows, width), np.uint8) if draw(st.booleans()) else None
+    parameters = TensorParameters(
+        general_profile_idc=int(extended),
+        cabac_unary_length_minus1=draw(st.sampled_from([0, 1, 9, 10, 16, 255])),
+        dq_flag=dq,
+        scan_order=scan_order,
+        parent_node_id_present_flag=draw(st.booleans()),
+        codebook_size=book,
+        codebook_zero_offset=zero,
+        base=base,
+        history=history,
+    )
+    choices = TensorChoices(draw(st.booleans()), draw(st.booleans()))
+    return expand(levels, scan_order) if dq else levels, parameters, choices
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(tensors(), min_size=1, max_size=2), st.integers(-128, 127))
+def test_both_implementations_write_the_same_bytes_and_read_them_back(
+    items: list[tuple[np.ndarray, TensorParameters, TensorChoices]], qp: int
+) -> None:
+    encoders = reference.Encoder(), native.Encoder()
+    for levels, parameters, choices in items:
+        best = reference.shift_indices(levels, parameters, choices)
+        assert native.shift_indices(levels, parameters, choices) == best
+        chosen = TensorChoices(choices.row_skip_enabled_flag, choices.hist_dep_sig_prob_enabled_flag, best)
+        for encoder in encoders:
+            encoder.iae(qp, 8)
+            encoder.tensor(levels, parameters, chosen)
+    payload, native_payload = (encoder.finish() for encoder in encoders)
+    assert native_payload == payload
+    assert encoders[1].entry_points == encoders[0].entry_points
+
+    decoders = reference.Decoder(payload), native.Decoder(payload)
+    for number, (levels, parameters, _) in enumerate(items):
+        decoded = []
+        for decoder in decoders:
+            assert decoder.iae(8) == qp
+            decoded.append(decoder.tensor(*levels.shape, parameters))
+        assert np.array_equal(decoded[0].levels, levels)
+        assert np.array_equal(decoded[1].levels, levels)
+        assert decoded[1].choices == decoded[0].choices
+        assert decoded[1].entry_points == decoded[0].entry_points == encoders[0].entry_points[number]
+    assert [decoder.finish() for decoder in decoders] == [len(payload)] * 2
+
+
+@settings(max_examples=60, deadline=None)
+@given(tensors(), st.data())
+def test_both_implementations_agree_on_damaged_payloads(
+    item: tuple[np.ndarray, TensorParameters, TensorChoices], data: st.DataObject
+) -> None:
+    levels, parameters, choices = item
+    encoder = native.Encoder()
+    encoder.tensor(levels, parameters, choices)
+    payload = bytearray(encoder.finish())
+    for _ in range(data.draw(st.integers(1, 3))):
+        payload[data.draw(st.integers(0, len(payload) - 1))] ^= data.draw(st.integers(1, 255))
+    del payload[data.draw(st.integers(0, len(payload))) :]
+
+    def outcome(decoder: reference.Decoder | native.Decoder) -> tuple[bytes, int] | str:
+        try:
+            levels_read = decoder.tensor(*levels.shape, parameters).levels
+            return levels_read.tobytes(), decoder.finish()
+        except BitstreamError as error:
+            return type(error).__name__
+
+    damaged = bytes(payload)
+    assert outcome(native.Decoder(damaged)) == outcome(reference.Decoder(damaged))
+
+
+def test_a_long_tensor_is_optimised_alike_after_estimators_have_met() -> None:
+    rng = np.random.default_rng(3)
+    levels = np.rint(rng.laplace(size=(60, 300)) * np.linspace(0.2, 3, 60)[:, None]).astype(np.int32)
+    for scan_order in (0, 3):
+        parameters, choices = TensorParameters(scan_order=scan_order), TensorChoices()
+        assert native.shift_indices(levels, parameters, choices) == reference.shift_indices(levels, parameters, choices)
+
+
+def test_the_native_tables_are_those_of_the_reference() -> None:
+    tables = _native.tables()
+    assert tables["lps"] == [width for row in cabac.LPS for width in row]
+    assert tables["step"] == list(cabac.STEP)
+    assert tables["parameter_sets"] == [tuple(p) for p in cabac.PARAMETER_SETS]
+    assert tables["next_state"] == list(cabac.NEXT_STATE)
+    assert tables["rates"] == list(cabac.rates())
+
+
+@pytest.mark.parametrize("module", [reference, native])
+def test_what_cannot_be_coded_is_refused(module: object) -> None:
+    def refuse(levels: list[list[int]], parameters: TensorParameters, why: str) -> None:
+        with pytest.raises(ValueError, match=why):
+            module.Encoder().tensor(np.array(levels, np.int32), parameters, TensorChoices())
+
+    refuse([[0, -(2**31)]], TensorParameters(), "cannot be coded")
+    refuse([[-(2**31)]], TensorParameters(dq_flag=True), "cannot be coded")
+    refuse([[1]], TensorParameters(dq_flag=True), "dependent quantization")
+    refuse([[2]], TensorParameters(codebook_size=3, codebook_zero_offset=1), "codebook")
+    refuse([[1]], TensorParameters(codebook_size=1), "codebook")
+    with pytest.raises(ValueError, match="bits"):
+        module.Encoder().iae(128, 8)

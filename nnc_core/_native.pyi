@@ -1,0 +1,72 @@
+"""The native engine, as `nnc_core.entropy.native` and `nnc_core.approximator.native` use it."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+_Entry = tuple[int, int, int]
+
+class CodewordError(ValueError):
+    """A payload that no conforming encoder writes."""
+
+class TruncatedCodewordError(CodewordError):
+    """A payload that ends before its tensors do."""
+
+class TensorParameters:
+    """What the headers say about one tensor."""
+
+    def __init__(
+        self,
+        rows: int,
+        width: int,
+        general_profile_idc: int,
+        cabac_unary_length_minus1: int,
+        dq_flag: bool,
+        scan_order: int,
+        parent_node_id_present_flag: bool,
+        codebook_size: int,
+        codebook_zero_offset: int,
+        base: NDArray[np.int32] | None = None,
+        history: NDArray[np.uint8] | None = None,
+    ) -> None: ...
+
+class Encoder:
+    """Codes values and tensors into one payload."""
+
+    def __init__(self) -> None: ...
+    def iae(self, value: int, bits: int) -> None: ...
+    def tensor(
+        self,
+        parameters: TensorParameters,
+        levels: NDArray[np.int32],
+        row_skip_enabled_flag: bool,
+        hist_dep_sig_prob_enabled_flag: bool,
+        shift_indices: bytes | None = None,
+    ) -> None: ...
+    def finish(self) -> bytes: ...
+    @property
+    def entry_points(self) -> list[list[_Entry]]: ...
+
+class Decoder:
+    """Reads values and tensors from a payload."""
+
+    def __init__(self, payload: NDArray[np.uint8]) -> None: ...
+    def iae(self, bits: int) -> int: ...
+    def tensor(
+        self, parameters: TensorParameters, levels: NDArray[np.int32]
+    ) -> tuple[bool, bool, bytes, list[_Entry]]: ...
+    def finish(self) -> int: ...
+
+def shift_indices(
+    parameters: TensorParameters,
+    levels: NDArray[np.int32],
+    row_skip_enabled_flag: bool,
+    hist_dep_sig_prob_enabled_flag: bool,
+) -> bytes: ...
+def quantize_uniform(values: NDArray[np.float32], step: float, levels: NDArray[np.int32]) -> bool: ...
+def quantize_dependent(
+    values: NDArray[np.float32], step: float, scan_order: int, levels: NDArray[np.int32]
+) -> bool: ...
+def reconstruct(levels: NDArray[np.int32], step: float, values: NDArray[np.float32]) -> None: ...
+def tables() -> dict[str, Any]: ...

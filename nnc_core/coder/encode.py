@@ -1,0 +1,205 @@
+"""From tensors to units: approximate, code, write (ISO/IEC 15938-18, module `coder`)."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, BinaryIO, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from nnc_core.approximator.native import quantize_dependent, quantize_uniform
+from nnc_core.approximator.reference import step_size
+from nnc_core.bitstream import BitstreamWriter
+from nnc_core.coder.plan import CodingParameters, TensorPlan
+from nnc_core.coder.pool import in_order
+from nnc_core.entropy.native import Encoder, shift_indices
+from nnc_core.entropy.parameters import EntryPoint, TensorChoices, TensorParameters
+from nnc_core.errors import ModelError
+from nnc_core.nnr_model import ModelInfo, SourceModel, Topology
+from nnc_core.syntax.records import CompressedDataUnitHeader, ModelParameterSet
+from nnc_core.tables.code_points import (
+    DecompressedDataFormat,
+    GeneralProfileIdc,
+    PayloadType,
+    QuantizationMethodFlags,
+)
+
+_FORMATS = {
+    "int8": DecompressedDataFormat.INT8,
+    "int16": DecompressedDataFormat.INT16,
+    "int64": DecompressedDataFormat.INT64,
+    "float16": DecompressedDataFormat.FLOAT16,
+    "float64": DecompressedDataFormat.FLOAT64,
+}
+_MAX_LEVEL = (1 << 31) - 1
+
+
+class _Unit(NamedTuple):
+    """One data unit, ready to be written."""
+
+    header: CompressedDataUnitHeader
+    payload: bytes | memoryview
+
+
+def encode(
+    tensors: Mapping[str, ArrayLike],
+    *,
+    parameters: CodingParameters | None = None,
+    topology: Topology | None = None,
+    model_info: ModelInfo | None = None,
+    threads: int | None = None,
+) -> bytes:
+    """Code named tensors into one NNR bitstream.
+
+    Floating-point arrays of any width are quantized as their float32 values; where that is impossible (values that are
+    not finite, or too large for the step size) they are sent unquantized as float32. Integer arrays are coded exactly
+    and must lie within +-(2**31 - 1). A scalar becomes a tensor of shape (1,). The result does not depend on
+    ``threads`` (default: one per core). Raises `ModelError` for tensors that NNR cannot express.
+
+    >>> import nnc_core, numpy as np
+    >>> data = nnc_core.encode({"w": np.array([[0.5, -0.25], [0.0, 1.0]], np.float32)})
+    >>> nnc_core.decode(data)["w"].round(2).tolist()
+    [[0.5, -0.25], [0.0, 1.0]]
+    """
+    stream = io.BytesIO()
+    arrays = {name: np.asarray(array) for name, array in tensors.items()}
+    write(stream, SourceModel(arrays, topology, model_info or ModelInfo()), parameters=parameters, threads=threads)
+    return stream.getvalue()
+
+
+def write(
+    stream: BinaryIO,
+    model: SourceModel,
+    *,
+    parameters: CodingParameters | None = None,
+    threads: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> int:
+    """Code a model into a binary file object, unit by unit; return the number of bytes.
+
+    Tensors are fetched in model order, one at a time, and only a few are held. ``progress`` is called with the number
+    of tensors written and their total. Otherwise as `encode`.
+    """
+    p = parameters or CodingParameters()
+    writer = BitstreamWriter(stream, _model_parameter_set(p, model.topology), p.general_profile_idc)
+    if model.topology is not None:
+        writer.topology(model.topology)
+    for done, unit in enumerate(in_order(_jobs(model, p), threads), 1):
+        writer.data_unit(unit.header, unit.payload)
+        if progress is not None:
+            progress(done, len(model.tensors))
+    return writer.size
+
+
+def _model_parameter_set(p: CodingParameters, topology: Topology | None) -> ModelParameterSet:
+    return ModelParameterSet(
+        topology_carriage_flag=topology is not None,
+        mps_quantization_method_flags=QuantizationMethodFlags.NNR_QSU,
+        mps_qp_density=p.qp_density,
+        mps_quantization_parameter=0,
+    )
+
+
+def _jobs(model: SourceModel, p: CodingParameters) -> Iterator[Callable[[], _Unit]]:
+    """One job for each tensor, in model order."""
+    types = model.model_info.get("parameter_type", {})
+    for name in model.tensors:
+        array = np.asarray(model.tensors[name])
+        plan = p.plan(name, types.get(name, "unspecified"), array.ndim)
+        yield _job(name, array, plan, p)
+
+
+def _job(name: str, array: NDArray[Any], plan: TensorPlan, p: CodingParameters) -> Callable[[], _Unit]:
+    return lambda: encode_tensor(name, array, plan, p)
+
+
+def encode_tensor(name: str, array: NDArray[Any], plan: TensorPlan, p: CodingParameters) -> _Unit:
+    """Quantize and code one tensor into a data unit of its own."""
+    if array.size == 0:
+        raise ModelError(f"has no elements (shape {array.shape}), which NNR cannot express", tensor=name)
+    header = CompressedDataUnitHeader(topology_elem_id=name, tensor_dimensions=array.shape or (1,))
+    data_format = _FORMATS.get(array.dtype.name)
+    if data_format is not None and p.general_profile_idc == GeneralProfileIdc.EXTENDED:
+        header.nnr_decompressed_data_format_present_flag = True
+        header.nnr_decompressed_data_format = data_format
+    matrix = array.reshape(header.tensor_dimensions[0], -1)
+    if array.dtype.kind in "iu":
+        header.nnr_compressed_data_unit_payload_type = PayloadType.NNR_PT_INT
+        return _coded(header, _integers(name, matrix), plan, p)
+    values = _floats(name, matrix)
+    try:
+        levels = _quantize(values, plan, p.qp_density)
+    except ValueError:
+        header.nnr_compressed_data_unit_payload_type = PayloadType.NNR_PT_RAW_FLOAT
+        return _Unit(header, values.astype("<f4", copy=False).data.cast("B"))
+    header.dq_flag = plan.dq_flag
+    return _coded(header, levels, plan, p)
+
+
+def _integers(name: str, matrix: NDArray[Any]) -> NDArray[np.int32]:
+    if matrix.min() < -_MAX_LEVEL or matrix.max() > _MAX_LEVEL:
+        raise ModelError("has integers beyond +-(2**31 - 1), which NNR cannot express", tensor=name)
+    return np.ascontiguousarray(matrix, np.int32)
+
+
+def _floats(name: str, matrix: NDArray[Any]) -> NDArray[np.float32]:
+    # bfloat16 and other types from outside numpy have kind 'V' and know how to become float32.
+    if matrix.dtype.kind not in "fV" or matrix.dtype.fields is not None:
+        raise ModelError(f"has dtype {matrix.dtype}, which NNR cannot express", tensor=name)
+    with np.errstate(over="ignore"):
+        values = np.ascontiguousarray(matrix, np.float32)
+    if matrix.dtype.itemsize > values.itemsize and not np.array_equal(np.isfinite(values), np.isfinite(matrix)):
+        raise ModelError("has finite values beyond float32, which NNR cannot express", tensor=name)
+    return values
+
+
+def _quantize(values: NDArray[np.float32], plan: TensorPlan, qp_density: int) -> NDArray[np.int32]:
+    step = step_size(plan.qp, qp_density)
+    return quantize_dependent(values, step, plan.scan_order) if plan.dq_flag else quantize_uniform(values, step)
+
+
+def _coded(header: CompressedDataUnitHeader, levels: NDArray[np.int32], plan: TensorPlan, p: CodingParameters) -> _Unit:
+    parameters = TensorParameters(
+        general_profile_idc=p.general_profile_idc,
+        cabac_unary_length_minus1=plan.cabac_unary_length_minus1,
+        dq_flag=header.dq_flag,
+        scan_order=plan.scan_order if min(levels.shape) > 1 else 0,
+    )
+    quantized = header.nnr_compressed_data_unit_payload_type == PayloadType.NNR_PT_FLOAT
+    qp = (plan.qp, 6 + p.qp_density) if quantized else None
+    header.cabac_unary_length_minus1 = parameters.cabac_unary_length_minus1
+    header.scan_order = parameters.scan_order
+    payload, header.entry_points = _shortest(levels, qp, parameters, plan)
+    return _Unit(header, payload)
+
+
+def _shortest(
+    levels: NDArray[np.int32], qp: tuple[int, int] | None, parameters: TensorParameters, plan: TensorPlan
+) -> tuple[bytes, tuple[EntryPoint, ...]]:
+    """Code with and, where there is a row to be skipped, without row skipping, and keep what is shorter."""
+    plain = _payload(levels, qp, parameters, plan, TensorChoices())
+    may_skip = plan.row_skip_enabled_flag and parameters.general_profile_idc == GeneralProfileIdc.EXTENDED
+    if not may_skip or min(levels.shape) == 1 or levels.any(axis=1).all():
+        return plain
+    skipping = _payload(levels, qp, parameters, plan, TensorChoices(row_skip_enabled_flag=True))
+    return min(plain, skipping, key=lambda coded: len(coded[0]))
+
+
+def _payload(
+    levels: NDArray[np.int32],
+    qp: tuple[int, int] | None,
+    parameters: TensorParameters,
+    plan: TensorPlan,
+    choices: TensorChoices,
+) -> tuple[bytes, tuple[EntryPoint, ...]]:
+    if plan.param_opt_flag:
+        indices = shift_indices(levels, parameters, choices)
+        choices = TensorChoices(choices.row_skip_enabled_flag, shift_indices=indices)
+    encoder = Encoder()
+    if qp is not None:
+        encoder.iae(*qp)
+    encoder.tensor(levels, parameters, choices)
+    payload = encoder.finish()
+    return payload, tuple(encoder.entry_points[0])

@@ -1,0 +1,131 @@
+"""How each tensor is to be coded: resolved once, before anything is coded."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from nnc_core.nnr_model import ParameterType
+
+_WEIGHTS = ("conv.weight", "fc.weight")
+
+
+@dataclass(frozen=True, slots=True)
+class TensorPlan:
+    """The coding parameters of one tensor (ISO/IEC 15938-18, Tables 7, 8 and 11)."""
+
+    qp: int = -38
+    dq_flag: bool = True
+    param_opt_flag: bool = True
+    cabac_unary_length_minus1: int = 10
+    scan_order: int = 0
+    row_skip_enabled_flag: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Other parameters for the tensors whose name matches ``pattern`` somewhere; the last rule that sets one wins.
+
+    >>> Rule.parse("conv.*bias=qp=-60,dq=0")
+    Rule(pattern='conv.*bias', changes=(('qp', -60), ('dq_flag', False)))
+    """
+
+    pattern: str
+    changes: tuple[tuple[str, int | bool], ...]
+
+    def __post_init__(self) -> None:
+        try:
+            re.compile(self.pattern)
+        except re.error as error:
+            raise ValueError(f"{self.pattern!r} is no regular expression: {error}") from None
+        unknown = [name for name, _ in self.changes if name not in _CHANGEABLE]
+        if unknown:
+            raise ValueError(f"a rule cannot set {unknown[0]!r}, only {', '.join(_CHANGEABLE)}")
+
+    @classmethod
+    def parse(cls, text: str) -> Rule:
+        """Read ``regex=key=value,key=value``; keys as in `TensorPlan`, with or without ``_flag``."""
+        found = re.fullmatch(r"(.+?)=(\w+=-?\d+(?:,\w+=-?\d+)*)", text)
+        if not found:
+            raise ValueError(f"{text!r} is no rule; one looks like 'conv.*=qp=-30,dq=0'")
+        pairs = (pair.split("=") for pair in found[2].split(","))
+        return cls(found[1], tuple(_change(key, int(value)) for key, value in pairs))
+
+    def applies_to(self, name: str) -> bool:
+        """Whether the tensor called ``name`` is meant."""
+        return re.search(self.pattern, name) is not None
+
+
+_KINDS: dict[str, Callable[[int], int | bool]] = {
+    f.name: bool if f.name.endswith("_flag") else int for f in fields(TensorPlan)
+}
+_CHANGEABLE = tuple(_KINDS)
+_SHORT = {"dq": "dq_flag", "param_opt": "param_opt_flag", "row_skip": "row_skip_enabled_flag"}
+_SHORT |= {"unary": "cabac_unary_length_minus1", "scan": "scan_order"}
+
+
+def _change(key: str, value: int) -> tuple[str, int | bool]:
+    name = _SHORT.get(key, key)
+    return name, _KINDS.get(name, int)(value)
+
+
+@dataclass(frozen=True, slots=True)
+class CodingParameters:
+    """What an encoder is told about a whole model.
+
+    ``qp`` holds for weights, ``nonweight_qp`` for everything else: tensors of one dimension, unless their role says
+    otherwise. A step size is (2**d + qp mod 2**d) * 2**(floor(qp / 2**d) - d) with d = ``qp_density``: 2**d steps to
+    the doubling. ``general_profile_idc`` 1 is the tool set of the 2024 edition, 0 that of 2022 for older decoders.
+    Raises ValueError for values that the bitstream cannot carry.
+    """
+
+    qp: int = -38
+    nonweight_qp: int = -75
+    qp_density: int = 2
+    dq_flag: bool = True
+    param_opt_flag: bool = True
+    cabac_unary_length_minus1: int = 10
+    scan_order: int = 0
+    row_skip_enabled_flag: bool = True
+    general_profile_idc: int = 1
+    rules: tuple[Rule, ...] = ()
+
+    def __post_init__(self) -> None:
+        _check("general_profile_idc", self.general_profile_idc, 0, 1)
+        _check("qp_density", self.qp_density, 0, 7)
+        for qp in (self.qp, self.nonweight_qp):
+            self._check_plan(self._plan(qp))
+
+    def plan(self, name: str, parameter_type: ParameterType, dimensions: int) -> TensorPlan:
+        """The parameters for one tensor; ValueError where a rule asks for something that cannot be coded."""
+        weight = parameter_type in _WEIGHTS or (parameter_type == "unspecified" and dimensions > 1)
+        plan = self._plan(self.qp if weight else self.nonweight_qp)
+        for rule in self.rules:
+            if rule.applies_to(name):
+                changes: dict[str, Any] = dict(rule.changes)
+                plan = replace(plan, **changes)
+        self._check_plan(plan)
+        return plan
+
+    def _plan(self, qp: int) -> TensorPlan:
+        return TensorPlan(
+            qp,
+            self.dq_flag,
+            self.param_opt_flag,
+            self.cabac_unary_length_minus1,
+            self.scan_order,
+            self.row_skip_enabled_flag,
+        )
+
+    def _check_plan(self, plan: TensorPlan) -> None:
+        reach = 1 << (5 + self.qp_density)
+        _check("qp", plan.qp, -reach, reach - 1)
+        _check("scan_order", plan.scan_order, 0, 4)
+        _check("cabac_unary_length_minus1", plan.cabac_unary_length_minus1, 0, 255)
+
+
+def _check(name: str, value: int, lowest: int, highest: int) -> None:
+    if not lowest <= value <= highest:
+        raise ValueError(f"{name} is {value}, expected {lowest}..{highest}")

@@ -1,0 +1,111 @@
+"""DeepCABAC in native code (clause 10): the interface of `nnc_core.entropy.reference`, at full speed.
+
+Coding releases the interpreter lock, so that tensors can be coded in several threads.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nnc_core import _native
+from nnc_core.entropy.parameters import DecodedTensor, EntryPoint, TensorChoices, TensorParameters
+from nnc_core.errors import BitstreamError, PayloadError, TruncatedError
+
+
+class Encoder:
+    """Codes values and tensors into one payload. After an error it is of no further use."""
+
+    def __init__(self) -> None:
+        self._encoder = _native.Encoder()
+
+    @property
+    def entry_points(self) -> list[list[EntryPoint]]:
+        """For every tensor its entry points; known after `finish`."""
+        return [[EntryPoint(*point) for point in points] for points in self._encoder.entry_points]
+
+    def iae(self, value: int, bits: int) -> None:
+        """Code a signed number in `bits` (0..32) equiprobable bins. Raises ValueError if it does not fit."""
+        self._encoder.iae(value, bits)
+
+    def tensor(self, levels: NDArray[np.int32], parameters: TensorParameters, choices: TensorChoices) -> None:
+        """Code the integers of a tensor (int32, rows x width).
+
+        With dependent quantization these are the multiples of the step size. Raises ValueError for integers that are
+        not on the quantizer's lattice, outside the codebook or -2**31, and for parameters of another shape.
+        """
+        self._encoder.tensor(
+            _parameters(levels.shape, parameters),
+            levels,
+            choices.row_skip_enabled_flag,
+            choices.hist_dep_sig_prob_enabled_flag,
+            None if choices.shift_indices is None else bytes(choices.shift_indices),
+        )
+
+    def finish(self) -> bytes:
+        """End the codeword and return the payload."""
+        return self._encoder.finish()
+
+
+class Decoder:
+    """Reads values and tensors from one payload, in the order in which they were coded.
+
+    Beyond the payload's end there are zeros; that it was read so far is an error at the latest in `finish`.
+    """
+
+    def __init__(self, payload: bytes | bytearray | memoryview) -> None:
+        self._decoder = _native.Decoder(np.frombuffer(payload, np.uint8))
+
+    def iae(self, bits: int) -> int:
+        """Read a signed number of `bits` (0..32) equiprobable bins."""
+        return self._decoder.iae(bits)
+
+    def tensor(self, rows: int, width: int, parameters: TensorParameters) -> DecodedTensor:
+        """Read a tensor; its integers are int32, rows x width. Raises PayloadError or TruncatedError."""
+        levels = np.empty((rows, width), np.int32)
+        try:
+            row_skip, history, indices, points = self._decoder.tensor(_parameters((rows, width), parameters), levels)
+        except _native.CodewordError as error:
+            raise _bitstream_error(error) from None
+        choices = TensorChoices(row_skip, history, tuple(indices))
+        return DecodedTensor(levels, choices, [EntryPoint(*point) for point in points])
+
+    def finish(self) -> int:
+        """Check the end of the codeword and return how many bytes it has. Raises as `tensor` does."""
+        try:
+            return self._decoder.finish()
+        except _native.CodewordError as error:
+            raise _bitstream_error(error) from None
+
+
+def _bitstream_error(error: _native.CodewordError) -> BitstreamError:
+    kind = TruncatedError if isinstance(error, _native.TruncatedCodewordError) else PayloadError
+    return kind(str(error))
+
+
+def shift_indices(levels: NDArray[np.int32], parameters: TensorParameters, choices: TensorChoices) -> tuple[int, ...]:
+    """The parameter set (0..8) that suits each context best when `levels` are coded, in flat order."""
+    indices = _native.shift_indices(
+        _parameters(levels.shape, parameters),
+        levels,
+        choices.row_skip_enabled_flag,
+        choices.hist_dep_sig_prob_enabled_flag,
+    )
+    return tuple(indices)
+
+
+def _parameters(shape: tuple[int, ...], p: TensorParameters) -> _native.TensorParameters:
+    rows, width = shape
+    return _native.TensorParameters(
+        rows,
+        width,
+        p.general_profile_idc,
+        p.cabac_unary_length_minus1,
+        p.dq_flag,
+        p.scan_order,
+        p.parent_node_id_present_flag,
+        p.codebook_size,
+        p.codebook_zero_offset,
+        p.base,
+        p.history,
+    )
