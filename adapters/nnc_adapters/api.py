@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO
 
 from numpy.typing import NDArray
 
@@ -15,7 +16,7 @@ from nnc_adapters import registry
 from nnc_adapters.base import Adapter
 from nnc_adapters.files import replacing
 from nnc_core import CodingParameters, Limits, ModelError
-from nnc_core.nnr_model import SourceModel, Topology
+from nnc_core.nnr_model import Topology
 
 __all__ = ["CompressReport", "DecompressReport", "Progress", "compress", "decompress"]
 
@@ -86,18 +87,6 @@ class _Watched(Mapping[str, NDArray[Any]]):
         return sum(nbytes for _, nbytes in self._seen.values())
 
 
-class _Counted:
-    """The writing side of a binary file, counting bytes."""
-
-    def __init__(self, stream: BinaryIO) -> None:
-        self._stream = stream
-        self.size = 0
-
-    def write(self, data: bytes) -> int:
-        self.size += len(data)
-        return self._stream.write(data)
-
-
 def compress(
     source: str | Path,
     target: str | Path | BinaryIO | None = None,
@@ -133,11 +122,11 @@ def _compress(
     started: float,
 ) -> CompressReport:
     model = registry.find(source).read(source)
-    tensors, out = _Watched(model.tensors), _Counted(stream)
-    watched = SourceModel(tensors, model.topology, model.model_info)
-    nnc_core.write(cast(BinaryIO, out), watched, parameters=parameters, threads=threads, progress=progress)
+    tensors = _Watched(model.tensors)
+    watched = replace(model, tensors=tensors)
+    after = nnc_core.write(stream, watched, parameters=parameters, threads=threads, progress=progress)
     before = max(_bytes_on_disk(source), tensors.nbytes)
-    return CompressReport(before, out.size, len(tensors), tensors.weights, time.perf_counter() - started)
+    return CompressReport(before, after, len(tensors), tensors.weights, time.perf_counter() - started)
 
 
 def decompress(
@@ -148,7 +137,7 @@ def decompress(
     threads: int | None = None,
     force: bool = False,
     progress: Progress | None = None,
-    limits: Limits = Limits(),  # noqa: B008 -- immutable
+    limits: Limits | None = None,
 ) -> DecompressReport:
     """Restore the model in the NNR bitstream ``source`` as ``target``, in the format it had.
 
@@ -163,10 +152,11 @@ def decompress(
     with nnc_core.open(source, limits=limits) as file:
         adapter = _adapter_for(file.topology, into, source)
         target = source.with_suffix(adapter.suffixes[0]) if target is None else Path(target)
-        if not force and target.exists():  # the adapter would find out only after its preparations
+        if not force and os.path.lexists(target):  # the adapter would find out only after its preparations
             raise FileExistsError(f"{target} exists; use force to replace it")
-        tensors = _Watched(file, progress)
-        adapter.write(tensors, file.topology, target, into=into, force=force)
+        with file.decoding_ahead(threads) as decoded:
+            tensors = _Watched(decoded, progress)
+            adapter.write(tensors, file.topology, target, into=into, force=force)
         return DecompressReport(target, len(tensors), tensors.weights, time.perf_counter() - started)
 
 

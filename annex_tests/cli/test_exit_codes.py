@@ -32,6 +32,7 @@ def assert_fails(result: Result, code: int, *words: str) -> None:
         ["compress"],
         ["compress", "in.onnx", "--no-such-option"],
         ["compress", "in.onnx", "--rule", "no rule"],
+        ["compress", "in.onnx", "--rule", "w=qp=100000"],
         ["compress", "in.onnx", "--profile", "1999"],
         ["compress", "in.onnx", "--qp-density", "99"],
         ["compress", "in.onnx", "--threads", "0"],

@@ -105,7 +105,8 @@ def _parameters(
             **same_names,
         )
         for rule in parameters.rules:
-            replace(parameters, **dict(rule.changes))  # what is out of range for a model is so for a tensor
+            changes: dict[str, Any] = dict(rule.changes)
+            replace(parameters, **changes)  # what is out of range for a model is so for a tensor
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     return parameters
