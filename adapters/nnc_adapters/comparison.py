@@ -40,16 +40,16 @@ class TensorComparison:
 
 def compare(original: Mapping[str, NDArray[Any]], decoded: Mapping[str, NDArray[Any]]) -> Iterator[TensorComparison]:
     """Compare tensor by tensor, in the original's order, then name those that only ``decoded`` has."""
+    names = set(decoded)  # whether a lazy mapping has a name, it might decode to find out
     for name in original:
         before = original[name]
-        if name in decoded:
+        if name in names:
             yield compare_tensor(name, before, decoded[name])
         else:
             yield TensorComparison(name, str(before.dtype), before.shape, problem="missing in the bitstream")
-    for name in decoded:
-        if name not in original:
-            after = decoded[name]
-            yield TensorComparison(name, str(after.dtype), after.shape, problem="not in the original")
+    for name in sorted(names - set(original)):
+        after = decoded[name]
+        yield TensorComparison(name, str(after.dtype), after.shape, problem="not in the original")
 
 
 def compare_tensor(name: str, before: NDArray[Any], after: NDArray[Any]) -> TensorComparison:

@@ -12,7 +12,7 @@ import nnc_core
 from nnc_adapters import registry
 from nnc_adapters.cli import console
 from nnc_adapters.cli.errors import ExitCode
-from nnc_adapters.cli.options import file_path, json_option, limit_option, readable
+from nnc_adapters.cli.options import file_path, json_option, limit_option, readable, threads_option
 from nnc_adapters.comparison import TensorComparison, compare, compare_topology
 from nnc_core import Limits
 
@@ -21,9 +21,12 @@ from nnc_core import Limits
 @click.argument("original", metavar="ORIGINAL", type=file_path)
 @click.argument("compressed", metavar="FILE.nnr", type=file_path)
 @click.option("--min-sqnr", type=float, metavar="DB", help="The worst signal-to-noise ratio that is acceptable.")
+@threads_option
 @limit_option
 @json_option
-def verify(original: Path, compressed: Path, min_sqnr: float | None, limits: Limits, as_json: bool) -> None:
+def verify(
+    original: Path, compressed: Path, min_sqnr: float | None, threads: int | None, limits: Limits, as_json: bool
+) -> None:
     """Compare a bitstream with the model it was made from.
 
     Exits with 1 if the topology differs, a tensor is missing or has another shape, integers changed, or an error is
@@ -32,7 +35,8 @@ def verify(original: Path, compressed: Path, min_sqnr: float | None, limits: Lim
     model = registry.find(original).read(original)
     with readable(compressed) as path, nnc_core.open(path, limits=limits) as file:
         topology = compare_topology(model.topology, file.topology)
-        tensors = [_judged(result, min_sqnr) for result in compare(model.tensors, file)]
+        with file.decoding_ahead(threads) as decoded:
+            tensors = [_judged(result, min_sqnr) for result in compare(model.tensors, decoded)]
     accepted = topology != "different" and all(t.problem is None for t in tensors)
     if as_json:
         console.print_json({"accepted": accepted, "topology": topology, "tensors": tensors})
