@@ -155,9 +155,9 @@ def test_roles_are_seen_through_operations_that_only_move_values(info, operator)
     assert info(nodes, w=(16, 3, 3, 3))["parameter_type"] == {"w": "conv.weight"}
 
 
-def test_embeddings_have_no_role_unless_they_are_also_a_matrix(info):
+def test_embeddings_are_matrices_whether_tied_or_not(info):
     embed = node("Gather", ["w", "ids"], ["h"])
-    assert info([embed], w=(64, 16))["parameter_type"] == {"w": "unspecified"}
+    assert info([embed], w=(64, 16))["parameter_type"] == {"w": "fc.weight"}
     tied = [embed, node("Transpose", ["w"], ["t"]), node("MatMul", ["h", "t"], ["y"])]
     assert info(tied, w=(64, 16))["parameter_type"] == {"w": "fc.weight"}
 

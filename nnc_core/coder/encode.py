@@ -107,7 +107,7 @@ def _jobs(model: SourceModel, p: CodingParameters) -> Iterator[Callable[[], _Uni
     types = model.model_info.get("parameter_type", {})
     for name in model.tensors:
         array = np.asarray(model.tensors[name])
-        plan = p.plan(name, types.get(name, "unspecified"), array.ndim)
+        plan = p.plan(name, types.get(name), array.ndim)
         yield _job(name, array, plan, p)
 
 

@@ -75,8 +75,8 @@ def _change(key: str, value: int) -> tuple[str, int | bool]:
 class CodingParameters:
     """What an encoder is told about a whole model.
 
-    ``qp`` holds for weights, ``nonweight_qp`` for everything else: tensors of one dimension, unless their role says
-    otherwise. A step size is (2**d + qp mod 2**d) * 2**(floor(qp / 2**d) - d) with d = ``qp_density``: 2**d steps to
+    ``qp`` holds for weights, ``nonweight_qp`` for everything else; a tensor whose role is not known is a weight if it
+    has more than one dimension. A step size is (2**d + qp mod 2**d) * 2**(floor(qp / 2**d) - d) with d = ``qp_density``: 2**d steps to
     the doubling. ``general_profile_idc`` 1 is the tool set of the 2024 edition, 0 that of 2022 for older decoders.
     Raises ValueError for values that the bitstream cannot carry.
     """
@@ -98,9 +98,9 @@ class CodingParameters:
         for qp in (self.qp, self.nonweight_qp):
             self._check_plan(self._plan(qp))
 
-    def plan(self, name: str, parameter_type: ParameterType, dimensions: int) -> TensorPlan:
+    def plan(self, name: str, parameter_type: ParameterType | None, dimensions: int) -> TensorPlan:
         """The parameters for one tensor; ValueError where a rule asks for something that cannot be coded."""
-        weight = parameter_type in _WEIGHTS or (parameter_type == "unspecified" and dimensions > 1)
+        weight = parameter_type in _WEIGHTS if parameter_type else dimensions > 1
         plan = self._plan(self.qp if weight else self.nonweight_qp)
         for rule in self.rules:
             if rule.applies_to(name):

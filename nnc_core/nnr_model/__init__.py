@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypedDict
 
-import numpy as np
 from numpy.typing import NDArray
 
 from nnc_core.tables.code_points import TopologyStorageFormat
@@ -25,7 +24,8 @@ ParameterType = Literal[
 
 
 class ModelInfo(TypedDict, total=False):
-    """Part 18, Table 3; the keys that adapters fill. A tensor that is not mentioned is ``unspecified``."""
+    """Part 18, Table 3; the keys that adapters fill. ``unspecified`` is none of the other types; of a tensor
+    that is not mentioned nothing is known."""
 
     parameter_type: dict[str, ParameterType]
     block_identifier: dict[str, str]
@@ -52,5 +52,3 @@ class SourceModel:
     topology: Topology | None = None
     model_info: ModelInfo = field(default_factory=ModelInfo)
 
-
-Tensor = NDArray[np.generic]

@@ -21,6 +21,8 @@ _ROLES: dict[str, dict[int, ParameterType]] = {
     "MatMul": {0: "fc.weight", 1: "fc.weight"},
     "MatMulInteger": {0: "fc.weight", 1: "fc.weight"},
     "QLinearMatMul": {0: "fc.weight", 3: "fc.weight"},
+    "Einsum": {0: "fc.weight", 1: "fc.weight"},
+    "Gather": {0: "fc.weight"},  # an embedding: a matrix product with a one-hot vector
     "BatchNormalization": {1: "bn.gamma", 2: "bn.beta", 3: "bn.mean", 4: "bn.var"},
     "LSTM": _RECURRENT,
     "GRU": _RECURRENT,
@@ -56,7 +58,7 @@ def must_be_exact(site: Site, flow: Dataflow) -> bool:
 
 
 def model_info(coded: Mapping[str, Site], flow: Dataflow) -> ModelInfo:
-    """The roles of the coded tensors, and the blocks they form; tensors without a role are ``unspecified``."""
+    """The roles of the coded tensors, and the blocks they form; the rest is ``unspecified``."""
     uses = {name: flow.uses(Value(site.scope, site.name)) for name, site in coded.items()}
     kinds = {name: _role(uses[name], list(site.tensor.dims), flow) for name, site in coded.items()}
     return ModelInfo(parameter_type=kinds, block_identifier=_Blocks(coded, uses, flow).identifiers(kinds))
