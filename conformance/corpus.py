@@ -18,6 +18,7 @@ import pytest
 from numpy.typing import NDArray
 
 from nnc_core.entropy.parameters import EntryPoint, TensorParameters
+from nnc_core.syntax import InputParameters
 
 SHARED = Path(os.environ.get("NNC_SHARED") or Path(__file__).resolve().parents[2] / "shared")
 CORPUS = SHARED / "corpus"
@@ -112,6 +113,17 @@ class ModelStep:
     def bitstream(self) -> bytes:
         """The bitstream."""
         return (self.folder / self.config["bitstream"]).read_bytes()
+
+    @cached_property
+    def input_parameters(self) -> dict[str, InputParameters]:
+        """What is not in the bitstream and must be handed to the decoder, by tensor name."""
+        dimensions = self.config.get("dimensions_known_from_parent", {})
+        known = {name: {"tensor_dimensions": shape} for name, shape in dimensions.items()}
+        known |= self.config.get("out_of_band", {})
+        return {
+            name: InputParameters(tuple(values["tensor_dimensions"]), values.get("cabac_unary_length_minus1"))
+            for name, values in known.items()
+        }
 
     @cached_property
     def expected_names(self) -> list[str]:

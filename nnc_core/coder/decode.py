@@ -15,6 +15,7 @@ from nnc_core.entropy.native import Decoder
 from nnc_core.entropy.parameters import TensorParameters
 from nnc_core.errors import BitstreamError, ElementValueError, PayloadError, TruncatedError, UnsupportedError
 from nnc_core.syntax.data_unit import coded_shapes
+from nnc_core.syntax.elements import Buffer
 from nnc_core.syntax.records import CompressedDataUnitHeader
 from nnc_core.tables.code_points import DecompressedDataFormat, GeneralProfileIdc, PayloadType
 
@@ -102,17 +103,28 @@ def decode_levels(bitstream: Bitstream, unit: UnitRecord) -> CodedTensor:
     rows, width = shape[0], prod(shape[1:])
     _check_plausible(rows, width, parameters, len(payload))
     decoder = Decoder(payload)
-    step = None
+    step, qp_bits = None, 0
     if h.nnr_compressed_data_unit_payload_type == PayloadType.NNR_PT_FLOAT:
         density, base = bitstream.quantization(unit)
-        step = _step(base + decoder.iae(6 + density), density)
-    levels, choices, _ = decoder.tensor(rows, width, parameters)
+        qp_bits = 6 + density
+        step = _step(base + decoder.iae(qp_bits), density)
+    if _uses_history(payload, qp_bits, min(rows, width), parameters):
+        raise UnsupportedError("hist_dep_sig_prob_enabled_flag")
+    levels, _, _ = decoder.tensor(rows, width, parameters)
     consumed = decoder.finish()
     if consumed != len(payload):
         raise PayloadError(f"{len(payload) - consumed} bytes follow the codeword")
-    if choices.hist_dep_sig_prob_enabled_flag:
-        raise UnsupportedError("hist_dep_sig_prob_enabled_flag")
     return CodedTensor(levels.reshape(shape), step)
+
+
+def _uses_history(payload: Buffer, qp_bits: int, least: int, p: TensorParameters) -> bool:
+    """Look ahead at ``hist_dep_sig_prob_enabled_flag``: without the history, the tensor would look damaged."""
+    extended = p.general_profile_idc == GeneralProfileIdc.EXTENDED
+    if not (extended and p.parent_node_id_present_flag and least > 1 and p.codebook_size != 1):
+        return False
+    decoder = Decoder(payload[:16])
+    decoder.iae(qp_bits)
+    return decoder.iae(1) != 0
 
 
 def _reconstruct(coded: CodedTensor, h: CompressedDataUnitHeader) -> NDArray[Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
@@ -54,7 +55,7 @@ def encode(
     """Code named tensors into one NNR bitstream.
 
     Floating-point arrays of any width are quantized as their float32 values; where that is impossible (values that are
-    not finite, or too large for the step size) they are sent unquantized as float32. Integer arrays are coded exactly
+    not finite, or too large for the step size) or saves nothing, they are sent as they are in float32. Integer arrays are coded exactly
     and must lie within +-(2**31 - 1). A scalar becomes a tensor of shape (1,). The result does not depend on
     ``threads`` (default: one per core). Raises `ModelError` for tensors that NNR cannot express.
 
@@ -132,10 +133,15 @@ def encode_tensor(name: str, array: NDArray[Any], plan: TensorPlan, p: CodingPar
     try:
         levels = _quantize(values, plan, p.qp_density)
     except ValueError:
-        header.nnr_compressed_data_unit_payload_type = PayloadType.NNR_PT_RAW_FLOAT
-        return _Unit(header, values.astype("<f4", copy=False).data.cast("B"))
-    header.dq_flag = plan.dq_flag
-    return _coded(header, levels, plan, p)
+        return _raw(header, values)
+    unit = _coded(replace(header, dq_flag=plan.dq_flag), levels, plan, p)
+    return unit if len(unit.payload) < values.nbytes else _raw(header, values)
+
+
+def _raw(header: CompressedDataUnitHeader, values: NDArray[np.float32]) -> _Unit:
+    payload_type = PayloadType.NNR_PT_RAW_FLOAT
+    raw = replace(header, nnr_compressed_data_unit_payload_type=payload_type)
+    return _Unit(raw, values.astype("<f4", copy=False).data.cast("B"))
 
 
 def _integers(name: str, matrix: NDArray[Any]) -> NDArray[np.int32]:
