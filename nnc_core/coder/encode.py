@@ -55,9 +55,9 @@ def encode(
     """Code named tensors into one NNR bitstream.
 
     Floating-point arrays of any width are quantized as their float32 values; where that is impossible (values that are
-    not finite, or too large for the step size) or saves nothing, they are sent as they are in float32. Integer arrays are coded exactly
-    and must lie within +-(2**31 - 1). A scalar becomes a tensor of shape (1,). The result does not depend on
-    ``threads`` (default: one per core). Raises `ModelError` for tensors that NNR cannot express.
+    not finite, or too large for the step size) or saves nothing, they are sent as they are in float32. Integer arrays
+    are coded exactly and must lie within +-(2**31 - 1). A scalar becomes a tensor of shape (1,). The result does not
+    depend on ``threads`` (default: one per core). Raises `ModelError` for tensors that NNR cannot express.
 
     >>> import nnc_core, numpy as np
     >>> data = nnc_core.encode({"w": np.array([[0.5, -0.25], [0.0, 1.0]], np.float32)})

@@ -76,9 +76,9 @@ class CodingParameters:
     """What an encoder is told about a whole model.
 
     ``qp`` holds for weights, ``nonweight_qp`` for everything else; a tensor whose role is not known is a weight if it
-    has more than one dimension. A step size is (2**d + qp mod 2**d) * 2**(floor(qp / 2**d) - d) with d = ``qp_density``: 2**d steps to
-    the doubling. ``general_profile_idc`` 1 is the tool set of the 2024 edition, 0 that of 2022 for older decoders.
-    Raises ValueError for values that the bitstream cannot carry.
+    has more than one dimension. A step size is (2**d + qp mod 2**d) * 2**(floor(qp / 2**d) - d) with
+    d = ``qp_density``: 2**d steps to the doubling. ``general_profile_idc`` 1 is the tool set of the 2024 edition, 0
+    that of 2022 for older decoders. Raises ValueError for values that the bitstream cannot carry.
     """
 
     qp: int = -38

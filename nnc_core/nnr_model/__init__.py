@@ -51,4 +51,3 @@ class SourceModel:
     tensors: Mapping[str, NDArray[Any]]
     topology: Topology | None = None
     model_info: ModelInfo = field(default_factory=ModelInfo)
-
