@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nnc_core.entropy.parameters import EntryPoint
 from nnc_core.errors import ElementValueError, LimitError, NncError, TruncatedError, UnsupportedError
 from nnc_core.limits import Limits
 from nnc_core.syntax import (
     CompressedDataUnitHeader,
-    EntryPoint,
     InputParameters,
     IntegerCodebook,
     ModelParameterSet,
