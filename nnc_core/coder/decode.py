@@ -14,7 +14,7 @@ from nnc_core.bitstream import Bitstream, UnitRecord
 from nnc_core.entropy.native import Decoder
 from nnc_core.entropy.parameters import TensorParameters
 from nnc_core.errors import BitstreamError, ElementValueError, PayloadError, TruncatedError, UnsupportedError
-from nnc_core.syntax.data_unit import coded_shapes
+from nnc_core.syntax.data_unit import coded_shapes, is_decomposed
 from nnc_core.syntax.elements import Buffer
 from nnc_core.syntax.records import CompressedDataUnitHeader
 from nnc_core.tables.code_points import DecompressedDataFormat, GeneralProfileIdc, PayloadType
@@ -50,6 +50,12 @@ def output_dtype(h: CompressedDataUnitHeader) -> np.dtype[Any]:
     return wanted if wanted.kind == np.dtype(default).kind else np.dtype(default)
 
 
+def output_shape(unit: UnitRecord) -> tuple[int, ...]:
+    """The shape that `decode_unit` returns: that of the tensor, or of the factor that stands in for it."""
+    h = unit.data_header
+    return coded_shapes(h, unit.context)[0] if is_decomposed(h) else h.tensor_dimensions
+
+
 def read_qp(bitstream: Bitstream, unit: UnitRecord) -> int | None:
     """The quantization parameter of a unit with one quantized tensor, from the first bins of its payload."""
     if unit.data_header.nnr_compressed_data_unit_payload_type != PayloadType.NNR_PT_FLOAT:
@@ -71,7 +77,9 @@ def decode_unit(bitstream: Bitstream, unit: UnitRecord) -> NDArray[Any]:
             tensor = tensor.reshape(_shape(unit))
         else:
             tensor = _reconstruct(decode_levels(bitstream, unit), h)
-        return _converted(np.moveaxis(tensor, 0, h.first_tensor_dimension_shift), output_dtype(h))
+        if not is_decomposed(h):
+            tensor = np.moveaxis(tensor, 0, h.first_tensor_dimension_shift)
+        return _converted(tensor, output_dtype(h))
     except BitstreamError as error:
         error.unit, error.tensor = unit.index, unit.names[0]
         raise

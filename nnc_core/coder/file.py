@@ -18,7 +18,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from nnc_core.bitstream import Bitstream, UnitRecord
-from nnc_core.coder.decode import decode_unit, output_dtype, read_qp
+from nnc_core.coder.decode import decode_unit, output_dtype, output_shape, read_qp
 from nnc_core.coder.pool import in_order, thread_count
 from nnc_core.limits import Limits
 from nnc_core.nnr_model import Topology
@@ -95,8 +95,7 @@ class NnrFile(Mapping[str, NDArray[Any]]):
         tensor cannot be decoded.
         """
         unit = self._unit(name)
-        size = prod(unit.data_header.tensor_dimensions) * output_dtype(unit.data_header).itemsize
-        self._limits.check("decoded_bytes", size, f"tensor {name!r}")
+        self._limits.check("decoded_bytes", _decoded_size(unit), f"tensor {name!r}")
         return decode_unit(self.bitstream, unit)
 
     def decode_all(self, threads: int | None = None) -> Iterator[tuple[str, NDArray[Any]]]:
@@ -146,7 +145,7 @@ class NnrFile(Mapping[str, NDArray[Any]]):
         h = unit.data_header
         return TensorInfo(
             name=name,
-            shape=h.tensor_dimensions,
+            shape=output_shape(unit),
             dtype=output_dtype(h).name,
             payload_type=h.nnr_compressed_data_unit_payload_type.name,
             qp=read_qp(self.bitstream, unit),
@@ -157,9 +156,11 @@ class NnrFile(Mapping[str, NDArray[Any]]):
         )
 
     def _check_total(self) -> None:
-        headers = [unit.data_header for unit in self.bitstream.data_units.values()]
-        total = sum(prod(h.tensor_dimensions) * output_dtype(h).itemsize for h in headers)
-        self._limits.check("decoded_bytes", total)
+        self._limits.check("decoded_bytes", sum(map(_decoded_size, self.bitstream.data_units.values())))
+
+
+def _decoded_size(unit: UnitRecord) -> int:
+    return prod(output_shape(unit)) * output_dtype(unit.data_header).itemsize
 
 
 class _Ahead(Mapping[str, NDArray[Any]]):
