@@ -1,9 +1,10 @@
-"""The reference entropy coder against golden payloads, against itself, and against hostile input."""
+"""The reference entropy coder (and the native one) against golden payloads, itself, and hostile input."""
 
 from __future__ import annotations
 
 import doctest
 from dataclasses import replace
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from nnc_core.approximator.reference import expand
-from nnc_core.entropy import reference
+from nnc_core.entropy import native, reference
 from nnc_core.entropy.contexts import Layout, signalled
 from nnc_core.entropy.engine import ArithmeticDecoder, ArithmeticEncoder
 from nnc_core.entropy.parameters import EntryPoint, TensorChoices, TensorParameters
@@ -53,17 +54,21 @@ def assert_decodes(
 # --- golden payloads -------------------------------------------------------------------------------------------------
 
 
-def decoded_choices(vector: CabacVector) -> list[TensorChoices]:
-    decoder = Decoder(vector.payload)
+both = pytest.mark.parametrize("module", [reference, native], ids=["reference", "native"])
+
+
+def decoded_choices(vector: CabacVector, module: ModuleType) -> list[TensorChoices]:
+    decoder = module.Decoder(vector.payload)
     for _, bits in vector.prefix:
         decoder.iae(bits)
     return [decoder.tensor(*layer.levels.shape, layer.parameters).choices for layer in vector.layers]
 
 
+@both
 @for_each("name", cabac_names())
-def test_every_corpus_payload_decodes_exactly(name: str) -> None:
+def test_every_corpus_payload_decodes_exactly(name: str, module: ModuleType) -> None:
     vector = cabac_vector(name)
-    decoder = Decoder(vector.payload)
+    decoder = module.Decoder(vector.payload)
     assert [decoder.iae(bits) for _, bits in vector.prefix] == [value for value, _ in vector.prefix]
     for layer in vector.layers:
         decoded = decoder.tensor(*layer.levels.shape, layer.parameters)
@@ -74,13 +79,14 @@ def test_every_corpus_payload_decodes_exactly(name: str) -> None:
     assert decoder.finish() == len(vector.payload)
 
 
+@both
 @for_each("name", cabac_names())
-def test_every_corpus_payload_is_reproduced_from_its_levels(name: str) -> None:
+def test_every_corpus_payload_is_reproduced_from_its_levels(name: str, module: ModuleType) -> None:
     vector = cabac_vector(name)
-    encoder = Encoder()
+    encoder = module.Encoder()
     for value, bits in vector.prefix:
         encoder.iae(value, bits)
-    for layer, choices in zip(vector.layers, decoded_choices(vector), strict=True):
+    for layer, choices in zip(vector.layers, decoded_choices(vector, module), strict=True):
         encoder.tensor(layer.levels, layer.parameters, choices)
     assert encoder.finish() == vector.payload
     assert encoder.entry_points == [layer.entry_points for layer in vector.layers]
@@ -96,11 +102,12 @@ def is_simple(layer: CabacLayer) -> bool:
     return not (layer.parameters.dq_flag or layer.parameters.codebook_size or layer.entry_points)
 
 
+@both
 @for_each("name", counted_alike())
-def test_shift_indices_are_those_of_the_corpus(name: str) -> None:
+def test_shift_indices_are_those_of_the_corpus(name: str, module: ModuleType) -> None:
     vector = cabac_vector(name)
-    for layer, choices in zip(vector.layers, decoded_choices(vector), strict=True):
-        assert shift_indices(layer.levels, layer.parameters, choices) == choices.shift_indices
+    for layer, choices in zip(vector.layers, decoded_choices(vector, module), strict=True):
+        assert module.shift_indices(layer.levels, layer.parameters, choices) == choices.shift_indices
 
 
 EXTENDED = TensorParameters(general_profile_idc=1, cabac_unary_length_minus1=10)
