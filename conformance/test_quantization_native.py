@@ -1,0 +1,106 @@
+"""The native quantizers and reconstruction equal the reference: every integer, every bit, every refusal."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from nnc_core.approximator import native, reference
+
+Floats = NDArray[np.float32]
+
+# Halves and quarters of steps, where quantizers decide; zeros of both signs, denormals, and numbers near the ends.
+EDGES = (0.0, -0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.5, 1e-45, 2.0**-126, 2.0**30, 2.0**31 - 128, 2.0**31, 3e38)
+steps = st.builds(reference.step_size, st.integers(-120, 60), st.integers(0, 4))
+single = st.floats(width=32, allow_nan=False, allow_infinity=False)
+
+
+@st.composite
+def matrices(draw: st.DrawFn) -> tuple[Floats, float]:
+    step = draw(steps)
+    rows, width = draw(st.integers(1, 12)), draw(st.integers(1, 12))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    spread = draw(st.sampled_from([0, 0.01, 0.4, 1, 30, 2**20, 2**31]))
+    multiples = rng.normal(size=(rows, width)) * spread
+    if draw(st.booleans()):
+        multiples = np.rint(2 * multiples) / 2  # ties
+    with np.errstate(over="ignore"):
+        values = (multiples * step).astype(np.float32)
+    for value in draw(st.lists(st.sampled_from(EDGES) | single, max_size=4)):
+        with np.errstate(over="ignore"):
+            values[rng.integers(rows), rng.integers(width)] = np.float32(value * step)
+    return values, step
+
+
+def outcome(quantize: object, *arguments: object) -> NDArray[np.int32] | None:
+    """The integers, or None where the values are refused."""
+    try:
+        return quantize(*arguments)  # type: ignore[operator, no-any-return]
+    except ValueError:
+        return None
+
+
+def assert_alike(found: NDArray[np.int32] | None, expected: NDArray[np.int32] | None) -> None:
+    assert (found is None) == (expected is None)
+    if found is not None and expected is not None:
+        np.testing.assert_array_equal(found, expected, strict=True)
+
+
+@settings(max_examples=300, deadline=None)
+@given(matrices())
+@example((np.array([[0.5, -0.5, 1.5, -2.5, 0.0, -0.0]], np.float32), 1.0))
+def test_uniform_quantization_is_that_of_the_reference(case: tuple[Floats, float]) -> None:
+    assert_alike(outcome(native.quantize_uniform, *case), outcome(reference.quantize_uniform, *case))
+
+
+@settings(max_examples=150, deadline=None)
+@given(matrices(), st.integers(0, 4))
+@example((np.array([[0.5, -0.5, 1.5, -2.5, 0.0, -0.0]], np.float32), 1.0), 0)
+def test_dependent_quantization_is_that_of_the_reference(case: tuple[Floats, float], scan_order: int) -> None:
+    found = outcome(native.quantize_dependent, *case, scan_order)
+    assert_alike(found, outcome(reference.quantize_dependent, *case, scan_order))
+
+
+def test_dependent_quantization_is_that_of_the_reference_over_several_rows_of_blocks() -> None:
+    rng = np.random.default_rng(5)
+    for scan_order, shape in ((1, (19, 21)), (2, (35, 9)), (3, (40, 33)), (4, (70, 3))):
+        values = rng.laplace(size=shape).astype(np.float32)
+        found = native.quantize_dependent(values, 0.25, scan_order)
+        np.testing.assert_array_equal(found, reference.quantize_dependent(values, 0.25, scan_order))
+
+
+@pytest.mark.parametrize("scan_order", range(5))
+def test_dependent_quantization_of_nothing_but_zeros_gives_zeros(scan_order: int) -> None:
+    assert not native.quantize_dependent(np.zeros((20, 9), np.float32), 1.0, scan_order).any()
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.integers(-(2**31) + 1, 2**31 - 1), min_size=1, max_size=30), steps)
+def test_reconstruction_is_that_of_the_reference(levels: list[int], step: float) -> None:
+    array = np.array(levels, np.int32)
+    with np.errstate(over="ignore"):
+        assert native.reconstruct(array, step).tobytes() == reference.reconstruct(array, step).tobytes()
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan, 2.0**31, -(2.0**31), 3e38])
+def test_values_without_an_integer_are_refused(value: float) -> None:
+    values = np.array([[1.0, value]], np.float32)
+    with pytest.raises(ValueError, match="not finite, or too large"):
+        native.quantize_uniform(values, 1.0)
+    with pytest.raises(ValueError, match="not finite, or too large"):
+        native.quantize_dependent(values, 1.0)
+
+
+@given(matrices())
+@settings(max_examples=100, deadline=None)
+def test_no_uniformly_quantized_value_is_further_away_than_half_a_step(case: tuple[Floats, float]) -> None:
+    values, step = case
+    levels = outcome(native.quantize_uniform, values, step)
+    if levels is not None:
+        multiples = values.astype(np.float64) / step
+        # The multiple is rounded to binary32 before it is rounded to an integer.
+        slack = 1e-6 * np.abs(multiples)
+        assert np.all(np.abs(multiples - levels) <= 0.5 + slack)
