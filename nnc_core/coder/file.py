@@ -7,7 +7,7 @@ import os
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
@@ -68,10 +68,12 @@ class NnrFile(Mapping[str, NDArray[Any]]):
         self.close()
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Let go of the file; what is being decoded in other threads is finished first."""
         self.bitstream.close()
         if self._map is not None:
-            self._map.close()
+            # Views of it live on in running decoders and in the traceback of an error; the last one closes it.
+            with suppress(BufferError):
+                self._map.close()
 
     @property
     def units(self) -> tuple[UnitRecord, ...]:
@@ -211,12 +213,7 @@ def open_file(
     with Path(path).open("rb") as file:
         if os.fstat(file.fileno()).st_size == 0:
             return NnrFile(b"")  # raises: there is no start unit
-        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    try:
-        return NnrFile(mapped, limits, input_parameters)
-    except BaseException:
-        mapped.close()
-        raise
+        return NnrFile(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), limits, input_parameters)
 
 
 def decode(

@@ -44,10 +44,10 @@ class Reader(Syntax):
         """Let the unit end after ``size`` bytes; `UnitSizeError` if it has more already, or the data have less."""
         if size * 8 <= self.bit_offset:
             message = f"a unit of {size} bytes cannot hold its own header"
-            raise self._error(UnitSizeError, message, "nnr_unit_size", 0)
+            raise self._error(UnitSizeError, message, "nnr_unit_size", self._start)
         if size * 8 > self._end - self._start:
             message = f"a unit of {size} bytes, but {(self._end - self._start) // 8} are left"
-            raise self._error(TruncatedError, message, "nnr_unit_size", 0)
+            raise self._error(TruncatedError, message, "nnr_unit_size", self._start)
         self._end = self._start + size * 8
 
     def u(self, bits: int, name: str, value: int = 0, valid: Sequence[int] | None = None) -> int:
