@@ -118,8 +118,11 @@ def _job(name: str, array: NDArray[Any], plan: TensorPlan, p: CodingParameters) 
 
 def encode_tensor(name: str, array: NDArray[Any], plan: TensorPlan, p: CodingParameters) -> _Unit:
     """Quantize and code one tensor into a data unit of its own."""
+    _check_name(name)
     if array.size == 0:
         raise ModelError(f"has no elements (shape {array.shape}), which NNR cannot express", tensor=name)
+    if array.dtype.kind == "V" and array.dtype.name.startswith(("int", "uint")):
+        array = array.astype(np.int8)  # integers of less than 8 bits, from outside numpy
     header = CompressedDataUnitHeader(topology_elem_id=name, tensor_dimensions=array.shape or (1,))
     data_format = _FORMATS.get(array.dtype.name)
     if data_format is not None and p.general_profile_idc == GeneralProfileIdc.EXTENDED:
@@ -138,6 +141,15 @@ def encode_tensor(name: str, array: NDArray[Any], plan: TensorPlan, p: CodingPar
     return unit if len(unit.payload) < values.nbytes else _raw(header, values)
 
 
+def _check_name(name: str) -> None:
+    try:
+        zero = b"\0" in name.encode()
+    except UnicodeEncodeError as error:
+        raise ModelError(f"has a name that is no UTF-8: {error}", tensor=name) from None
+    if zero:
+        raise ModelError("has a zero byte in its name, which NNR cannot express", tensor=name)
+
+
 def _raw(header: CompressedDataUnitHeader, values: NDArray[np.float32]) -> _Unit:
     payload_type = PayloadType.NNR_PT_RAW_FLOAT
     raw = replace(header, nnr_compressed_data_unit_payload_type=payload_type)
@@ -151,8 +163,8 @@ def _integers(name: str, matrix: NDArray[Any]) -> NDArray[np.int32]:
 
 
 def _floats(name: str, matrix: NDArray[Any]) -> NDArray[np.float32]:
-    # bfloat16 and other types from outside numpy have kind 'V' and know how to become float32.
-    if matrix.dtype.kind not in "fV" or matrix.dtype.fields is not None:
+    # bfloat16 and other types from outside numpy have kind 'V' too, and know how to become float32.
+    if matrix.dtype.kind not in "fV" or issubclass(matrix.dtype.type, np.void):
         raise ModelError(f"has dtype {matrix.dtype}, which NNR cannot express", tensor=name)
     with np.errstate(over="ignore"):
         values = np.ascontiguousarray(matrix, np.float32)
