@@ -13,7 +13,7 @@ from typing import BinaryIO
 from nnc_core.errors import UnitOrderError, UnitSizeError, UnsupportedError
 from nnc_core.limits import Limits
 from nnc_core.nnr_model import Topology
-from nnc_core.syntax.data_unit import context_after, element_names, nnr_compressed_data_unit_header
+from nnc_core.syntax.data_unit import coded_shapes, context_after, element_names, nnr_compressed_data_unit_header
 from nnc_core.syntax.elements import Buffer
 from nnc_core.syntax.parameter_sets import nnr_model_parameter_set_payload
 from nnc_core.syntax.reader import Reader, TracedElement, Tracer
@@ -311,7 +311,7 @@ class _Indexer:
         self._fragments.append(unit)
         if unit.partial_data_counter > 1:
             return
-        _check_raw_size(self._fragments, header)
+        _check_raw_size(self._fragments, header, unit.context)
         self._fragments = []
         self.context = context_after(header, self.context)
 
@@ -353,12 +353,13 @@ def _refuse_payload(unit: UnitRecord) -> None:
         raise UnitSizeError(f"{unit.payload_size} bytes follow the last element", unit=unit.index)
 
 
-def _check_raw_size(fragments: list[UnitRecord], header: CompressedDataUnitHeader) -> None:
+def _check_raw_size(fragments: list[UnitRecord], header: CompressedDataUnitHeader, ctx: SyntaxContext) -> None:
     if header.nnr_compressed_data_unit_payload_type != PayloadType.NNR_PT_RAW_FLOAT:
         return
-    size, expected = sum(unit.payload_size for unit in fragments), 4 * prod(header.tensor_dimensions)
+    shape = coded_shapes(header, ctx)[0]
+    size, expected = sum(unit.payload_size for unit in fragments), 4 * prod(shape)
     if size != expected:
-        message = f"{size} payload bytes for dimensions {header.tensor_dimensions}"
+        message = f"{size} payload bytes for dimensions {shape}"
         raise UnitSizeError(message, unit=fragments[-1].index, expected=f"{expected} bytes")
 
 
