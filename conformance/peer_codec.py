@@ -1,0 +1,62 @@
+"""The public codec NNCodec, driven as a black box in an environment of its own (see ``make interop``).
+
+Its driver is ``$NNC_SHARED/tools/peer.py``; the environment is ``$NNC_PEER``, by default ``.peer`` in the project.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nnc_core import CodingParameters
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = Path(os.environ.get("NNC_SHARED") or ROOT.parent / "shared")
+_PYTHON = Path(os.environ.get("NNC_PEER") or ROOT / ".peer") / "bin" / "python"
+_DRIVER = SHARED / "tools" / "peer.py"
+
+
+class PeerError(Exception):
+    """The peer failed; the message is the last line that it said."""
+
+
+def missing() -> str | None:
+    """Why the peer cannot be run, or None if it can."""
+    if not _DRIVER.is_file():
+        return "no tools/peer.py: NNC_SHARED does not lead to one"
+    return None if _PYTHON.is_file() else "the peer's environment is not set up (make .peer/.ready does that)"
+
+
+def options(p: CodingParameters, *, row_skip: bool = False, codebook: int = 0) -> list[str]:
+    """The driver's options that mean what ``p`` means; the peer does not choose by itself where to skip rows."""
+    numbers = {"qp": p.qp, "nonweight-qp": p.nonweight_qp, "density": p.qp_density, "codebook": codebook}
+    numbers |= {"unary": p.cabac_unary_length_minus1, "scan": p.scan_order}
+    flags = {"no-dq": not p.dq_flag, "no-opt": not p.param_opt_flag, "row-skip": row_skip}
+    return [f"--{name}={value}" for name, value in numbers.items()] + [f"--{name}" for name in flags if flags[name]]
+
+
+def run(what: str, source: Path, target: Path, *arguments: str) -> dict[str, Any]:
+    """``encode`` an .npz file or ``decode`` a bitstream; seconds, bytes, weights and peak_mib as the driver reports."""
+    command = [str(_PYTHON), "-W", "ignore", str(_DRIVER), what, str(source), str(target), *arguments]
+    # The peer's own choice of threads would make its timings incomparable.
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    if done.returncode:
+        said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        # Only the message: the lines above it are the peer's source, which nobody here reads.
+        raise PeerError(f"the peer cannot {what}: {said[-1]}")
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return result
+
+
+def decode(source: Path, target: Path) -> dict[str, NDArray[Any]]:
+    """What the peer makes of a bitstream, by tensor name."""
+    run("decode", source, target)
+    with np.load(target) as archive:
+        return {name: archive[name] for name in archive.files}
