@@ -35,6 +35,7 @@ _FORMATS = {
     "float64": DecompressedDataFormat.FLOAT64,
 }
 _MAX_LEVEL = (1 << 31) - 1
+_FEW = 4096  # elements
 
 
 class _Unit(NamedTuple):
@@ -196,25 +197,29 @@ def _coded(header: CompressedDataUnitHeader, levels: NDArray[np.int32], plan: Te
 def _shortest(
     levels: NDArray[np.int32], qp: tuple[int, int] | None, parameters: TensorParameters, plan: TensorPlan
 ) -> tuple[bytes, tuple[EntryPoint, ...]]:
-    """Code with and, where there is a row to be skipped, without row skipping, and keep what is shorter."""
-    plain = _payload(levels, qp, parameters, plan, TensorChoices())
-    may_skip = plan.row_skip_enabled_flag and parameters.general_profile_idc == GeneralProfileIdc.EXTENDED
-    if not may_skip or min(levels.shape) == 1 or levels.any(axis=1).all():
-        return plain
-    skipping = _payload(levels, qp, parameters, plan, TensorChoices(row_skip_enabled_flag=True))
-    return min(plain, skipping, key=lambda coded: len(coded[0]))
+    """Code in every way that is worth a try and keep what is shortest."""
+    coded = (_payload(levels, qp, parameters, choices) for choices in _choices(levels, parameters, plan))
+    return min(coded, key=lambda each: len(each[0]))
+
+
+def _choices(levels: NDArray[np.int32], parameters: TensorParameters, plan: TensorPlan) -> Iterator[TensorChoices]:
+    """Without and, where there is a row to be skipped, with row skipping.
+
+    The shift indices are chosen by an estimate that can err by a few bytes, which count where there are few.
+    """
+    extended = parameters.general_profile_idc == GeneralProfileIdc.EXTENDED
+    may_skip = plan.row_skip_enabled_flag and extended and min(levels.shape) > 1
+    for skipping in (False, True) if may_skip and not levels.any(axis=1).all() else (False,):
+        choices = TensorChoices(row_skip_enabled_flag=skipping)
+        if plan.param_opt_flag:
+            yield replace(choices, shift_indices=shift_indices(levels, parameters, choices))
+        if not plan.param_opt_flag or levels.size <= _FEW:
+            yield choices
 
 
 def _payload(
-    levels: NDArray[np.int32],
-    qp: tuple[int, int] | None,
-    parameters: TensorParameters,
-    plan: TensorPlan,
-    choices: TensorChoices,
+    levels: NDArray[np.int32], qp: tuple[int, int] | None, parameters: TensorParameters, choices: TensorChoices
 ) -> tuple[bytes, tuple[EntryPoint, ...]]:
-    if plan.param_opt_flag:
-        indices = shift_indices(levels, parameters, choices)
-        choices = TensorChoices(choices.row_skip_enabled_flag, shift_indices=indices)
     encoder = Encoder()
     if qp is not None:
         encoder.iae(*qp)
