@@ -2,6 +2,7 @@
 
 PYTHON ?= python3
 VENV   ?= .venv
+PEER   := .peer
 
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip --quiet --disable-pip-version-check
@@ -10,7 +11,7 @@ CXX_FILES := $(filter %.cpp %.hpp %.h,$(NATIVE))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint clean
+.PHONY: help demo test lint interop bench clean
 
 help:  ## list the targets
 	@awk -F ':.*  ## ' '/^[a-z-]+:.*  ## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,11 +25,17 @@ test: lint  ## lint, then all tests
 lint: $(VENV)/.dev  ## ruff, mypy and clang-format, changing nothing
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(BIN)/mypy nnc_core
+	$(BIN)/mypy
 	$(if $(CXX_FILES),$(BIN)/clang-format --dry-run -Werror $(CXX_FILES))
 
-clean:  ## remove the environment and everything built or cached
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+interop: $(VENV)/.dev $(PEER)/.ready  ## exchange bitstreams with the public codec NNCodec, compare sizes
+	$(BIN)/python conformance/interop.py
+
+bench: $(VENV)/.dev $(PEER)/.ready  ## measure speed and memory, side by side with NNCodec
+	$(BIN)/python conformance/bench.py
+
+clean:  ## remove the environments and everything built or cached
+	rm -rf $(VENV) $(PEER) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamps lie in the environment, so that both vanish together; native code is built anew when it changes.
@@ -43,3 +50,11 @@ $(VENV)/.demo: pyproject.toml $(NATIVE) | $(BIN)/python
 $(VENV)/.dev: pyproject.toml $(NATIVE) | $(BIN)/python
 	$(PIP) install --editable '.[dev]'
 	@touch $@ $(VENV)/.demo
+
+# NNCodec wants an older numpy than the project, and asks for packages that coding arrays does not need.
+
+$(PEER)/.ready:
+	$(PYTHON) -m venv $(PEER)
+	$(PEER)/bin/pip --quiet --disable-pip-version-check install 'numpy<2' pybind11 setuptools wheel
+	$(PEER)/bin/pip --quiet --disable-pip-version-check install --no-deps nncodec==2.1.3
+	@touch $@

@@ -1,6 +1,6 @@
 """The public codec NNCodec, driven as a black box in an environment of its own (see ``make interop``).
 
-Its driver is ``$NNC_SHARED/tools/peer.py``; the environment is ``$NNC_PEER``, by default ``.peer`` in the project.
+Its driver is ``$NNC_SHARED/tools/peer.py``; the environment is ``.peer`` in the project, which ``make`` sets up.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from nnc_core import CodingParameters
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = Path(os.environ.get("NNC_SHARED") or ROOT.parent / "shared")
-_PYTHON = Path(os.environ.get("NNC_PEER") or ROOT / ".peer") / "bin" / "python"
+_PYTHON = ROOT / ".peer" / "bin" / "python"
 _DRIVER = SHARED / "tools" / "peer.py"
 
 

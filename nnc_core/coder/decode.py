@@ -77,7 +77,7 @@ def decode_unit(bitstream: Bitstream, unit: UnitRecord) -> NDArray[Any]:
             tensor = tensor.reshape(_shape(unit))
         else:
             tensor = _reconstruct(decode_levels(bitstream, unit), h)
-        if not is_decomposed(h):
+        if h.first_tensor_dimension_shift and not is_decomposed(h):
             tensor = np.moveaxis(tensor, 0, h.first_tensor_dimension_shift)
         return _converted(tensor, output_dtype(h))
     except BitstreamError as error:
