@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from onnx import helper, numpy_helper
+
 from nnc_adapters import registry
 from nnc_adapters.base import Adapter
 from nnc_adapters.onnx import OnnxAdapter
-from onnx import helper, numpy_helper
-
 from nnc_core.errors import MissingDependencyError, ModelError, UnsupportedError
 from nnc_core.tables.code_points import TopologyStorageFormat
 

@@ -11,13 +11,14 @@ import argparse
 import tempfile
 from pathlib import Path
 
-import nnc_adapters
 import numpy as np
 import onnxruntime
 from digits_data import Digits, split
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
+
+import nnc_adapters
 
 MODEL = Path(__file__).with_name("digits.onnx")
 

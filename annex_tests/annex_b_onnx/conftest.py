@@ -9,9 +9,9 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from nnc_adapters.onnx import OnnxAdapter
 from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
+from nnc_adapters.onnx import OnnxAdapter
 from nnc_core.nnr_model import SourceModel
 
 VALUES = ("raw_data", "float_data", "int32_data", "int64_data", "double_data", "uint64_data")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
-from nnc_adapters.onnx import OnnxAdapter, reader
 from onnx import TensorProto, helper, numpy_helper
 
+from nnc_adapters.onnx import OnnxAdapter, reader
 from nnc_core.errors import LimitError, UnsupportedError
 from nnc_core.limits import Limits
 from nnc_core.tables.code_points import TopologyStorageFormat

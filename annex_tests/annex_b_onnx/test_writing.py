@@ -5,9 +5,9 @@ import os
 import numpy as np
 import onnx
 import pytest
-from nnc_adapters.onnx import OnnxAdapter
 from onnx import TensorProto, helper, numpy_helper
 
+from nnc_adapters.onnx import OnnxAdapter
 from nnc_core.errors import ModelError
 from nnc_core.nnr_model import Topology
 from nnc_core.tables.code_points import TopologyStorageFormat

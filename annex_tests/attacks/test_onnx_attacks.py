@@ -10,9 +10,9 @@ import onnx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from nnc_adapters.onnx import OnnxAdapter
 from onnx import TensorProto, helper, numpy_helper
 
+from nnc_adapters.onnx import OnnxAdapter
 from nnc_core.errors import LimitError, ModelError, NncError
 from nnc_core.nnr_model import Topology
 from nnc_core.tables.code_points import TopologyStorageFormat

@@ -6,9 +6,10 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-import nnc_adapters
 import pytest
 from click.testing import CliRunner, Result
+
+import nnc_adapters
 from nnc_adapters.cli import main
 
 DIGITS = Path(__file__).parents[2] / "examples" / "digits.onnx"

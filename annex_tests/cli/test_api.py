@@ -5,10 +5,10 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
-import nnc_adapters
 import onnx
 import pytest
 
+import nnc_adapters
 import nnc_core
 
 

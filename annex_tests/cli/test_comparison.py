@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
-from nnc_adapters.comparison import compare, compare_tensor, compare_topology
 from numpy.typing import NDArray
 
+from nnc_adapters.comparison import compare, compare_tensor, compare_topology
 from nnc_core.nnr_model import Topology
 from nnc_core.tables.code_points import TopologyStorageFormat
 

@@ -57,6 +57,11 @@ class Rule:
         """Whether the tensor called ``name`` is meant."""
         return re.search(self.pattern, name) is not None
 
+    def change(self, plan: TensorPlan) -> TensorPlan:
+        """``plan`` with what the rule sets."""
+        changes: dict[str, Any] = dict(self.changes)
+        return replace(plan, **changes)
+
 
 _KINDS: dict[str, Callable[[int], int | bool]] = {
     f.name: bool if f.name.endswith("_flag") else int for f in fields(TensorPlan)
@@ -95,18 +100,18 @@ class CodingParameters:
     def __post_init__(self) -> None:
         _check("general_profile_idc", self.general_profile_idc, 0, 1)
         _check("qp_density", self.qp_density, 0, 7)
-        for qp in (self.qp, self.nonweight_qp):
-            self._check_plan(self._plan(qp))
+        for plan in (self._plan(self.qp), self._plan(self.nonweight_qp)):
+            self._check_plan(plan)
+            for rule in self.rules:
+                self._check_plan(rule.change(plan))
 
     def plan(self, name: str, parameter_type: ParameterType | None, dimensions: int) -> TensorPlan:
-        """The parameters for one tensor; ValueError where a rule asks for something that cannot be coded."""
+        """The parameters for one tensor."""
         weight = parameter_type in _WEIGHTS if parameter_type else dimensions > 1
         plan = self._plan(self.qp if weight else self.nonweight_qp)
         for rule in self.rules:
             if rule.applies_to(name):
-                changes: dict[str, Any] = dict(rule.changes)
-                plan = replace(plan, **changes)
-        self._check_plan(plan)
+                plan = rule.change(plan)
         return plan
 
     def _plan(self, qp: int) -> TensorPlan:
