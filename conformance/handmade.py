@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from nnc_core.bitstream import Bitstream, BitstreamWriter
 from nnc_core.entropy.native import Encoder
 from nnc_core.entropy.parameters import TensorChoices, TensorParameters
+from nnc_core.limits import Limits
 from nnc_core.syntax.records import CompressedDataUnitHeader, ModelParameterSet
 
 QP_DENSITY = 2
@@ -22,7 +23,7 @@ def bitstream(units: Iterable[tuple[CompressedDataUnitHeader, bytes]], profile: 
     """Start unit, parameter set, and the data units as they are given."""
     stream = io.BytesIO()
     mps = ModelParameterSet(mps_quantization_method_flags=1, mps_qp_density=QP_DENSITY, mps_quantization_parameter=0)
-    writer = BitstreamWriter(stream, mps, profile)
+    writer = BitstreamWriter(stream, mps, profile, Limits(tensor_elements=1 << 200))
     for header, payload in units:
         writer.data_unit(header, payload)
     return stream.getvalue()
