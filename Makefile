@@ -44,11 +44,11 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.demo: pyproject.toml $(NATIVE) | $(BIN)/python
-	$(PIP) install --editable '.[onnx]' onnxruntime scikit-learn
+	$(PIP) install --no-compile --editable '.[onnx]' onnxruntime scikit-learn
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml $(NATIVE) | $(BIN)/python
-	$(PIP) install --editable '.[dev]'
+	$(PIP) install --no-compile --editable '.[dev]'
 	@touch $@ $(VENV)/.demo
 
 # NNCodec wants an older numpy than the project, and asks for packages that coding arrays does not need.
