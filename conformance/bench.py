@@ -61,10 +61,10 @@ class Figures:
 def workloads(quick: bool) -> Iterator[Workload]:
     scales = (0.5, 3) if quick else (0.15, 0.5, 1, 3, 10)
     names = [f"laplace:{scale}" for scale in scales]
-    rounds = 1 if quick else 5
+    rounds = 1 if quick else 3
     for dq in (True,) if quick else (True, False):
         yield from (Workload(name, dq, rounds) for name in names)
-        yield Workload("network:2500000" if quick else "network:25000000", dq, min(rounds, 3))
+        yield Workload("network:2500000" if quick else "network:25000000", dq, rounds)
         if bench_worker.CHECKPOINT.is_file():
             yield Workload("resnet56", dq, rounds)
 
