@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property
@@ -37,6 +38,7 @@ from nnc_core.tables.code_points import (
 SHARED = Path(os.environ.get("NNC_SHARED") or Path(__file__).resolve().parents[2] / "shared")
 
 _LONGEST_SEED = 2000
+_MOST_ELEMENTS = 5000
 _EXTREMES = (0, 1, 2, 7, 255, 1 << 10, 1 << 16, (1 << 20) + 1, (1 << 29) + 1, (1 << 31) - 1, 1 << 31, (1 << 32) - 1)
 _BYTES = (0x00, 0x01, 0x7F, 0x80, 0xFE, 0xFF)
 
@@ -215,12 +217,13 @@ def written(table: Callable[..., None], record: object, *context: SyntaxContext)
 
 
 class Disturber(Writer):
-    """Writes what it is given but for one element, ``place``, which becomes an extreme value, legal or not."""
+    """Writes what it is given but for the elements at ``places``, which become extreme values, legal or not."""
 
-    def __init__(self, source: Random, place: int) -> None:
+    def __init__(self, source: Random, places: Sequence[int] = ()) -> None:
         super().__init__()
         self._source = source
-        self._left = place
+        self._places = places
+        self.elements = 0
 
     def whole_bytes(self) -> bytes:
         """What was written, filled up with a proper alignment."""
@@ -228,48 +231,59 @@ class Disturber(Writer):
             self.byte_alignment()
         return bytes(self._bytes)
 
-    def expect(self, count: int, bits: int, name: str) -> None:
-        """Give up where the disturbed element asks for a long list."""
-        if count > 100:
-            raise self.illegal(name, "too many")
+    def u(self, bits: int, name: str, value: int = 0, valid: Sequence[int] | None = None) -> int:
+        """``u(bits)``, whose value is cut to what the bits hold."""
+        return super().u(bits, name, value, valid) & ((1 << bits) - 1)
+
+    def st(self, name: str, value: str = "", longest: int = 4096) -> str:
+        """``st(v)``."""
+        self._count(name)
+        return super().st(name, value, longest)
+
+    def _count(self, name: str) -> None:
+        self.elements += 1
+        if self.elements > _MOST_ELEMENTS:
+            raise self.illegal(name, "an element in disorder asks for a list without end")
 
     def _legal(self, name: str, value: int, valid: Sequence[int]) -> int:
-        self._left -= 1
-        if self._left != -1:
+        self._count(name)
+        if self.elements - 1 not in self._places:
             return int(value)
-        return self._source.choice(_EXTREMES) * (-1 if valid and valid[0] < 0 and self._source.random() < 0.5 else 1)
+        extreme = self._source.choice((*_EXTREMES, value + 1, max(0, value - 1), 2 * value))
+        return -extreme if valid and valid[0] < 0 and self._source.random() < 0.5 else extreme
 
     def _put(self, value: int, bits: int) -> None:
         super()._put(value & ((1 << bits) - 1), bits)
 
 
 def disturbed(source: Random, seed: Seed) -> bytes:
-    """Set one or two header elements to extreme values; the syntax that follows goes along, and so does the size."""
+    """Set some elements of a header to extreme values; the syntax that follows goes along, and so does the size."""
     parts = list(seed.parts)
-    for _ in range(source.choice((1, 1, 2))):
-        found = source.choice(seed.units)
-        payload = seed.data[found.offset + found.size - found.payload_size : found.offset + found.size]
-        head = _disturbed_header(source, found)
-        parts[found.index] = unit(_kind(found), head, payload, found.partial_data_counter)
+    found = source.choice(seed.units)
+    payload = parts[found.index][found.payload_offset - found.offset :]
+    parts[found.index] = unit(_kind(found), _disturbed_header(source, found), payload, found.partial_data_counter)
     return b"".join(parts)
 
 
+_TABLES: dict[type, Callable[..., None]] = {
+    StartUnitHeader: nnr_start_unit_header,
+    ModelParameterSet: nnr_model_parameter_set_payload,
+    TopologyUnitHeader: nnr_topology_unit_header,
+    CompressedDataUnitHeader: nnr_compressed_data_unit_header,
+}
+
+
 def _disturbed_header(source: Random, found: UnitRecord) -> bytes:
-    tables: dict[type, Callable[..., None]] = {
-        StartUnitHeader: nnr_start_unit_header,
-        ModelParameterSet: nnr_model_parameter_set_payload,
-        TopologyUnitHeader: nnr_topology_unit_header,
-        CompressedDataUnitHeader: nnr_compressed_data_unit_header,
-    }
     if found.header is None:
         return source.randbytes(2)
-    table = tables[type(found.header)]
-    context = (found.context,) if table in (nnr_model_parameter_set_payload, nnr_compressed_data_unit_header) else ()
-    writer = Disturber(source, source.randrange(source.choice((4, 12, 40))))
-    try:
+    table = _TABLES[type(found.header)]
+    context = (found.context,) if isinstance(found.header, ModelParameterSet | CompressedDataUnitHeader) else ()
+    whole = Disturber(source)
+    table(whole, deepcopy(found.header), *context)
+    places = [source.randrange(whole.elements) for _ in range(source.choice((1, 1, 2, 3)))]
+    writer = Disturber(source, places)
+    with suppress(NncError, ValueError, IndexError):  # what comes next may make no sense with the new value
         table(writer, deepcopy(found.header), *context)
-    except (NncError, ValueError, IndexError):  # what comes next makes no sense with the new value
-        return writer.whole_bytes()
     return writer.whole_bytes()
 
 
@@ -353,8 +367,8 @@ class Cases:
         self._seeds = seeds()
         cuts = [(number, size) for number, found in enumerate(self._seeds) for size in range(len(found.data))]
         Random(seed).shuffle(cuts)
-        own = len([*encoded(), *handmade()])
-        self._cuts = sorted(cuts, key=lambda cut: cut[0] >= own)  # the corpus' own ones come last
+        self._own = len([*encoded(), *handmade()])
+        self._cuts = sorted(cuts, key=lambda cut: cut[0] >= self._own)  # those of the corpus come last
 
     def __getitem__(self, number: int) -> tuple[str, bytes]:
         """What was done to which bitstream, and the result."""
@@ -362,7 +376,7 @@ class Cases:
             which, size = self._cuts[number // 3]
             return f"{self._seeds[which].name}: cut to {size} bytes", self._seeds[which].data[:size]
         source = Random(f"{self._seed} {number}")
-        seed = source.choice(self._seeds)
+        seed = source.choice(self._seeds if source.random() < 0.5 else self._seeds[: self._own])
         what, data = self._damaged(source, seed)
         if source.random() < 0.2:
             more, data = self._damaged(source, Seed("", data))
