@@ -108,11 +108,10 @@ def test_every_parameter_of_a_rule_reaches_the_bitstream() -> None:
     assert skipping[0] != skipping[1]
 
 
-def test_a_rule_that_asks_for_the_impossible_is_refused_when_it_is_applied() -> None:
-    p = CodingParameters(rules=(Rule.parse("w=qp=-999"),))
-    assert nnc_core.encode({"other": MATRIX}, parameters=p)
-    with pytest.raises(ValueError, match=r"qp is -999, expected -128\.\.127"):
-        nnc_core.encode({"w": MATRIX}, parameters=p)
+@pytest.mark.parametrize("rule", ["w=qp=-999", "w=qp=-20,scan=5", "w=unary=256"])
+def test_a_rule_that_asks_for_the_impossible_is_refused_before_anything_is_coded(rule: str) -> None:
+    with pytest.raises(ValueError, match=r"is \S+, expected"):
+        CodingParameters(rules=(Rule.parse("w=qp=1"), Rule.parse(rule)))
 
 
 # --- parameters ------------------------------------------------------------------------------------------------------
