@@ -148,7 +148,8 @@ def cells(r: Figures) -> list[str]:
     def number(value: float | None, digits: int = 0) -> str:
         return "-" if value is None else f"{value:.{digits}f}"
 
-    per_weight, per_bin = f"{r.seconds * 1e9 / r.weights:.1f}", f"{r.seconds * 1e9 / r.bins:.1f}"
+    per_weight = f"{r.seconds * 1e9 / r.weights:.1f}"
+    per_bin = "-" if r.what == "quantize" else f"{r.seconds * 1e9 / r.bins:.1f}"
     speed = [rate(r.seconds), per_weight, per_bin, rate(r.seconds_all_threads)]
     memory = [number(r.peak_mib), number(r.bound_mib)]
     peer = [rate(r.peer_seconds), number(r.peer_peak_mib), number(r.ratio, 2)]
