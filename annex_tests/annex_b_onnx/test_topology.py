@@ -7,7 +7,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from nnc_adapters.onnx import OnnxAdapter, reader
+from nnc_adapters import selection
+from nnc_adapters.onnx import OnnxAdapter
 from nnc_core.errors import LimitError, UnsupportedError
 from nnc_core.limits import Limits
 from nnc_core.tables.code_points import TopologyStorageFormat
@@ -127,4 +128,4 @@ def test_tensors_that_are_computed_with_are_coded(adapter, make_model, tmp_path,
 
 
 def test_the_limits_of_size_are_where_they_are_documented():
-    assert (reader.SMALLEST_FLOATS, reader.SMALLEST_INTEGERS) == (16, 256)
+    assert (selection.SMALLEST_FLOATS, selection.SMALLEST_INTEGERS) == (16, 256)

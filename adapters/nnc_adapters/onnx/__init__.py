@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 from numpy.typing import NDArray
 
+from nnc_adapters.lazy import overlay
 from nnc_adapters.onnx import wire
 from nnc_core.errors import MissingDependencyError, ModelError
 from nnc_core.limits import Limits
@@ -81,7 +82,7 @@ class OnnxAdapter:
 
         if into is not None:
             base = reader.read(Path(into), self.limits, chosen=frozenset(tensors))
-            tensors, topology = reader.overlay(base.tensors, tensors), base.topology
+            tensors, topology = overlay(base.tensors, tensors), base.topology
         if topology is None or topology.storage_format != self.topology_storage_format:
             raise ModelError("an ONNX model needs an ONNX topology, or an existing model to write into")
         writer.write(tensors, topology.data, Path(path), self.single_file_bytes, force=force)

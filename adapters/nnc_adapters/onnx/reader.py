@@ -8,12 +8,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from google.protobuf.descriptor import FieldDescriptor  # type: ignore[import-untyped]
 from google.protobuf.message import DecodeError, EncodeError  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto
 
+from nnc_adapters import selection
+from nnc_adapters.lazy import LazyTensors
 from nnc_adapters.onnx import roles, stubs, values, wire
 from nnc_adapters.onnx.dataflow import Dataflow
 from nnc_adapters.onnx.scopes import Site, scopes, sites
@@ -21,9 +22,6 @@ from nnc_core.errors import ModelError, UnsupportedError
 from nnc_core.limits import Limits
 from nnc_core.nnr_model import SourceModel, Topology
 from nnc_core.tables.code_points import TopologyStorageFormat
-
-SMALLEST_FLOATS = 16
-SMALLEST_INTEGERS = 256
 
 # Below this size raw data cost less where they are than as a reference.
 _LIFTED_BYTES = 1024
@@ -51,16 +49,7 @@ def _read(path: Path, limits: Limits, chosen: frozenset[str]) -> SourceModel:
     coded = {name: s for name, s in names.items() if name in chosen or is_coded(s, flow, folder)}
     tensors = {name: _loader(site.tensor, folder) for name, site in coded.items()}
     info = roles.model_info(coded, flow)
-    return SourceModel(values.LazyTensors(tensors), _topology(model, places, coded, folder), info)
-
-
-def overlay(base: Mapping[str, NDArray[Any]], tensors: Mapping[str, NDArray[Any]]) -> values.LazyTensors:
-    """``base`` with the values of ``tensors``; `ModelError` for a tensor that ``base`` does not have."""
-    for name in tensors:
-        if name not in base:
-            raise ModelError("the existing model has no such tensor", tensor=name)
-    sources = {name: tensors if name in tensors else base for name in base}
-    return values.LazyTensors({name: functools.partial(s.__getitem__, name) for name, s in sources.items()})
+    return SourceModel(LazyTensors(tensors), _topology(model, places, coded, folder), info)
 
 
 def parsed(data: bytes) -> ModelProto:
@@ -148,26 +137,13 @@ def _free(name: str, taken: Counter[str]) -> str:
 
 def is_coded(site: Site, flow: Dataflow, folder: values.Folder) -> bool:
     """Whether a tensor leaves the topology: numbers, enough of them, lossy only where the graph allows it."""
-    kind, elements = site.tensor.data_type, values.count(site.tensor)
-    if not site.scope.carried:
+    kind = site.tensor.data_type
+    if not site.scope.carried or kind not in values.FLOATS | values.INTEGERS:
         return False
-    if kind in values.INTEGERS:
-        return elements >= SMALLEST_INTEGERS and _fits(site.tensor, folder)
-    if kind not in values.FLOATS or elements < SMALLEST_FLOATS or roles.must_be_exact(site, flow):
+    if kind in values.FLOATS and roles.must_be_exact(site, flow):
         return False
-    return _fits(site.tensor, folder)
-
-
-def _fits(tensor: TensorProto, folder: values.Folder) -> bool:
-    """Whether the values are in the range of int32 or finite float32, the types the codec works in."""
-    if tensor.data_type in (TensorProto.INT64, TensorProto.UINT32):
-        array = values.load(tensor, folder)
-        bounds = np.iinfo(np.int32)
-        return bool(array.min() >= bounds.min and array.max() <= bounds.max)
-    if tensor.data_type == TensorProto.DOUBLE:
-        with np.errstate(over="ignore"):
-            return bool(np.isfinite(values.load(tensor, folder).astype(np.float32)).all())
-    return True
+    elements = values.count(site.tensor)
+    return selection.is_coded(values.dtype(kind).name, elements, functools.partial(values.load, site.tensor, folder))
 
 
 def _loader(tensor: TensorProto, folder: values.Folder) -> functools.partial[NDArray[Any]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -199,65 +198,3 @@ def _from_field(tensor: TensorProto, native: np.dtype[Any]) -> NDArray[Any]:
         # their bits are stored as integers
         return numbers.astype(np.uint16).view(native)
     return numbers.astype(native)
-
-
-def stored(array: NDArray[Any]) -> memoryview:
-    """The bytes of an array as ``raw_data`` has them: little endian, row after row."""
-    flat = np.ascontiguousarray(array).reshape(-1).view(f"=u{array.dtype.itemsize}")
-    return flat.astype(f"<u{array.dtype.itemsize}", copy=False).view(np.uint8).data
-
-
-def converted(array: NDArray[Any], data_type: int) -> NDArray[Any]:
-    """``array`` as the data type that a model declares.
-
-    Floating point is rounded to nearest, ties to even; a finite value too large for the type becomes its largest.
-    Integers are not changed. `ValueError` where integers do not fit, or one kind is given for the other.
-    """
-    target = dtype(data_type)
-    if array.dtype == target:
-        return array
-    if data_type in FLOATS and _is_float(array.dtype):
-        return _rounded(array, target)
-    if data_type in INTEGERS and np.issubdtype(array.dtype, np.integer):
-        bounds = np.iinfo(target)
-        if array.size and (int(array.min()) < bounds.min or int(array.max()) > bounds.max):
-            raise ValueError(f"values from {array.min()} to {array.max()} do not fit {target}")
-        return array.astype(target)
-    raise ValueError(f"values are {array.dtype}, the model has {target}")
-
-
-def _is_float(kind: np.dtype[Any]) -> bool:
-    return bool(np.issubdtype(kind, np.floating)) or kind == dtype(TensorProto.BFLOAT16)
-
-
-def _rounded(array: NDArray[Any], target: np.dtype[Any]) -> NDArray[Any]:
-    with np.errstate(over="ignore", invalid="ignore"):
-        result = array.astype(target)
-        # quantization may push a weight just past the largest number, where infinity would ruin the model
-        lost = np.isinf(result) & np.isfinite(array)
-    if lost.any():
-        result[lost] = np.copysign(_largest(target), array[lost]).astype(target)
-    return result
-
-
-def _largest(target: np.dtype[Any]) -> float:
-    return float(ml_dtypes.finfo(target).max)  # type: ignore[no-untyped-call]
-
-
-class LazyTensors(Mapping[str, NDArray[Any]]):
-    """Arrays by name, each made anew whenever it is asked for."""
-
-    def __init__(self, fetch: Mapping[str, Callable[[], NDArray[Any]]]) -> None:
-        self._fetch = fetch
-
-    def __getitem__(self, name: str) -> NDArray[Any]:
-        return self._fetch[name]()
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._fetch)
-
-    def __len__(self) -> int:
-        return len(self._fetch)
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._fetch

@@ -10,7 +10,9 @@ from typing import Any, BinaryIO
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto
 
+from nnc_adapters.dtypes import converted, stored
 from nnc_adapters.files import replacing
+from nnc_adapters.lazy import check_names
 from nnc_adapters.onnx import stubs, values, wire
 from nnc_adapters.onnx.reader import parsed
 from nnc_core.errors import ModelError
@@ -32,7 +34,7 @@ def write(
     # the parsed model instead of the given bytes: these could say one thing to a parser, another to a scan
     skeleton = _Skeleton(parsed(topology).SerializeToString(deterministic=True))
     pieces = skeleton.with_raw_data()
-    _check_names(tensors, skeleton.weights)
+    check_names(tensors, skeleton.weights)
     if wire.length(pieces) <= single_file_bytes:
         with replacing(path, force=force) as stream:
             _fill(stream, pieces, tensors, skeleton.weights)
@@ -122,15 +124,6 @@ class _DataFile:
         return [tensor.SerializeToString(deterministic=True)]
 
 
-def _check_names(tensors: Mapping[str, NDArray[Any]], weights: Mapping[str, _Weight]) -> None:
-    for name in weights:
-        if name not in tensors:
-            raise ModelError("the model needs this tensor, and it is not given", tensor=name)
-    for name in tensors:
-        if name not in weights:
-            raise ModelError("the model has no place for this tensor", tensor=name)
-
-
 def _fill(
     stream: BinaryIO, pieces: list[wire.Piece], tensors: Mapping[str, NDArray[Any]], weights: Mapping[str, _Weight]
 ) -> None:
@@ -145,6 +138,6 @@ def _bytes(array: NDArray[Any], name: str, weight: _Weight) -> memoryview:
     if array.shape != weight.dims:
         raise ModelError(f"has shape {array.shape}, the model has {weight.dims}", tensor=name)
     try:
-        return values.stored(values.converted(array, weight.data_type))
+        return stored(converted(array, values.dtype(weight.data_type)))
     except ValueError as error:
         raise ModelError(str(error), tensor=name) from error

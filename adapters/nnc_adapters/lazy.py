@@ -1,0 +1,51 @@
+"""Mappings of arrays that are made when they are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Any
+
+from numpy.typing import NDArray
+
+from nnc_core.errors import ModelError
+
+__all__ = ["LazyTensors", "check_names", "overlay"]
+
+
+class LazyTensors(Mapping[str, NDArray[Any]]):
+    """Arrays by name, each made anew whenever it is asked for."""
+
+    def __init__(self, fetch: Mapping[str, Callable[[], NDArray[Any]]]) -> None:
+        self._fetch = fetch
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        return self._fetch[name]()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._fetch)
+
+    def __len__(self) -> int:
+        return len(self._fetch)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._fetch
+
+
+def overlay(base: Mapping[str, NDArray[Any]], tensors: Mapping[str, NDArray[Any]]) -> LazyTensors:
+    """``base`` with the values of ``tensors``; `ModelError` for a tensor that ``base`` does not have."""
+    for name in tensors:
+        if name not in base:
+            raise ModelError("the existing model has no such tensor", tensor=name)
+    sources = {name: tensors if name in tensors else base for name in base}
+    return LazyTensors({name: partial(s.__getitem__, name) for name, s in sources.items()})
+
+
+def check_names(tensors: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    """`ModelError` unless ``tensors`` are exactly those that a model has a place for."""
+    for name in wanted:
+        if name not in tensors:
+            raise ModelError("the model needs this tensor, and it is not given", tensor=name)
+    for name in tensors:
+        if name not in wanted:
+            raise ModelError("the model has no place for this tensor", tensor=name)
