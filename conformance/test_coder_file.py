@@ -17,7 +17,16 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import nnc_core
-from nnc_core import BitstreamError, CodingParameters, ModelError, NnrFile, SourceModel, Topology, UnsupportedError
+from nnc_core import (
+    BitstreamError,
+    CodingParameters,
+    InputParameters,
+    ModelError,
+    NnrFile,
+    SourceModel,
+    Topology,
+    UnsupportedError,
+)
 from nnc_core.bitstream import Bitstream
 from nnc_core.errors import ElementValueError, PayloadError, TruncatedError, UnitOrderError, UnitSizeError
 from nnc_core.tables.code_points import CompressedParameterTypes, NnrUnitType, PayloadType, TopologyStorageFormat
@@ -217,7 +226,9 @@ def test_decoding_ahead_gives_the_same_tensors_in_any_order(data: bytes, threads
         assert list(ahead) == names
         assert len(ahead) == len(names)
         for place in order:
-            assert ahead[names[place]].tobytes() == expected[names[place]].tobytes()
+            array = ahead[names[place]]
+            assert array.tobytes() == expected[names[place]].tobytes()
+            array.fill(0)  # it is the caller's now
         with pytest.raises(KeyError):
             ahead["absent"]
 
@@ -356,6 +367,19 @@ def test_integers_beyond_the_asked_for_type_are_refused() -> None:
         else:
             with pytest.raises(ElementValueError, match="nnr_decompressed_data_format, tensor 'w'"):
                 nnc_core.decode(data)
+
+
+def test_dimensions_from_outside_the_bitstream_are_taken_from_the_input_parameters(tmp_path: Path) -> None:
+    data = handmade.one_unit(handmade.payload_of(LEVELS), (4, 3), tensor_dimensions_flag=False)
+    path = tmp_path / "model.nnr"
+    path.write_bytes(data)
+    known = {"w": InputParameters(tensor_dimensions=(4, 3))}
+    np.testing.assert_array_equal(nnc_core.decode(data, input_parameters=known)["w"], LEVELS)
+    with nnc_core.open(path, input_parameters=known) as file:
+        np.testing.assert_array_equal(file["w"], LEVELS)
+    for unknown in (None, {}, {"other": known["w"]}):
+        with pytest.raises(ElementValueError, match="tensor_dimensions"):
+            nnc_core.open(path, input_parameters=unknown)
 
 
 def test_a_shifted_first_dimension_is_put_back() -> None:

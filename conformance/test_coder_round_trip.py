@@ -344,6 +344,17 @@ def test_every_scan_order_gives_the_same_uniform_values_and_close_dependent_ones
     assert np.abs(decoded - array).max() <= 2 * step_size(-38, 2)
 
 
+@pytest.mark.parametrize("shape", [(1, 300), (300, 1), (300, 1, 1), (300,), (1, 1)])
+@pytest.mark.parametrize("dq_flag", [False, True])
+def test_a_single_row_or_column_is_not_scanned_in_blocks(shape: tuple[int, ...], dq_flag: bool) -> None:
+    p = CodingParameters(scan_order=1, dq_flag=dq_flag)
+    for array in (weights(*shape), np.arange(np.prod(shape)).reshape(shape)):
+        data = nnc_core.encode({"w": array}, parameters=p)
+        assert NnrFile(data).tensors["w"].scan_order == 0
+        assert data == nnc_core.encode({"w": array}, parameters=CodingParameters(dq_flag=dq_flag))
+        np.testing.assert_allclose(nnc_core.decode(data)["w"], array, rtol=0, atol=2 * step_size(-38, 2))
+
+
 @pytest.mark.parametrize("cabac_unary_length_minus1", [0, 1, 5, 255])
 def test_every_length_of_the_unary_part_decodes_to_the_same(cabac_unary_length_minus1: int) -> None:
     array = weights(20, 20)
