@@ -1,0 +1,237 @@
+"""One bitstream as many, and back: for containers that keep an NNR per tensor (ISO/IEC 15938-17, Annex E).
+
+Units are copied, never decoded. Each part has the start unit and the model parameter set of the whole, so that it can
+be decoded alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
+
+from nnc_core.bitstream import Bitstream, UnitRecord
+from nnc_core.errors import ModelError, UnitOrderError, UnsupportedError
+from nnc_core.limits import Limits
+from nnc_core.syntax.data_unit import context_after, is_decomposed
+from nnc_core.syntax.elements import Buffer
+from nnc_core.syntax.parameter_sets import nnr_model_parameter_set_payload
+from nnc_core.syntax.reader import Reader
+from nnc_core.syntax.records import ModelParameterSet, TopologyUnitHeader, UnitHeader
+from nnc_core.syntax.units import nnr_unit_header, nnr_unit_size, unit
+from nnc_core.syntax.writer import Writer
+from nnc_core.tables.code_points import NnrUnitType, PayloadType, TopologyStorageFormat
+
+__all__ = ["MODEL", "Parts", "bitstreams", "join", "joined", "split"]
+
+MODEL = "__model__"
+"""The key of what belongs to no single tensor: topology and quantization units, or a whole bitstream."""
+
+
+def split(data: Buffer, limits: Limits | None = None) -> Parts:
+    """Take a bitstream apart into one bitstream per tensor; see `Parts`.
+
+    Raises a `BitstreamError` where it is damaged, `UnsupportedError` for layer parameter sets and aggregate units,
+    `ModelError` for a tensor that is called like `MODEL`.
+    """
+    return Parts(data, limits)
+
+
+class Parts(Mapping[str, bytes]):
+    """The parts of a bitstream by tensor name, in bitstream order; each is put together when it is asked for.
+
+    Tensors that only decode together (a block, the factors of a decomposition) stay together under the name of the
+    first. What belongs to no tensor comes first, under `MODEL`, where there is any.
+    """
+
+    def __init__(self, data: Buffer, limits: Limits | None = None) -> None:
+        self._data = memoryview(data).cast("B")
+        bitstream = Bitstream(data, limits)
+        _refuse_dependent(bitstream)
+        self._prefix = _prefix(bitstream, self._raw)
+        model = b"".join(self._raw(u) for u in bitstream.units if u.type != NnrUnitType.NNR_NDU)
+        self._groups = dict(_groups(bitstream.units))
+        self._model = model if model != self._prefix or not self._groups else None
+
+    def __getitem__(self, name: str) -> bytes:
+        if name == MODEL and self._model is not None:
+            return self._model
+        return b"".join((self._prefix, *map(self._raw, self._groups[name])))
+
+    def __iter__(self) -> Iterator[str]:
+        if self._model is not None:
+            yield MODEL
+        yield from self._groups
+
+    def __len__(self) -> int:
+        return len(self._groups) + (self._model is not None)
+
+    def _raw(self, unit: UnitRecord) -> memoryview:
+        return self._data[unit.offset : unit.offset + unit.size]
+
+
+def join(parts: Mapping[str, Buffer], limits: Limits | None = None) -> bytes:
+    """Make one bitstream of the parts that `split` made; see `joined`."""
+    return b"".join(joined(parts, limits))
+
+
+def joined(parts: Mapping[str, Buffer], limits: Limits | None = None) -> Iterator[Buffer]:
+    """The bytes of the bitstream that consists of ``parts``, piece by piece; each part is fetched once.
+
+    A single part is taken as it is. Otherwise `MODEL`, or else the first part, says what all must agree on. Raises
+    `ModelError` where parts differ in profile, model parameter set or reference list, hold the same tensor, or carry a
+    topology elsewhere than under `MODEL`; `BitstreamError` and `UnsupportedError` as `split`.
+    """
+    if len(parts) == 1:
+        yield from parts.values()
+        return
+    joiner = _Joiner(limits or Limits())
+    for key in sorted(parts, key=lambda key: key != MODEL):
+        yield from joiner.units(key, parts[key])
+
+
+def bitstreams(data: Buffer, limits: Limits | None = None) -> Iterator[memoryview]:
+    """The bitstreams in ``data`` that stand one after another, as views; nothing but sizes and types is read.
+
+    `BitstreamError` where a unit does not fit into the data or the first one is no start unit, `LimitError` for too
+    many units.
+    """
+    limits = limits or Limits()
+    view = memoryview(data).cast("B")
+    start = offset = index = 0
+    while offset < len(view) or index == 0:
+        limits.check("units", index + 1)
+        h = _unit_header(view, offset, index)
+        if index == 0 and h.nnr_unit_type != NnrUnitType.NNR_STR:
+            raise UnitOrderError("the data do not begin with a NNR_STR", unit=0, element="nnr_unit_type")
+        if h.nnr_unit_type == NnrUnitType.NNR_STR and index:
+            yield view[start:offset]
+            start = offset
+        offset += h.nnr_unit_size
+        index += 1
+    yield view[start:]
+
+
+def _unit_header(view: memoryview, offset: int, index: int) -> UnitHeader:
+    reader = Reader(view, offset, unit=index)
+    h = UnitHeader()
+    nnr_unit_size(reader, h)
+    reader.narrow(h.nnr_unit_size)
+    nnr_unit_header(reader, h)
+    return h
+
+
+def _refuse_dependent(bitstream: Bitstream) -> None:
+    """`UnsupportedError` for units that say something of data units elsewhere."""
+    for each in (NnrUnitType.NNR_LPS, NnrUnitType.NNR_AGG):
+        if any(unit.type == each for unit in bitstream.units):
+            raise UnsupportedError(each.name, f"a bitstream with {each.name} cannot be taken apart")
+    if sum(map(_is_reference_list, bitstream.units)) > 1:
+        raise UnsupportedError("NNR_TPL_REFLIST", "a bitstream with several reference lists cannot be taken apart")
+
+
+def _prefix(bitstream: Bitstream, raw: Callable[[UnitRecord], Buffer]) -> bytes:
+    """Start unit, model parameter set and reference list: what every part begins with."""
+    kept = [u for u in bitstream.units if u.type in (NnrUnitType.NNR_STR, NnrUnitType.NNR_MPS) or _is_reference_list(u)]
+    referring = any(map(_is_reference_list, kept))
+    return b"".join(_without_topology(u) if _announces(u) and not referring else raw(u) for u in kept)
+
+
+def _is_reference_list(unit: UnitRecord) -> bool:
+    header = unit.header
+    reference_list = TopologyStorageFormat.NNR_TPL_REFLIST
+    return isinstance(header, TopologyUnitHeader) and header.topology_storage_format == reference_list
+
+
+def _announces(unit: UnitRecord) -> bool:
+    return isinstance(unit.header, ModelParameterSet) and unit.header.topology_carriage_flag
+
+
+def _without_topology(record: UnitRecord) -> bytes:
+    """The model parameter set of a bitstream that has no topology any more."""
+    writer = Writer()
+    nnr_model_parameter_set_payload(writer, _comparable(record.header), record.context)
+    return unit(NnrUnitType.NNR_MPS, writer.data())
+
+
+def _groups(units: Iterable[UnitRecord]) -> Iterator[tuple[str, list[UnitRecord]]]:
+    """Data units that can only be read together, under the first name of the first."""
+    group: list[UnitRecord] = []
+    fragments = 0
+    for record in units:
+        if record.type != NnrUnitType.NNR_NDU:
+            continue
+        if not fragments and not _continues(record) and group:
+            yield _key(group), group
+            group = []
+        group.append(record)
+        fragments = max(0, record.partial_data_counter - 1)
+    if group:
+        yield _key(group), group
+
+
+def _key(group: list[UnitRecord]) -> str:
+    name = group[0].names[0]
+    if name == MODEL:
+        raise ModelError("the tensor has the name that is reserved for the model", tensor=name)
+    return name
+
+
+def _continues(record: UnitRecord) -> bool:
+    """Whether the unit is the second factor of a decomposed tensor, and thus read with the one before in mind."""
+    h = record.data_header
+    alone = h.nnr_compressed_data_unit_payload_type != PayloadType.NNR_PT_BLOCK and is_decomposed(h)
+    return alone and context_after(h, record.context).factor_g is None
+
+
+def _comparable(header: object) -> ModelParameterSet:
+    if not isinstance(header, ModelParameterSet):
+        raise TypeError("no model parameter set")
+    return replace(header, topology_carriage_flag=False)
+
+
+class _Joiner:
+    """What the parts so far agree on."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._agreed: tuple[object, ...] | None = None
+        self._names: set[str] = set()
+        self._count = 0
+
+    def units(self, key: str, data: Buffer) -> Iterator[memoryview]:
+        """The units that the part called ``key`` adds to the bitstream."""
+        view = memoryview(data).cast("B")
+        bitstream = Bitstream(view, self._limits)
+        _refuse_dependent(bitstream)
+        first = self._agreed is None
+        self._check_agreement(key, bitstream)
+        self._check_names(key, bitstream)
+        for record in bitstream.units:
+            if first or record.type == NnrUnitType.NNR_NDU:
+                self._count = self._limits.check("units", self._count + 1)
+                yield view[record.offset : record.offset + record.size]
+            else:
+                _refuse_topology(key, record)
+
+    def _check_agreement(self, key: str, bitstream: Bitstream) -> None:
+        lists = [bytes(bitstream.payload(u)) for u in bitstream.units if _is_reference_list(u)]
+        mps = bitstream.mps and _comparable(bitstream.mps)
+        found = (bitstream.general_profile_idc, mps, lists)
+        if self._agreed is None:
+            self._agreed = found
+        elif found != self._agreed:
+            kinds = ("general_profile_idc", "the model parameter set", "the reference list")
+            differing = next(kind for kind, a, b in zip(kinds, found, self._agreed, strict=True) if a != b)
+            raise ModelError(f"cannot be joined to the parts before: {differing} differs", tensor=key)
+
+    def _check_names(self, key: str, bitstream: Bitstream) -> None:
+        names = {name for record in bitstream.units for name in record.names}
+        for name in names & self._names:
+            raise ModelError(f"the tensor is in another part than {key!r} too", tensor=name)
+        self._names |= names
+
+
+def _refuse_topology(key: str, record: UnitRecord) -> None:
+    known = (NnrUnitType.NNR_STR, NnrUnitType.NNR_MPS)
+    if record.type not in known and not _is_reference_list(record):
+        raise ModelError(f"only the part {MODEL!r} may have units of type {record.type}", tensor=key)
