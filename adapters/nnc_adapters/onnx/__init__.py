@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 
 from numpy.typing import NDArray
 
+from nnc_adapters import wire
 from nnc_adapters.lazy import overlay
-from nnc_adapters.onnx import wire
 from nnc_core.errors import MissingDependencyError, ModelError
 from nnc_core.limits import Limits
 from nnc_core.nnr_model import SourceModel, Topology

@@ -13,9 +13,9 @@ from google.protobuf.message import DecodeError, EncodeError  # type: ignore[imp
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto
 
-from nnc_adapters import selection
+from nnc_adapters import selection, wire
 from nnc_adapters.lazy import LazyTensors
-from nnc_adapters.onnx import roles, stubs, values, wire
+from nnc_adapters.onnx import roles, stubs, values
 from nnc_adapters.onnx.dataflow import Dataflow
 from nnc_adapters.onnx.scopes import Site, scopes, sites
 from nnc_core.errors import ModelError, UnsupportedError

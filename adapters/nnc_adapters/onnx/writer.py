@@ -10,10 +10,11 @@ from typing import Any, BinaryIO
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto
 
+from nnc_adapters import wire
 from nnc_adapters.dtypes import converted, stored
 from nnc_adapters.files import replacing
 from nnc_adapters.lazy import check_names
-from nnc_adapters.onnx import stubs, values, wire
+from nnc_adapters.onnx import stubs, values
 from nnc_adapters.onnx.reader import parsed
 from nnc_core.errors import ModelError
 

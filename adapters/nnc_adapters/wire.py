@@ -53,14 +53,14 @@ def fields(data: memoryview, start: int, end: int) -> Iterator[Field]:
     at = start
     while at < end:
         begin = at
-        key, at = _varint(data, at, end)
+        key, at = varint(data, at, end)
         number, wire_type = key >> 3, key & 7
         size = _FIXED_SIZE.get(wire_type, 0)
         value = at
         if wire_type == VARINT:
-            _, at = _varint(data, at, end)
+            _, at = varint(data, at, end)
         elif wire_type == LENGTH_DELIMITED:
-            size, value = _varint(data, at, end)
+            size, value = varint(data, at, end)
             at = value + size
         elif size:
             at += size
@@ -71,7 +71,8 @@ def fields(data: memoryview, start: int, end: int) -> Iterator[Field]:
         yield Field(number, wire_type, begin, value, at)
 
 
-def _varint(data: memoryview, at: int, end: int) -> tuple[int, int]:
+def varint(data: memoryview, at: int, end: int) -> tuple[int, int]:
+    """The number at ``at`` and where it ends; `WireError` where that is not before ``end``."""
     value = 0
     for shift in range(0, 70, 7):
         if at >= end:
