@@ -11,7 +11,7 @@ CXX_FILES := $(filter %.cpp %.hpp %.h,$(NATIVE))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint interop bench clean
+.PHONY: help demo test lint interop bench fuzz sanitize clean
 
 help:  ## list the targets
 	@awk -F ':.*  ## ' '/^[a-z-]+:.*  ## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +33,12 @@ interop: $(VENV)/.dev $(PEER)/.ready  ## exchange bitstreams with the public cod
 
 bench: $(VENV)/.dev $(PEER)/.ready  ## measure speed and memory, side by side with NNCodec
 	$(BIN)/python conformance/bench.py
+
+fuzz: $(VENV)/.dev  ## decode twenty thousand hostile bitstreams (FUZZ='--cases N --seed S' for others)
+	$(BIN)/python conformance/fuzz.py $(FUZZ)
+
+sanitize: $(VENV)/.dev  ## test and fuzz the native code under AddressSanitizer and UndefinedBehaviorSanitizer
+	PYTHON=$(CURDIR)/$(BIN)/python conformance/sanitize.sh
 
 clean:  ## remove the environments and everything built or cached
 	rm -rf $(VENV) $(PEER) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -23,7 +23,13 @@ from nnc_core.syntax import CompressedDataUnitHeader, ModelParameterSet, SyntaxC
 from nnc_core.syntax.codebook import IntegerCodebook
 from nnc_core.syntax.data_unit import nnr_compressed_data_unit_header
 from nnc_core.syntax.parameter_sets import nnr_model_parameter_set_payload
-from nnc_core.syntax.records import StartUnitHeader, TensorDimensionMapping, TopologyElementsIdsList
+from nnc_core.syntax.quantization import nnr_quantization_unit_header
+from nnc_core.syntax.records import (
+    QuantizationUnitHeader,
+    StartUnitHeader,
+    TensorDimensionMapping,
+    TopologyElementsIdsList,
+)
 from nnc_core.syntax.topology import deflate, nnr_topology_unit_header
 from nnc_core.syntax.units import nnr_start_unit_header, unit
 from nnc_core.tables.code_points import (
@@ -101,7 +107,7 @@ def handmade() -> Iterator[Seed]:
     for size, zero in ((1, 0), (2, 0), (5, 2), (40, 39)):
         book = IntegerCodebook.from_values([3 * value - 7 for value in range(size)], zero)
         fields = {"codebook_present_flag": True, "integer_codebook": book, "tensor_dimensions": (6, 4)}
-        yield Seed(f"codebook of {size}", _file([(header(topology_elem_id="w", **fields), 0)]))
+        yield Seed(f"codebook of {size}", bitstream_of([(header(topology_elem_id="w", **fields), 0)]))
     parents: list[dict[str, object]] = [
         {"parent_node_id_type": ParentNodeIdType.ICNN_NDU_ID, "parent_device_id": 3},
         {"parent_node_id_type": ParentNodeIdType.ICNN_NDU_PL_SHA256, "parent_node_payload_sha256": 1 << 250},
@@ -113,18 +119,18 @@ def handmade() -> Iterator[Seed]:
             topology_elem_id="w", tensor_dimensions=(6, 4), parent_node_id_present_flag=True, **node, **parent
         )
         mps = ModelParameterSet(mps_parent_signalling_enabled_flag=True)
-        yield Seed(f"parent {number}", _file([(update, 0)], mps=mps))
+        yield Seed(f"parent {number}", bitstream_of([(update, 0)], mps=mps))
     shifted = header(topology_elem_id="w", tensor_dimensions=(2, 9, 3), first_tensor_dimension_shift=1, scan_order=1)
     shifted.nnr_decompressed_data_format_present_flag = True
     shifted.nnr_decompressed_data_format = DecompressedDataFormat.FLOAT64
-    yield Seed("shifted", _file([(shifted, 0)]))
+    yield Seed("shifted", bitstream_of([(shifted, 0)]))
     yield from _references()
     yield from _compounds()
-    whole = _file([(header(topology_elem_id="w", tensor_dimensions=(6, 4)), 0)])
+    whole = bitstream_of([(header(topology_elem_id="w", tensor_dimensions=(6, 4)), 0)])
     for kind in (NnrUnitType.NNR_LPS, NnrUnitType.NNR_QNT, NnrUnitType.NNR_AGG, 63):
         yield Seed(f"unit of type {kind}", whole + unit(kind, b"", b"\x55" * 5))
     pieces = [(header(topology_elem_id="w", tensor_dimensions=(6, 4)), counter) for counter in (3, 2, 1)]
-    yield Seed("fragments", _file(pieces))
+    yield Seed("fragments", bitstream_of(pieces))
 
 
 def _references() -> Iterator[Seed]:
@@ -139,7 +145,7 @@ def _references() -> Iterator[Seed]:
     names = b"\x81\x80a\0bb\0\xc3\xa9\0"
     for compression, payload in enumerate((names, deflate(names))):
         topology = unit(NnrUnitType.NNR_TPL, bytes((TopologyStorageFormat.NNR_TPL_REFLIST, compression)), payload)
-        yield Seed(f"references {compression}", _file([(header, 0), (several, 0)], mps=mps, between=topology))
+        yield Seed(f"references {compression}", bitstream_of([(header, 0), (several, 0)], mps=mps, between=topology))
 
 
 def _compounds() -> Iterator[Seed]:
@@ -147,7 +153,7 @@ def _compounds() -> Iterator[Seed]:
     dc = {"compressed_parameter_types": factors, "decomposition_rank": 2, "g_number_of_rows": 6}
     g = CompressedDataUnitHeader(topology_elem_id="g", tensor_dimensions=(6, 4, 3), **dc)
     h = CompressedDataUnitHeader(topology_elem_id="h", tensor_dimensions=(6, 4, 3), **dc)
-    yield Seed("factors", _file([(g, 0), (h, 0)]))
+    yield Seed("factors", bitstream_of([(g, 0), (h, 0)]))
     block = CompressedDataUnitHeader(
         nnr_compressed_data_unit_payload_type=PayloadType.NNR_PT_BLOCK,
         nnr_multiple_topology_elements_present_flag=True,
@@ -155,10 +161,10 @@ def _compounds() -> Iterator[Seed]:
         compressed_parameter_types=CompressedParameterTypes.NNR_CPT_LS | CompressedParameterTypes.NNR_CPT_BI,
         tensor_dimensions=(6, 4),
     )
-    yield Seed("block", _file([(block, 0)]))
+    yield Seed("block", bitstream_of([(block, 0)]))
 
 
-def _file(
+def bitstream_of(
     headers: Sequence[tuple[CompressedDataUnitHeader, int]],
     *,
     mps: ModelParameterSet | None = None,
@@ -269,14 +275,15 @@ _TABLES: dict[type, Callable[..., None]] = {
     StartUnitHeader: nnr_start_unit_header,
     ModelParameterSet: nnr_model_parameter_set_payload,
     TopologyUnitHeader: nnr_topology_unit_header,
+    QuantizationUnitHeader: nnr_quantization_unit_header,
     CompressedDataUnitHeader: nnr_compressed_data_unit_header,
 }
 
 
 def _disturbed_header(source: Random, found: UnitRecord) -> bytes:
-    if found.header is None:
+    table = _TABLES.get(type(found.header))
+    if table is None:
         return source.randbytes(2)
-    table = _TABLES[type(found.header)]
     context = (found.context,) if isinstance(found.header, ModelParameterSet | CompressedDataUnitHeader) else ()
     whole = Disturber(source)
     table(whole, deepcopy(found.header), *context)

@@ -1,0 +1,86 @@
+"""Hostile bitstreams do no harm, and the harness that says so would notice if they did (`fuzz`)."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import fuzz
+import pytest
+from hostile import Cases, encoded, handmade
+
+import nnc_core
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def cases() -> Cases:
+    return Cases(7)
+
+
+def test_damaged_bitstreams_are_decoded_or_refused(cases: Cases) -> None:
+    outcomes = [fuzz.run_case(number, cases[number][1], fuzz.Bounds(megabytes=0)) for number in range(300)]
+    assert [outcome for outcome in outcomes if outcome.finding] == []
+    assert len({outcome.ending for outcome in outcomes}) > 5
+
+
+def test_what_the_cases_are_made_from_is_valid() -> None:
+    for seed in (*encoded(), *handmade()):
+        assert seed.units, seed.name
+        try:
+            nnc_core.decode(seed.data, limits=fuzz.LIMITS, threads=1)
+        except nnc_core.UnsupportedError:
+            assert seed.name.split()[0] in {"references", "block", "unit"}
+
+
+def test_a_case_is_the_same_whenever_its_number_and_the_seed_are(cases: Cases) -> None:
+    again, other = Cases(7), Cases(8)
+    assert [again[number] for number in range(0, 400, 7)] == [cases[number] for number in range(0, 400, 7)]
+    assert [other[number] for number in range(20)] != [cases[number] for number in range(20)]
+
+
+BROKEN = """
+import os, sys, time, fuzz, nnc_core
+good = nnc_core.decode
+def broken(data, **options):
+    if len(data) % 2 == 0:
+        return good(data, **options)
+    {fault}
+nnc_core.decode = broken
+sys.exit(fuzz.main(["--cases", "4", "--jobs", "2", "--seconds", "2", "--findings", sys.argv[1], *sys.argv[2:]]))
+"""
+
+
+def run(fault: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", BROKEN.format(fault=fault), *arguments]
+    environment = {"PYTHONPATH": f"{ROOT}:{ROOT / 'conformance'}", "NNC_SHARED": "/nowhere"}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100)
+
+
+@pytest.mark.parametrize(
+    ("fault", "ending", "report"),
+    [
+        ("raise IndexError('list index out of range')", "IndexError", "list index out of range"),
+        ("raise nnc_core.BitstreamError('x', bit_offset=-1)", "ValueError", "before the start of its unit"),
+        ("return {'w': __import__('numpy').zeros(1 << 21, 'i1')}", "ValueError", "tensor_elements allows"),
+        ("os.abort()", "crash", "ended with code -6"),
+        ("time.sleep(60)", "hang", "more than 2 s"),
+        ("bytearray(1 << 40)", "MemoryError", "MemoryError"),
+        ("bytearray(b'x') * (200 << 20); return {}", "memory", "grew by"),
+    ],
+)
+def test_whatever_goes_wrong_is_a_finding(fault: str, ending: str, report: str, tmp_path: Path) -> None:
+    result = run(fault, str(tmp_path))
+    assert result.returncode == 1, result.stderr
+    assert f"{ending}: " in result.stdout
+    assert any(report in path.read_text() for path in tmp_path.glob("*.txt"))
+    assert {path.stat().st_size % 2 for path in tmp_path.glob("*.nnr")} == {1}
+
+
+def test_a_run_without_findings_ends_with_its_totals(tmp_path: Path) -> None:
+    result = run("return good(data, **options)", str(tmp_path / "none"), "--seed", "3")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith("4 cases, 0 findings: ")
+    assert not (tmp_path / "none").exists()
