@@ -58,6 +58,8 @@ def quantize_dependent(values: NDArray[np.float32], step: float, scan_order: int
     """
     _multiples(values, step)
     inverse = 1 / float(np.float32(step))
+    if np.any(np.abs(values.astype(np.float64)) * inverse >= MAX_MAGNITUDE - 3):
+        raise ValueError(f"a value is too large for steps of {step}: no room for the multiples next to it")
     places = _coding_order(values.shape, scan_order)
     quantized = np.zeros(values.shape, np.int32)
     path = _best_path([inverse * float(values[place]) for place in places])
@@ -162,4 +164,5 @@ def reconstruct_codebook(
     indices = levels.astype(np.int64) + zero_offset
     if np.any((indices < 0) | (indices >= len(codebook))):
         raise ValueError(f"indices {indices.min()}..{indices.max()} in a codebook of {len(codebook)} entries")
-    return (step * codebook[indices].astype(np.float64)).astype(np.float32)
+    with np.errstate(over="ignore"):
+        return (step * codebook.astype(np.float64)).astype(np.float32)[indices]

@@ -5,6 +5,7 @@
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
+#include <mutex>
 #include <optional>
 #include <tuple>
 
@@ -69,20 +70,29 @@ std::vector<Entry> to_tuples(const std::vector<EntryPoint>& points) {
     return list;
 }
 
+// Coding runs without the interpreter lock, so that coders have locks of their own. Whoever holds one never waits for
+// the interpreter lock.
+struct LockedEncoder {
+    Encoder encoder;
+    std::mutex mutex;
+};
+
 // A decoder together with the payload it reads.
 struct PayloadDecoder {
     Vector<const std::uint8_t> payload;
     Decoder decoder;
+    std::mutex mutex;
     explicit PayloadDecoder(Vector<const std::uint8_t> data)
         : payload(std::move(data)), decoder(payload.data(), payload.size()) {}
 };
 
-void encode_tensor(Encoder& encoder, const TensorParameters& t, Matrix<const std::int32_t> levels, bool row_skip,
+void encode_tensor(LockedEncoder& self, const TensorParameters& t, Matrix<const std::int32_t> levels, bool row_skip,
                    bool history, std::optional<nb::bytes> shift_indices) {
     const std::int32_t* data = t.checked(levels);
     const Choices choices = make_choices(row_skip, history, shift_indices);
     nb::gil_scoped_release release;
-    encoder.tensor(t.p, choices, data);
+    const std::lock_guard lock(self.mutex);
+    self.encoder.tensor(t.p, choices, data);
 }
 
 nb::bytes choose_shift_indices(const TensorParameters& t, Matrix<const std::int32_t> levels, bool row_skip,
@@ -103,6 +113,7 @@ auto decode_tensor(PayloadDecoder& self, const TensorParameters& t, Matrix<std::
     Choices choices;
     {
         nb::gil_scoped_release release;
+        const std::lock_guard lock(self.mutex);
         choices = self.decoder.tensor(t.p, data, points);
     }
     return std::make_tuple(choices.row_skip_enabled_flag, choices.hist_dep_sig_prob_enabled_flag,
@@ -124,6 +135,7 @@ bool dependent(Matrix<const float> values, float step, int scan_order, Matrix<st
     Parameters p;
     p.rows = static_cast<std::int64_t>(values.shape(0));
     p.width = static_cast<std::int64_t>(values.shape(1));
+    if (scan_order < 0 || scan_order > 4) throw std::invalid_argument("scan_order lies in 0..4");
     p.scan_order = scan_order;
     nb::gil_scoped_release release;
     return quantize_dependent(values.data(), p, step, levels.data());
@@ -166,24 +178,43 @@ NB_MODULE(_native, m) {
              nb::arg("codebook_size"), nb::arg("codebook_zero_offset"), nb::arg("base") = nb::none(),
              nb::arg("history") = nb::none());
 
-    nb::class_<Encoder>(m, "Encoder")
+    nb::class_<LockedEncoder>(m, "Encoder")
         .def(nb::init<>())
-        .def("iae", &Encoder::iae, nb::arg("value"), nb::arg("bits"))
+        .def(
+            "iae",
+            [](LockedEncoder& self, std::int64_t value, int bits) {
+                const std::lock_guard lock(self.mutex);
+                self.encoder.iae(value, bits);
+            },
+            nb::arg("value"), nb::arg("bits"))
         .def("tensor", &encode_tensor, nb::arg("parameters"), nb::arg("levels"), nb::arg("row_skip_enabled_flag"),
              nb::arg("hist_dep_sig_prob_enabled_flag"), nb::arg("shift_indices") = nb::none())
-        .def("finish", [](Encoder& self) { return to_bytes(self.finish()); })
-        .def_prop_ro("entry_points", [](const Encoder& self) {
+        .def("finish",
+             [](LockedEncoder& self) {
+                 const std::lock_guard lock(self.mutex);
+                 return to_bytes(self.encoder.finish());
+             })
+        .def_prop_ro("entry_points", [](LockedEncoder& self) {
+            const std::lock_guard lock(self.mutex);
             std::vector<std::vector<Entry>> lists;
-            for (const auto& points : self.entry_points()) lists.push_back(to_tuples(points));
+            for (const auto& points : self.encoder.entry_points()) lists.push_back(to_tuples(points));
             return lists;
         });
 
     nb::class_<PayloadDecoder>(m, "Decoder")
         .def(nb::init<Vector<const std::uint8_t>>(), nb::arg("payload"))
         .def(
-            "iae", [](PayloadDecoder& self, int bits) { return self.decoder.iae(bits); }, nb::arg("bits"))
+            "iae",
+            [](PayloadDecoder& self, int bits) {
+                const std::lock_guard lock(self.mutex);
+                return self.decoder.iae(bits);
+            },
+            nb::arg("bits"))
         .def("tensor", &decode_tensor, nb::arg("parameters"), nb::arg("levels"))
-        .def("finish", [](PayloadDecoder& self) { return self.decoder.finish(); });
+        .def("finish", [](PayloadDecoder& self) {
+            const std::lock_guard lock(self.mutex);
+            return self.decoder.finish();
+        });
 
     m.def("shift_indices", &choose_shift_indices, nb::arg("parameters"), nb::arg("levels"),
           nb::arg("row_skip_enabled_flag"), nb::arg("hist_dep_sig_prob_enabled_flag"));

@@ -1,6 +1,7 @@
 #include "decoder.hpp"
 
 #include <algorithm>
+#include <stdexcept>
 #include <string>
 
 #include "level_decoder.hpp"
@@ -15,9 +16,14 @@ constexpr std::int64_t kCheckedRun = 1 << 14;
 }  // namespace
 
 std::int64_t Decoder::iae(int bits) {
+    require_unfinished();
     if (bits < 0 || bits > 32) throw std::invalid_argument("iae has 0 to 32 bits");
     const std::int64_t value = engine_.bypass(bits);
     return bits > 0 && value >> (bits - 1) ? value - (std::int64_t{1} << bits) : value;
+}
+
+void Decoder::require_unfinished() const {
+    if (finished_) throw std::logic_error("the codeword is finished");
 }
 
 void Decoder::check_position() const {
@@ -48,6 +54,7 @@ Choices Decoder::side_information(const Parameters& p, const ContextLayout& layo
 }
 
 Choices Decoder::tensor(const Parameters& p, std::int32_t* levels, std::vector<EntryPoint>& entry_points) {
+    require_unfinished();
     const ContextLayout layout(p.greater_flags());
     Contexts contexts(layout);
     std::vector<std::uint8_t> row_skip_list;
@@ -87,6 +94,8 @@ Choices Decoder::tensor(const Parameters& p, std::int32_t* levels, std::vector<E
 }
 
 std::int64_t Decoder::finish() {
+    require_unfinished();
+    finished_ = true;
     if (!engine_.terminate()) throw CodewordError("the terminating bin is missing");
     const std::int64_t last = engine_.position() + 8;  // the stop bit, the last that the offset register holds
     const std::int64_t bytes = last / 8 + 1;

@@ -25,8 +25,10 @@ class Decoder {
     Choices side_information(const Parameters& p, const ContextLayout& layout, Contexts& contexts,
                              std::vector<std::uint8_t>& row_skip_list);
     void check_position() const;
+    void require_unfinished() const;
 
     RangeDecoder engine_;
+    bool finished_ = false;  // the terminating bin leaves a range with which no more bins can be read
 };
 
 }  // namespace nnc
