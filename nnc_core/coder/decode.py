@@ -22,6 +22,8 @@ from nnc_core.tables.code_points import DecompressedDataFormat, GeneralProfileId
 # The least probable symbol has 2 of at most 511 parts of the range: no bin costs less than 1 / 177 of a bit.
 _MOST_BINS_PER_BYTE = 8 * 177
 
+_MOST_AXES = 64 if np.lib.NumpyVersion(np.__version__) >= "2.0.0" else 32
+
 _DTYPES: dict[int, type[np.generic]] = {
     DecompressedDataFormat.INT32: np.int32,
     DecompressedDataFormat.FLOAT32: np.float32,
@@ -86,6 +88,8 @@ def decode_unit(bitstream: Bitstream, unit: UnitRecord) -> NDArray[Any]:
 
 
 def _check_supported(h: CompressedDataUnitHeader) -> None:
+    if len(h.tensor_dimensions) > _MOST_AXES:
+        raise UnsupportedError(f"{len(h.tensor_dimensions)} dimensions")
     if h.nnr_compressed_data_unit_payload_type == PayloadType.NNR_PT_BLOCK:
         raise UnsupportedError("NNR_PT_BLOCK")
     if h.nnr_multiple_topology_elements_present_flag:
