@@ -11,8 +11,9 @@ from nnc_core.errors import LimitError
 class Limits:
     """Upper bounds for reading; on by default, raised with ``dataclasses.replace`` or the constructor.
 
-    ``tensor_elements`` is per tensor, ``decoded_bytes`` and ``units`` per bitstream, ``name_length`` per string in
-    UTF-8 bytes, ``dimensions`` per tensor, ``topology_bytes`` after inflating, ``nesting`` for graphs inside graphs.
+    ``tensor_elements`` is per tensor, ``decoded_bytes`` and ``units`` per bitstream; its reference lists have no more
+    names than it may have ``units``. ``name_length`` is per string in UTF-8 bytes, ``dimensions`` per tensor,
+    ``topology_bytes`` after inflating, ``nesting`` for graphs inside graphs.
     """
 
     tensor_elements: int = 1 << 29
