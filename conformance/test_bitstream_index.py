@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import mmap
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,13 @@ from nnc_core.nnr_model import Topology
 from nnc_core.syntax import CompressedDataUnitHeader, ModelParameterSet, SyntaxContext, Writer, unit
 from nnc_core.syntax.data_unit import nnr_compressed_data_unit_header
 from nnc_core.syntax.units import unit_prefix
-from nnc_core.tables.code_points import CompressedParameterTypes, NnrUnitType, PayloadType, TopologyStorageFormat
+from nnc_core.tables.code_points import (
+    PRIVATE_TOPOLOGY,
+    CompressedParameterTypes,
+    NnrUnitType,
+    PayloadType,
+    TopologyStorageFormat,
+)
 
 STR = bytes.fromhex("00040200")
 MPS = bytes.fromhex("0008068100400080")
@@ -261,6 +268,89 @@ def test_two_topologies_are_not_mixed_up() -> None:
         _ = bitstream.topology
 
 
+def quantization_unit(storage: int, compression: int, payload: bytes) -> bytes:
+    return unit(NnrUnitType.NNR_QNT, bytes([storage, compression]), payload)
+
+
+@pytest.mark.parametrize("data", [b"\0\0", b"quant\0\0", b"\0x", b"", bytes(range(256)) * 40])
+@pytest.mark.parametrize("compression", [0, 1])
+@pytest.mark.parametrize("first", [False, True])
+def test_quantization_data_come_back_byte_for_byte_beside_the_topology(
+    data: bytes, compression: int, first: bool
+) -> None:
+    qnt = quantization_unit(2, compression, zlib.compress(data) if compression else data)
+    tpl = unit(NnrUnitType.NNR_TPL, b"\2\0", b"graph")
+    topology = Bitstream(STR + MPS + (qnt + tpl if first else tpl + qnt)).topology
+    assert topology == Topology(TopologyStorageFormat.NNR_TPL_ONNX, b"graph", data)
+
+
+def test_a_lone_zero_byte_is_an_empty_quantization_description() -> None:
+    topology = Bitstream(STR + MPS + TPL + quantization_unit(0, 0, b"\0")).topology
+    assert topology is not None
+    assert topology.quantization == b""
+
+
+def test_a_quantization_unit_alone_makes_no_topology() -> None:
+    assert Bitstream(STR + MPS + quantization_unit(1, 0, b"x")).topology is None
+
+
+def test_quantization_that_inflates_beyond_the_limit_is_refused() -> None:
+    data = STR + MPS + TPL + quantization_unit(0, 1, zlib.compress(bytes(100_000)))
+    assert Bitstream(data, Limits(topology_bytes=100_000)).topology is not None
+    with pytest.raises(LimitError, match=r"quantization_data.*topology_bytes"):
+        _ = Bitstream(data, Limits(topology_bytes=99_999)).topology
+
+
+@pytest.mark.parametrize(
+    ("units", "error", "message"),
+    [
+        (quantization_unit(0, 1, b"no zlib stream"), ElementValueError, "quantization_data"),
+        (quantization_unit(0, 1, zlib.compress(b"quant" * 30)[:-1]), TruncatedError, "quantization_data"),
+        (quantization_unit(0, 1, zlib.compress(b"quant") + b"\0"), UnitSizeError, "quantization_data"),
+        (quantization_unit(0, 2, b"x"), UnsupportedError, "quantization_compression_format 2"),
+        (quantization_unit(1, 0, b"x"), UnsupportedError, "quantization_storage_format 1 beside .* 0"),
+        (quantization_unit(0, 0, b"x") * 2, UnsupportedError, "several units"),
+    ],
+)
+def test_damaged_or_unknown_quantization_is_refused_when_it_is_read(
+    units: bytes, error: type[NncError], message: str
+) -> None:
+    bitstream = Bitstream(STR + MPS + TPL + units)
+    with pytest.raises(error, match=message):
+        _ = bitstream.topology
+
+
+@pytest.mark.parametrize("size", [0, 1])
+def test_a_quantization_unit_that_ends_inside_its_header_is_refused(size: int) -> None:
+    with pytest.raises(TruncatedError, match="quantization_"):
+        Bitstream(STR + MPS + unit(NnrUnitType.NNR_QNT, bytes(size)))
+
+
+def test_a_quantization_unit_is_traced_with_its_data_where_they_are_not_compressed() -> None:
+    bitstream = Bitstream(STR + MPS + quantization_unit(1, 0, b"data") + quantization_unit(1, 1, b"data"))
+    assert [e.name for e in bitstream.trace(bitstream.units[2])][-3:] == [
+        "quantization_storage_format",
+        "quantization_compression_format",
+        "quantization_data",
+    ]
+    assert bitstream.trace(bitstream.units[3])[-1].name == "quantization_compression_format"
+
+
+def test_private_topology_units_are_passed_over_but_for_our_own() -> None:
+    foreign = unit(NnrUnitType.NNR_TPL, b"\xc8\0", b"foreign")
+    own = unit(NnrUnitType.NNR_TPL, bytes([PRIVATE_TOPOLOGY, 0]), b"own")
+    topology = Topology(TopologyStorageFormat.NNR_TPL_UNREC, b"")
+    assert Bitstream(STR + MPS + TPL + foreign * 2).topology == topology
+    assert Bitstream(STR + MPS + own + TPL + foreign).topology == replace(topology, private=b"own")
+    with pytest.raises(UnsupportedError, match="several units"):
+        _ = Bitstream(STR + MPS + TPL + own + own).topology
+
+
+def test_a_private_topology_alone_is_not_taken_for_a_description() -> None:
+    with pytest.raises(UnsupportedError, match="topology_storage_format 128"):
+        _ = Bitstream(STR + MPS + unit(NnrUnitType.NNR_TPL, bytes([PRIVATE_TOPOLOGY, 0]), b"own")).topology
+
+
 def written(**fields: bool) -> tuple[io.BytesIO, BitstreamWriter]:
     stream = io.BytesIO()
     mps = ModelParameterSet(
@@ -276,6 +366,26 @@ def test_a_written_topology_comes_back_and_is_never_larger_than_its_data(data: b
     bitstream = Bitstream(stream.getvalue())
     assert bitstream.topology == Topology(TopologyStorageFormat.NNR_TPL_NNEF, data)
     assert bitstream.units[2].payload_size <= max(1, len(data))
+
+
+@pytest.mark.parametrize("data", [None, b"", b"x", b"a long description " * 100])
+def test_what_comes_with_a_topology_is_written_and_read_back(data: bytes | None) -> None:
+    stream, writer = written()
+    topology = Topology(TopologyStorageFormat.NNR_TPL_NNEF, b"graph", data, data)
+    writer.topology(topology)
+    bitstream = Bitstream(stream.getvalue())
+    assert bitstream.topology == topology
+    assert len(stream.getvalue()) == writer.size
+    types = [NnrUnitType.NNR_STR, NnrUnitType.NNR_MPS, NnrUnitType.NNR_TPL]
+    types += [] if data is None else [NnrUnitType.NNR_QNT, NnrUnitType.NNR_TPL]
+    assert [found.type for found in bitstream.units] == types
+    assert all(found.payload_size <= max(1, len(data or b"")) for found in bitstream.units[3:])
+
+
+def test_a_writer_refuses_quantization_in_terms_of_a_format_without_code_point() -> None:
+    _, writer = written()
+    with pytest.raises(UnsupportedError, match="quantization_storage_format 5"):
+        writer.topology(Topology(TopologyStorageFormat.NNR_TPL_PRUN, b"", b"data"))
 
 
 def test_a_writer_refuses_to_write_a_tensor_twice() -> None:

@@ -323,6 +323,32 @@ def test_writing_stops_at_the_tensor_that_cannot_be_coded() -> None:
     assert list(nnc_core.decode(stream.getvalue())) == ["fine"]
 
 
+def test_what_is_said_to_be_exact_is_sent_as_it_is() -> None:
+    values = np.random.default_rng(0).normal(0, 1, (40, 30))
+    arrays = {
+        "single": values.astype(np.float32),
+        "half": values.astype(np.float16),
+        "double": values.astype(np.float32).astype(np.float64),
+        "coded": values.astype(np.float32),
+        "integers": np.arange(10),
+        "odd": np.array([np.nan, -0.0, np.inf], np.float64),
+    }
+    stream = io.BytesIO()
+    exact = frozenset(arrays) - {"coded"}
+    nnc_core.write(stream, SourceModel(arrays, exact=exact))
+    decoded = nnc_core.decode(stream.getvalue())
+    for name in exact:
+        np.testing.assert_array_equal(decoded[name], arrays[name], strict=True)
+        assert np.array_equal(np.signbit(decoded[name]), np.signbit(arrays[name]))
+    assert not np.array_equal(decoded["coded"], arrays["coded"])
+
+
+def test_what_must_be_exact_and_is_not_in_float32_is_refused() -> None:
+    model = SourceModel({"w": np.array([0.1])}, exact=frozenset({"w"}))
+    with pytest.raises(ModelError, match=r"'w'.*float32"):
+        nnc_core.write(io.BytesIO(), model)
+
+
 # --- what no encoder would write -------------------------------------------------------------------------------------
 
 LEVELS = np.arange(12, dtype=np.int32).reshape(4, 3)

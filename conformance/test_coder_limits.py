@@ -173,7 +173,7 @@ def test_a_description_that_inflates_without_end_is_stopped_at_the_limit() -> No
 
 def test_a_million_units_are_refused_by_their_number() -> None:
     start = DATA[: Bitstream(DATA).units[2].offset]
-    unit = bytes([0, 4, (NnrUnitType.NNR_QNT << 2) | 2, 0])
+    unit = bytes([0, 5, (NnrUnitType.NNR_QNT << 2) | 2, 0, 0])
     began = time.monotonic()
     with pytest.raises(LimitError, match="units"):
         NnrFile(start + 2000 * unit, Limits(units=1000))

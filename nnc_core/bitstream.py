@@ -16,11 +16,14 @@ from nnc_core.nnr_model import Topology
 from nnc_core.syntax.data_unit import coded_shapes, context_after, element_names, nnr_compressed_data_unit_header
 from nnc_core.syntax.elements import Buffer
 from nnc_core.syntax.parameter_sets import nnr_model_parameter_set_payload
+from nnc_core.syntax.quantization import nnr_quantization_unit_header, nnr_quantization_unit_payload
 from nnc_core.syntax.reader import Reader, TracedElement, Tracer
 from nnc_core.syntax.records import (
     CompressedDataUnitHeader,
     InputParameters,
     ModelParameterSet,
+    QuantizationUnitHeader,
+    QuantizationUnitPayload,
     StartUnitHeader,
     SyntaxContext,
     TopologyUnitHeader,
@@ -32,16 +35,19 @@ from nnc_core.syntax.topology import deflate, inflate, nnr_topology_unit_header,
 from nnc_core.syntax.units import nnr_start_unit_header, nnr_unit_header, nnr_unit_size, unit_prefix
 from nnc_core.syntax.writer import Writer
 from nnc_core.tables.code_points import (
+    PRIVATE_TOPOLOGY,
     NnrUnitType,
     PayloadType,
+    QuantizationStorageFormat,
     TopologyCompressionFormat,
     TopologyStorageFormat,
 )
 
-Header = StartUnitHeader | ModelParameterSet | TopologyUnitHeader | CompressedDataUnitHeader
+Header = StartUnitHeader | ModelParameterSet | TopologyUnitHeader | QuantizationUnitHeader | CompressedDataUnitHeader
 
 _QUANTIZED = (PayloadType.NNR_PT_FLOAT, PayloadType.NNR_PT_BLOCK)
 _NOT_DESCRIPTIONS = (TopologyStorageFormat.NNR_TPL_PRUN, TopologyStorageFormat.NNR_TPL_REFLIST)
+_PRIVATE = range(128, 256)
 _EMPTY = b"\0"  # topology data of no bytes, in the form that all known decoders read
 
 
@@ -87,6 +93,10 @@ def read_header(s: Reader, nnr_unit_type: int, ctx: SyntaxContext) -> Header | N
         topology = TopologyUnitHeader()
         nnr_topology_unit_header(s, topology)
         return topology
+    if nnr_unit_type == NnrUnitType.NNR_QNT:
+        quantization = QuantizationUnitHeader()
+        nnr_quantization_unit_header(s, quantization)
+        return quantization
     if nnr_unit_type == NnrUnitType.NNR_NDU:
         data = CompressedDataUnitHeader()
         nnr_compressed_data_unit_header(s, data, ctx)
@@ -133,20 +143,47 @@ class Bitstream:
 
     @cached_property
     def topology(self) -> Topology | None:
-        """The description in the topology unit; a lone zero byte stands for no data.
+        """The description in the topology unit, with the quantization unit; a lone zero byte stands for no data.
 
         Raises `UnsupportedError` for formats beyond the enumerations and for descriptions in several units,
         `LimitError` beyond ``limits.topology_bytes``, `BitstreamError` for damaged data.
         """
-        found = [(u, u.header) for u in self.units if isinstance(u.header, TopologyUnitHeader)]
-        found = [(unit, header) for unit, header in found if _is_description(header)]
+        found = [(u, h) for u in self.units if isinstance(h := u.header, TopologyUnitHeader) and _is_description(h)]
+        standard = [(u, h) for u, h in found if h.topology_storage_format not in _PRIVATE]
+        private = [(u, h) for u, h in found if h.topology_storage_format == PRIVATE_TOPOLOGY]
+        if not found:
+            return None
+        storage_format = _storage_format((standard or found)[0][1])
+        data = self._description(standard)
+        return Topology(
+            storage_format, data or b"", self._quantization_data(storage_format), self._description(private)
+        )
+
+    def _description(self, found: list[tuple[UnitRecord, TopologyUnitHeader]]) -> bytes | None:
+        """The data of the only topology unit in ``found``."""
         if not found:
             return None
         unit, header = found[0]
         if len(found) > 1 or unit.partial_data_counter:
             raise UnsupportedError("a topology in several units")
-        data = inflate(header, self.payload(unit), self._limits.topology_bytes, unit.index)
-        return Topology(_storage_format(header), b"" if data == _EMPTY else data)
+        return self._inflated(unit, header.topology_compression_format, "topology")
+
+    def _quantization_data(self, storage_format: int) -> bytes | None:
+        """The data of the only quantization unit, which is in the terms of ``storage_format``."""
+        found = [(u, h) for u in self.units if isinstance(h := u.header, QuantizationUnitHeader)]
+        if not found:
+            return None
+        unit, header = found[0]
+        if len(found) > 1 or unit.partial_data_counter:
+            raise UnsupportedError("a quantization description in several units")
+        if header.quantization_storage_format != storage_format:
+            described = f"quantization_storage_format {header.quantization_storage_format}"
+            raise UnsupportedError(f"{described} beside topology_storage_format {storage_format:d}")
+        return self._inflated(unit, header.quantization_compression_format, "quantization")
+
+    def _inflated(self, unit: UnitRecord, compression_format: int, kind: str) -> bytes:
+        data = inflate(compression_format, self.payload(unit), self._limits.topology_bytes, unit.index, kind)
+        return b"" if data == _EMPTY else data
 
     def payload(self, unit: UnitRecord) -> Buffer:
         """The payload bytes of ``unit``: a view, or the joined bytes of all fragments if it is the first of several."""
@@ -170,6 +207,8 @@ class Bitstream:
         header = read_header(tracer, unit.type, unit.context)
         if isinstance(header, TopologyUnitHeader) and _is_plain(header):
             nnr_topology_unit_payload(tracer, TopologyUnitPayload(), header, unit.context)
+        elif isinstance(header, QuantizationUnitHeader) and not header.quantization_compression_format:
+            nnr_quantization_unit_payload(tracer, QuantizationUnitPayload())
         return tracer.elements
 
     def close(self) -> None:
@@ -221,7 +260,6 @@ class _Indexer:
         self.mps: ModelParameterSet | None = None
         self._data = data
         self._names: set[str] = set()
-        self._references = 0
         self._quantized_by_layers = False
         self._fragments: list[UnitRecord] = []
 
@@ -294,15 +332,14 @@ class _Indexer:
         if unit.partial_data_counter:
             raise UnsupportedError("a reference list in several units")
         coded = self._data[unit.payload_offset : unit.offset + unit.size]
-        data = inflate(header, coded, self.context.limits.topology_bytes, unit.index)
+        most = self.context.limits.topology_bytes
+        data = inflate(header.topology_compression_format, coded, most, unit.index)
         reader = Reader(data, unit=unit.index)
         payload = TopologyUnitPayload()
         nnr_topology_unit_payload(reader, payload, header, self.context)
         if reader.byte_position != len(data):
             raise UnitSizeError("bytes follow the reference list", unit=unit.index)
         names = payload.topology_elements_ids_list.topology_elem_id_list
-        self._references += len(names)
-        self.context.limits.check("units", self._references, "topology_elem_id_list")
         self.context = replace(self.context, topology_elements=names)
 
     def _note_data(self, unit: UnitRecord, header: CompressedDataUnitHeader) -> None:
@@ -366,6 +403,14 @@ def _check_raw_size(fragments: list[UnitRecord], header: CompressedDataUnitHeade
         raise UnitSizeError(message, unit=fragments[-1].index, expected=f"{expected} bytes")
 
 
+def _smallest(data: bytes) -> tuple[TopologyCompressionFormat, bytes]:
+    """A description as its unit carries it: compressed where that makes it smaller, never empty."""
+    packed = deflate(data)
+    if len(packed) < len(data):
+        return TopologyCompressionFormat.NNR_DFL, packed
+    return TopologyCompressionFormat.NNR_PT_RAW, data or _EMPTY
+
+
 class BitstreamWriter:
     """Writes a bitstream to a binary file object, unit by unit; ``size`` counts the bytes.
 
@@ -388,13 +433,29 @@ class BitstreamWriter:
         self._unit(NnrUnitType.NNR_MPS, parameters.data())
 
     def topology(self, topology: Topology) -> None:
-        """Write a topology unit; the data are compressed where that makes them smaller."""
-        packed = deflate(topology.data)
-        smaller = len(packed) < len(topology.data)
-        compression = TopologyCompressionFormat.NNR_DFL if smaller else TopologyCompressionFormat.NNR_PT_RAW
+        """Write a topology unit, and the units for what comes with it; data are compressed where that saves bytes.
+
+        `UnsupportedError` for a quantization description in terms of a format that has no code point for that.
+        """
+        self._description(topology.storage_format, topology.data)
+        if topology.quantization is not None:
+            self._quantization(topology.storage_format, topology.quantization)
+        if topology.private is not None:
+            self._description(PRIVATE_TOPOLOGY, topology.private)
+
+    def _description(self, storage_format: int, data: bytes) -> None:
+        compression, payload = _smallest(data)
         writer = Writer()
-        nnr_topology_unit_header(writer, TopologyUnitHeader(topology.storage_format, compression))
-        self._unit(NnrUnitType.NNR_TPL, writer.data(), packed if smaller else topology.data or _EMPTY)
+        nnr_topology_unit_header(writer, TopologyUnitHeader(storage_format, compression))
+        self._unit(NnrUnitType.NNR_TPL, writer.data(), payload)
+
+    def _quantization(self, storage_format: int, data: bytes) -> None:
+        if storage_format not in QuantizationStorageFormat._value2member_map_:
+            raise UnsupportedError(f"quantization_storage_format {storage_format:d}")
+        compression, payload = _smallest(data)
+        writer = Writer()
+        nnr_quantization_unit_header(writer, QuantizationUnitHeader(storage_format, compression))
+        self._unit(NnrUnitType.NNR_QNT, writer.data(), payload)
 
     def data_unit(self, header: CompressedDataUnitHeader, payload: Buffer) -> None:
         """Write a data unit."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
@@ -56,8 +57,8 @@ def encode(
     """Code named tensors into one NNR bitstream.
 
     Floating-point arrays of any width are quantized as their float32 values; where that is impossible (values that are
-    not finite, or too large for the step size) or saves nothing, they are sent as they are in float32. Integer arrays
-    are coded exactly and must lie within +-(2**31 - 1). A scalar becomes a tensor of shape (1,). The result does not
+    not finite, or too large for the step size) they are sent as they are in float32. Integer arrays are
+    coded exactly and must lie within +-(2**31 - 1). A scalar becomes a tensor of shape (1,). The result does not
     depend on ``threads`` (default: one per core). Raises `ModelError` for tensors that NNR cannot express.
 
     >>> import nnc_core, numpy as np
@@ -110,15 +111,13 @@ def _jobs(model: SourceModel, p: CodingParameters) -> Iterator[Callable[[], _Uni
     for name in model.tensors:
         array = np.asarray(model.tensors[name])
         plan = p.plan(name, types.get(name), array.ndim)
-        yield _job(name, array, plan, p)
+        yield partial(encode_tensor, name, array, plan, p, exact=name in model.exact)
 
 
-def _job(name: str, array: NDArray[Any], plan: TensorPlan, p: CodingParameters) -> Callable[[], _Unit]:
-    return lambda: encode_tensor(name, array, plan, p)
-
-
-def encode_tensor(name: str, array: NDArray[Any], plan: TensorPlan, p: CodingParameters) -> _Unit:
-    """Quantize and code one tensor into a data unit of its own."""
+def encode_tensor(
+    name: str, array: NDArray[Any], plan: TensorPlan, p: CodingParameters, *, exact: bool = False
+) -> _Unit:
+    """Quantize and code one tensor into a data unit of its own; floats that must be ``exact`` are sent as they are."""
     _check_name(name)
     if array.size == 0:
         raise ModelError(f"has no elements (shape {array.shape}), which NNR cannot express", tensor=name)
@@ -134,12 +133,16 @@ def encode_tensor(name: str, array: NDArray[Any], plan: TensorPlan, p: CodingPar
         header.nnr_compressed_data_unit_payload_type = PayloadType.NNR_PT_INT
         return _coded(header, _integers(name, matrix), plan, p)
     values = _floats(name, matrix)
+    if exact:
+        if matrix.dtype.itemsize > values.itemsize and not np.array_equal(values, matrix, equal_nan=True):
+            raise ModelError("must be exact, and is not in float32", tensor=name)
+        return _raw(header, values)
     try:
         levels = _quantize(values, plan, p.qp_density)
     except ValueError:
         return _raw(header, values)
-    unit = _coded(replace(header, dq_flag=plan.dq_flag), levels, plan, p)
-    return unit if len(unit.payload) < values.nbytes else _raw(header, values)
+    header.dq_flag = plan.dq_flag
+    return _coded(header, levels, plan, p)
 
 
 def _check_name(name: str) -> None:
@@ -152,9 +155,8 @@ def _check_name(name: str) -> None:
 
 
 def _raw(header: CompressedDataUnitHeader, values: NDArray[np.float32]) -> _Unit:
-    payload_type = PayloadType.NNR_PT_RAW_FLOAT
-    raw = replace(header, nnr_compressed_data_unit_payload_type=payload_type)
-    return _Unit(raw, values.astype("<f4", copy=False).data.cast("B"))
+    header.nnr_compressed_data_unit_payload_type = PayloadType.NNR_PT_RAW_FLOAT
+    return _Unit(header, values.astype("<f4", copy=False).data.cast("B"))
 
 
 def _integers(name: str, matrix: NDArray[Any]) -> NDArray[np.int32]:

@@ -34,10 +34,17 @@ class ModelInfo(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class Topology:
-    """What a topology unit carries: the storage format and the description's bytes, not compressed."""
+    """What a topology unit carries: the storage format and the description's bytes, not compressed.
+
+    ``quantization`` is what a quantization unit carries beside it, in terms of the same format. ``private`` is what an
+    adapter needs besides to restore the files and the format has no words for; it travels in a topology unit of an
+    application-private format, which other decoders pass over. `None`: no such unit.
+    """
 
     storage_format: TopologyStorageFormat
     data: bytes
+    quantization: bytes | None = None
+    private: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +52,11 @@ class SourceModel:
     """A model between an adapter and the coder.
 
     ``tensors`` maps each ``topology_elem_id`` to its array, in model order; it may be lazy, and an array is fetched
-    once for each use. ``topology`` carries everything else, so that both together make the model again.
+    once for each use. ``topology`` carries everything else, so that both together make the model again. ``exact``
+    names the floating-point tensors that are sent as they are, in float32.
     """
 
     tensors: Mapping[str, NDArray[Any]]
     topology: Topology | None = None
     model_info: ModelInfo = field(default_factory=ModelInfo)
+    exact: frozenset[str] = frozenset()

@@ -11,11 +11,14 @@ from nnc_core.syntax.codebook import IntegerCodebook, integer_codebook
 from nnc_core.syntax.data_unit import coded_shapes, element_names, nnr_compressed_data_unit_header
 from nnc_core.syntax.elements import Buffer, Syntax
 from nnc_core.syntax.parameter_sets import nnr_model_parameter_set_payload
+from nnc_core.syntax.quantization import nnr_quantization_unit_header, nnr_quantization_unit_payload
 from nnc_core.syntax.reader import Reader, TracedElement, Tracer
 from nnc_core.syntax.records import (
     CompressedDataUnitHeader,
     InputParameters,
     ModelParameterSet,
+    QuantizationUnitHeader,
+    QuantizationUnitPayload,
     StartUnitHeader,
     SyntaxContext,
     TensorDimensionMapping,
@@ -39,6 +42,8 @@ __all__ = [
     "InputParameters",
     "IntegerCodebook",
     "ModelParameterSet",
+    "QuantizationUnitHeader",
+    "QuantizationUnitPayload",
     "Reader",
     "Sampler",
     "Sizer",
@@ -58,6 +63,8 @@ __all__ = [
     "integer_codebook",
     "nnr_compressed_data_unit_header",
     "nnr_model_parameter_set_payload",
+    "nnr_quantization_unit_header",
+    "nnr_quantization_unit_payload",
     "nnr_start_unit_header",
     "nnr_topology_unit_header",
     "nnr_topology_unit_payload",

@@ -81,6 +81,21 @@ class TopologyUnitPayload:
 
 
 @dataclass(slots=True)
+class QuantizationUnitHeader:
+    """``nnr_quantization_unit_header()``; values beyond the enumerations are reserved or private."""
+
+    quantization_storage_format: int = 0
+    quantization_compression_format: int = 0
+
+
+@dataclass(slots=True)
+class QuantizationUnitPayload:
+    """``nnr_quantization_unit_payload()``: data in another format's terms."""
+
+    quantization_data: Buffer = b""
+
+
+@dataclass(slots=True)
 class TensorDimensionMapping:
     """``topology_tensor_dimension_mapping()``; ``shifts`` has pairs (``shift_index``, ``shift_value``) per tensor."""
 

@@ -21,7 +21,6 @@ def topology_elements_ids_list(s: Syntax, ids: TopologyElementsIdsList, indexed:
     given = len(ids.topology_elem_id_index_list if indexed else ids.topology_elem_id_list)
     count = 2 + s.ue(7, "count_topology_elements_minus2", given - 2)
     s.expect(count, 8, "count_topology_elements_minus2")
-    ctx.limits.check("units", count, "count_topology_elements_minus2")
     if indexed:
         indices = padded(ids.topology_elem_id_index_list, count, 0)
         ids.topology_elem_id_index_list = tuple(
@@ -48,35 +47,37 @@ def nnr_topology_unit_payload(s: Syntax, p: TopologyUnitPayload, h: TopologyUnit
 
 
 def deflate(data: Buffer) -> bytes:
-    """Compress the data of a topology unit for NNR_DFL: a zlib stream (RFC 1950)."""
+    """Compress the data of a topology or quantization unit for NNR_DFL: a zlib stream (RFC 1950)."""
     return zlib.compress(data, 9)
 
 
-def inflate(header: TopologyUnitHeader, payload: Buffer, most: int, unit: int | None = None) -> bytes:
-    """Undo ``topology_compression_format``, up to ``most`` bytes; `LimitError` if there are more.
+def inflate(
+    compression_format: int, payload: Buffer, most: int, unit: int | None = None, kind: str = "topology"
+) -> bytes:
+    """Undo ``topology_compression_format`` (or that of a unit of another ``kind``), up to ``most`` bytes.
 
-    `TruncatedError` and `UnitSizeError` for a zlib stream that ends too late or too early, `UnsupportedError` for an
-    unknown format.
+    `LimitError` if there are more; `TruncatedError` and `UnitSizeError` for a zlib stream that ends too late or too
+    early, `UnsupportedError` for an unknown format.
     """
-    if header.topology_compression_format == TopologyCompressionFormat.NNR_PT_RAW:
+    if compression_format == TopologyCompressionFormat.NNR_PT_RAW:
         data = bytes(payload)
-    elif header.topology_compression_format == TopologyCompressionFormat.NNR_DFL:
-        data = _inflate(payload, most, unit)
+    elif compression_format == TopologyCompressionFormat.NNR_DFL:
+        data = _inflate(payload, most, unit, f"{kind}_data")
     else:
-        raise UnsupportedError(f"topology_compression_format {header.topology_compression_format}")
+        raise UnsupportedError(f"{kind}_compression_format {compression_format}")
     if len(data) > most:
-        raise LimitError("topology_bytes", len(data), most, "topology_data")
+        raise LimitError("topology_bytes", len(data), most, f"{kind}_data")
     return data
 
 
-def _inflate(payload: Buffer, most: int, unit: int | None) -> bytes:
+def _inflate(payload: Buffer, most: int, unit: int | None, element: str) -> bytes:
     stream = zlib.decompressobj()
     try:
         data = stream.decompress(payload, most + 1)
     except zlib.error as error:
-        raise ElementValueError(str(error), unit=unit, element="topology_data", expected="a zlib stream") from None
+        raise ElementValueError(str(error), unit=unit, element=element, expected="a zlib stream") from None
     if len(data) <= most and not stream.eof:
-        raise TruncatedError("the zlib stream has no end", unit=unit, element="topology_data")
+        raise TruncatedError("the zlib stream has no end", unit=unit, element=element)
     if stream.unused_data:
-        raise UnitSizeError("bytes follow the zlib stream", unit=unit, element="topology_data")
+        raise UnitSizeError("bytes follow the zlib stream", unit=unit, element=element)
     return data

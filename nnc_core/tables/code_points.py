@@ -32,7 +32,7 @@ class QuantizationMethodFlags(IntFlag):
 
 
 class TopologyStorageFormat(IntEnum):
-    """``topology_storage_format``."""
+    """``topology_storage_format``; 7..127 are reserved, 128..255 application-private."""
 
     NNR_TPL_UNREC = 0
     NNR_TPL_NNEF = 1
@@ -43,8 +43,22 @@ class TopologyStorageFormat(IntEnum):
     NNR_TPL_REFLIST = 6
 
 
+PRIVATE_TOPOLOGY = 128
+"""The ``topology_storage_format`` of what this suite keeps beside a description that another format defines."""
+
+
+class QuantizationStorageFormat(IntEnum):
+    """``quantization_storage_format``; each number stands for the same framework as in `TopologyStorageFormat`."""
+
+    NNR_QNT_UNREC = 0
+    NNR_QNT_NNEF = 1
+    NNR_QNT_ONNX = 2
+    NNR_QNT_PYT = 3
+    NNR_QNT_TEF = 4
+
+
 class TopologyCompressionFormat(IntEnum):
-    """``topology_compression_format``."""
+    """``topology_compression_format`` and ``quantization_compression_format``."""
 
     NNR_PT_RAW = 0
     NNR_DFL = 1

@@ -18,6 +18,7 @@ from nnc_core.bitstream import UnitRecord
 from nnc_core.syntax import (
     CompressedDataUnitHeader,
     ModelParameterSet,
+    QuantizationUnitHeader,
     StartUnitHeader,
     TopologyUnitHeader,
     TracedElement,
@@ -25,6 +26,7 @@ from nnc_core.syntax import (
 from nnc_core.tables.code_points import (
     GeneralProfileIdc,
     NnrUnitType,
+    QuantizationStorageFormat,
     TopologyCompressionFormat,
     TopologyStorageFormat,
 )
@@ -99,6 +101,9 @@ def _content(unit: UnitRecord) -> str:
     if isinstance(h, TopologyUnitHeader):
         storage = _name(TopologyStorageFormat, h.topology_storage_format)
         return f"{storage} {_name(TopologyCompressionFormat, h.topology_compression_format)}"
+    if isinstance(h, QuantizationUnitHeader):
+        storage = _name(QuantizationStorageFormat, h.quantization_storage_format)
+        return f"{storage} {_name(TopologyCompressionFormat, h.quantization_compression_format)}"
     return " ".join(unit.names)
 
 
