@@ -1,0 +1,401 @@
+"""Makes hostile bitstreams: valid ones of every kind, and the many ways in which they can be damaged."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from copy import deepcopy
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
+from pathlib import Path
+from random import Random
+
+import numpy as np
+
+import nnc_core
+from nnc_core.bitstream import Bitstream, UnitRecord
+from nnc_core.entropy.native import Encoder
+from nnc_core.entropy.parameters import TensorChoices, TensorParameters
+from nnc_core.errors import NncError
+from nnc_core.syntax import CompressedDataUnitHeader, ModelParameterSet, SyntaxContext, TopologyUnitHeader, Writer
+from nnc_core.syntax.codebook import IntegerCodebook
+from nnc_core.syntax.data_unit import nnr_compressed_data_unit_header
+from nnc_core.syntax.parameter_sets import nnr_model_parameter_set_payload
+from nnc_core.syntax.quantization import nnr_quantization_unit_header
+from nnc_core.syntax.records import (
+    QuantizationUnitHeader,
+    StartUnitHeader,
+    TensorDimensionMapping,
+    TopologyElementsIdsList,
+)
+from nnc_core.syntax.topology import deflate, nnr_topology_unit_header
+from nnc_core.syntax.units import nnr_start_unit_header, unit
+from nnc_core.tables.code_points import (
+    CompressedParameterTypes,
+    DecompressedDataFormat,
+    NnrUnitType,
+    ParentNodeIdType,
+    PayloadType,
+    TopologyStorageFormat,
+)
+
+SHARED = Path(os.environ.get("NNC_SHARED") or Path(__file__).resolve().parents[2] / "shared")
+
+_LONGEST_SEED = 2000
+_MOST_ELEMENTS = 5000
+_EXTREMES = (0, 1, 2, 7, 255, 1 << 10, 1 << 16, (1 << 20) + 1, (1 << 29) + 1, (1 << 31) - 1, 1 << 31, (1 << 32) - 1)
+_BYTES = (0x00, 0x01, 0x7F, 0x80, 0xFE, 0xFF)
+
+
+@dataclass(frozen=True)
+class Seed:
+    """A valid bitstream; its name is for reports."""
+
+    name: str
+    data: bytes
+
+    @cached_property
+    def units(self) -> tuple[UnitRecord, ...]:
+        """Its units, none if it is not valid (any more)."""
+        try:
+            return Bitstream(self.data).units
+        except NncError:
+            return ()
+
+    @cached_property
+    def parts(self) -> list[bytes]:
+        """The bytes of each unit."""
+        return [self.data[u.offset : u.offset + u.size] for u in self.units]
+
+
+# Valid bitstreams -----------------------------------------------------------------------------------------------------
+
+
+def seeds() -> list[Seed]:
+    """Everything to start from: small models, units made by hand, and short bitstreams of the corpus if it is there."""
+    corpus = sorted(path for path in SHARED.glob("corpus/*/*.nnr") if path.stat().st_size <= _LONGEST_SEED)
+    found = [Seed(f"{path.parent.name}/{path.name}", path.read_bytes()) for path in corpus]
+    return [*encoded(), *handmade(), *found]
+
+
+def encoded() -> Iterator[Seed]:
+    """Small models from the encoder, over all profiles, quantizers and scans."""
+    rng = np.random.default_rng(1)
+    for profile, dq, scan in product((0, 1), (False, True), range(5)):
+        parameters = nnc_core.CodingParameters(
+            general_profile_idc=profile, dq_flag=dq, scan_order=scan, cabac_unary_length_minus1=(0, 3, 10)[scan % 3]
+        )
+        matrix = rng.laplace(size=(17, 3, 3)).astype(np.float32)
+        matrix[rng.random(17) < 0.4] = 0
+        tensors = {
+            "conv.w": matrix,
+            "b": rng.normal(size=5).astype((np.float32, np.float16, np.float64)[scan % 3]),
+            "steps": rng.integers(-9, 99, (9, 2)).astype((np.int32, np.int8, np.int64)[scan % 3]),
+            "raw": np.array([[1, np.inf], [np.nan, -2]], np.float32),
+        }
+        text = b"graph g" if scan % 2 else b"graph " * 30
+        topology = nnc_core.Topology(TopologyStorageFormat.NNR_TPL_NNEF, text)
+        data = nnc_core.encode(tensors, parameters=parameters, topology=topology, threads=1)
+        yield Seed(f"encoded p{profile} dq{dq:d} s{scan}", data)
+
+
+def handmade() -> Iterator[Seed]:
+    """What the encoder does not write: codebooks, nodes, references by index, blocks, factors, fragments, odd units."""
+    header = CompressedDataUnitHeader
+    for size, zero in ((1, 0), (2, 0), (5, 2), (40, 39)):
+        book = IntegerCodebook.from_values([3 * value - 7 for value in range(size)], zero)
+        fields = {"codebook_present_flag": True, "integer_codebook": book, "tensor_dimensions": (6, 4)}
+        yield Seed(f"codebook of {size}", bitstream_of([(header(topology_elem_id="w", **fields), 0)]))
+    parents: list[dict[str, object]] = [
+        {"parent_node_id_type": ParentNodeIdType.ICNN_NDU_ID, "parent_device_id": 3},
+        {"parent_node_id_type": ParentNodeIdType.ICNN_NDU_PL_SHA256, "parent_node_payload_sha256": 1 << 250},
+        {"parent_node_id_type": ParentNodeIdType.ICNN_NDU_PL_SHA512, "parent_node_payload_sha512": 1 << 500},
+    ]
+    node = {"node_id_present_flag": True, "device_id": 1, "parameter_id": 2, "put_node_depth": 3}
+    for number, parent in enumerate(parents):
+        update = header(
+            topology_elem_id="w", tensor_dimensions=(6, 4), parent_node_id_present_flag=True, **node, **parent
+        )
+        mps = ModelParameterSet(mps_parent_signalling_enabled_flag=True)
+        yield Seed(f"parent {number}", bitstream_of([(update, 0)], mps=mps))
+    shifted = header(topology_elem_id="w", tensor_dimensions=(2, 9, 3), first_tensor_dimension_shift=1, scan_order=1)
+    shifted.nnr_decompressed_data_format_present_flag = True
+    shifted.nnr_decompressed_data_format = DecompressedDataFormat.FLOAT64
+    yield Seed("shifted", bitstream_of([(shifted, 0)]))
+    yield from _references()
+    yield from _compounds()
+    whole = bitstream_of([(header(topology_elem_id="w", tensor_dimensions=(6, 4)), 0)])
+    for kind in (NnrUnitType.NNR_LPS, NnrUnitType.NNR_QNT, NnrUnitType.NNR_AGG, 63):
+        yield Seed(f"unit of type {kind}", whole + unit(kind, b"", b"\x55" * 5))
+    pieces = [(header(topology_elem_id="w", tensor_dimensions=(6, 4)), counter) for counter in (3, 2, 1)]
+    yield Seed("fragments", bitstream_of(pieces))
+
+
+def _references() -> Iterator[Seed]:
+    mps = ModelParameterSet(mps_topology_indexed_reference_flag=True)
+    header = CompressedDataUnitHeader(topology_elem_id_index=2, tensor_dimensions=(6, 4))
+    several = CompressedDataUnitHeader(
+        nnr_multiple_topology_elements_present_flag=True,
+        topology_elements_ids_list=TopologyElementsIdsList(topology_elem_id_index_list=(0, 1)),
+        tensor_dimensions=(6, 4),
+        topology_tensor_dimension_mapping=TensorDimensionMapping(0, (2,), (((0, 1),), ())),
+    )
+    names = b"\x81\x80a\0bb\0\xc3\xa9\0"
+    for compression, payload in enumerate((names, deflate(names))):
+        topology = unit(NnrUnitType.NNR_TPL, bytes((TopologyStorageFormat.NNR_TPL_REFLIST, compression)), payload)
+        yield Seed(f"references {compression}", bitstream_of([(header, 0), (several, 0)], mps=mps, between=topology))
+
+
+def _compounds() -> Iterator[Seed]:
+    factors = CompressedParameterTypes.NNR_CPT_DC
+    dc = {"compressed_parameter_types": factors, "decomposition_rank": 2, "g_number_of_rows": 6}
+    g = CompressedDataUnitHeader(topology_elem_id="g", tensor_dimensions=(6, 4, 3), **dc)
+    h = CompressedDataUnitHeader(topology_elem_id="h", tensor_dimensions=(6, 4, 3), **dc)
+    yield Seed("factors", bitstream_of([(g, 0), (h, 0)]))
+    block = CompressedDataUnitHeader(
+        nnr_compressed_data_unit_payload_type=PayloadType.NNR_PT_BLOCK,
+        nnr_multiple_topology_elements_present_flag=True,
+        topology_elements_ids_list=TopologyElementsIdsList(("w", "ls", "bi")),
+        compressed_parameter_types=CompressedParameterTypes.NNR_CPT_LS | CompressedParameterTypes.NNR_CPT_BI,
+        tensor_dimensions=(6, 4),
+    )
+    yield Seed("block", bitstream_of([(block, 0)]))
+
+
+def bitstream_of(
+    headers: Sequence[tuple[CompressedDataUnitHeader, int]],
+    *,
+    mps: ModelParameterSet | None = None,
+    between: bytes = b"",
+    profile: int = 1,
+) -> bytes:
+    """A bitstream of data units with small payloads that fit their headers; ``between`` follows the parameter set."""
+    mps = mps or ModelParameterSet()
+    mps.mps_quantization_method_flags, mps.mps_qp_density, mps.mps_quantization_parameter = 3, 2, 0
+    ctx = SyntaxContext(profile).with_parameters(mps)
+    data = unit(NnrUnitType.NNR_STR, written(nnr_start_unit_header, StartUnitHeader(profile)))
+    data += unit(NnrUnitType.NNR_MPS, written(nnr_model_parameter_set_payload, mps, ctx)) + between
+    for header, counter in headers:
+        payload = _payload(header)
+        if counter:
+            third = -(-len(payload) // 3)
+            payload = payload[(3 - counter) * third : (4 - counter) * third]
+        head = written(nnr_compressed_data_unit_header, header, ctx)
+        data += unit(NnrUnitType.NNR_NDU, head, payload, counter)
+    return data
+
+
+def _payload(h: CompressedDataUnitHeader) -> bytes:
+    """Zeros of the header's shape, which every codebook has, with their entry points put into the header."""
+    shape = h.tensor_dimensions
+    if h.compressed_parameter_types & CompressedParameterTypes.NNR_CPT_DC:
+        shape = (6, 2) if h.topology_elem_id == "g" else (2, 12)
+    rows = shape[h.first_tensor_dimension_shift]
+    book = h.integer_codebook
+    parameters = TensorParameters(
+        cabac_unary_length_minus1=h.cabac_unary_length_minus1,
+        scan_order=h.scan_order,
+        parent_node_id_present_flag=h.parent_node_id_present_flag,
+        codebook_size=book.codebook_size if book else 0,
+        codebook_zero_offset=book.zero_offset if book else 0,
+    )
+    encoder = Encoder()
+    encoder.iae(-8, 8)
+    levels = np.zeros((rows, int(np.prod(shape)) // rows), np.int32)
+    if book is None:
+        levels[::2] = np.arange(levels.shape[1])
+    encoder.tensor(levels, parameters, TensorChoices())
+    payload = encoder.finish()
+    h.entry_points = tuple(encoder.entry_points[0])
+    return payload
+
+
+def written(table: Callable[..., None], record: object, *context: SyntaxContext) -> bytes:
+    """The bytes of one syntax table."""
+    writer = Writer()
+    table(writer, record, *context)
+    return writer.data()
+
+
+# Damage ---------------------------------------------------------------------------------------------------------------
+
+
+class Disturber(Writer):
+    """Writes what it is given but for the elements at ``places``, which become extreme values, legal or not."""
+
+    def __init__(self, source: Random, places: Sequence[int] = ()) -> None:
+        super().__init__()
+        self._source = source
+        self._places = places
+        self.elements = 0
+
+    def whole_bytes(self) -> bytes:
+        """What was written, filled up with a proper alignment."""
+        if self.bits & 7:
+            self.byte_alignment()
+        return bytes(self._bytes)
+
+    def u(self, bits: int, name: str, value: int = 0, valid: Sequence[int] | None = None) -> int:
+        """``u(bits)``, whose value is cut to what the bits hold."""
+        return super().u(bits, name, value, valid) & ((1 << bits) - 1)
+
+    def st(self, name: str, value: str = "", longest: int = 4096) -> str:
+        """``st(v)``."""
+        self._count(name)
+        return super().st(name, value, longest)
+
+    def _count(self, name: str) -> None:
+        self.elements += 1
+        if self.elements > _MOST_ELEMENTS:
+            raise self.illegal(name, "an element in disorder asks for a list without end")
+
+    def _legal(self, name: str, value: int, valid: Sequence[int]) -> int:
+        self._count(name)
+        if self.elements - 1 not in self._places:
+            return int(value)
+        extreme = self._source.choice((*_EXTREMES, value + 1, max(0, value - 1), 2 * value))
+        return -extreme if valid and valid[0] < 0 and self._source.random() < 0.5 else extreme
+
+    def _put(self, value: int, bits: int) -> None:
+        super()._put(value & ((1 << bits) - 1), bits)
+
+
+def disturbed(source: Random, seed: Seed) -> bytes:
+    """Set some elements of a header to extreme values; the syntax that follows goes along, and so does the size."""
+    parts = list(seed.parts)
+    found = source.choice(seed.units)
+    payload = parts[found.index][found.payload_offset - found.offset :]
+    parts[found.index] = unit(_kind(found), _disturbed_header(source, found), payload, found.partial_data_counter)
+    return b"".join(parts)
+
+
+_TABLES: dict[type, Callable[..., None]] = {
+    StartUnitHeader: nnr_start_unit_header,
+    ModelParameterSet: nnr_model_parameter_set_payload,
+    TopologyUnitHeader: nnr_topology_unit_header,
+    QuantizationUnitHeader: nnr_quantization_unit_header,
+    CompressedDataUnitHeader: nnr_compressed_data_unit_header,
+}
+
+
+def _disturbed_header(source: Random, found: UnitRecord) -> bytes:
+    table = _TABLES.get(type(found.header))
+    if table is None:
+        return source.randbytes(2)
+    context = (found.context,) if isinstance(found.header, ModelParameterSet | CompressedDataUnitHeader) else ()
+    whole = Disturber(source)
+    table(whole, deepcopy(found.header), *context)
+    places = [source.randrange(whole.elements) for _ in range(source.choice((1, 1, 2, 3)))]
+    writer = Disturber(source, places)
+    with suppress(NncError, ValueError, IndexError):  # what comes next may make no sense with the new value
+        table(writer, deepcopy(found.header), *context)
+    return writer.whole_bytes()
+
+
+def _kind(found: UnitRecord) -> NnrUnitType:
+    return NnrUnitType(found.type) if found.type <= max(NnrUnitType) else NnrUnitType.NNR_QNT
+
+
+def flipped(source: Random, seed: Seed) -> bytes:
+    """Flip a few bits."""
+    data = bytearray(seed.data)
+    for _ in range(source.choice((1, 1, 2, 4, 16))):
+        data[source.randrange(len(data))] ^= 1 << source.randrange(8)
+    return bytes(data)
+
+
+def overwritten(source: Random, seed: Seed) -> bytes:
+    """Set a few bytes."""
+    data = bytearray(seed.data)
+    for _ in range(source.choice((1, 1, 2, 4))):
+        data[source.randrange(len(data))] = source.choice((*_BYTES, source.randrange(256)))
+    return bytes(data)
+
+
+def inserted_or_deleted(source: Random, seed: Seed) -> bytes:
+    """Insert or take out a few bytes."""
+    at = source.randrange(len(seed.data))
+    count = source.choice((1, 2, 3, 8, 40))
+    if source.random() < 0.5:
+        return seed.data[:at] + seed.data[at + count :]
+    filling = source.choice((source.randbytes(count), bytes(count), b"\xff" * count))
+    return seed.data[:at] + filling + seed.data[at:]
+
+
+def reordered(source: Random, seed: Seed) -> bytes:
+    """Move, repeat, or drop whole units."""
+    parts = list(seed.parts)
+    for _ in range(source.choice((1, 1, 2, 3))):
+        part = source.choice(parts)
+        action = source.randrange(3)
+        if action:
+            parts.insert(source.randrange(len(parts) + 1), part if action == 1 else part * source.choice((1, 2, 300)))
+        elif len(parts) > 1:
+            parts.remove(part)
+    return b"".join(parts)
+
+
+def repacked(source: Random, seed: Seed) -> bytes:
+    """Damage one unit inside, or give it another payload, and correct its size."""
+    parts = list(seed.parts)
+    found = source.choice(seed.units)
+    start = found.payload_offset - found.offset
+    head, payload = parts[found.index][2 if found.size < 1 << 15 else 4 : start], parts[found.index][start:]
+    body = Seed("", source.choice((head, payload)) or b"\0")
+    changed = source.choice((flipped, overwritten, inserted_or_deleted, _replaced))(source, body)
+    head, payload = (changed, payload) if body.data is head else (head, changed)
+    size = 2 + len(head) + len(payload)
+    parts[found.index] = size.to_bytes(2, "big") + head + payload
+    return b"".join(parts)
+
+
+def _replaced(source: Random, seed: Seed) -> bytes:
+    count = source.choice((0, 1, 2, 9, len(seed.data), 2000))
+    return source.choice((bytes(count), b"\xff" * count, source.randbytes(count)))
+
+
+def spliced(source: Random, seed: Seed, other: Seed) -> bytes:
+    """Go on with another bitstream, from anywhere or from the start of a unit."""
+    if source.random() < 0.5:
+        return seed.data[: source.randrange(len(seed.data))] + other.data[source.randrange(len(other.data)) :]
+    return b"".join([*seed.parts[: source.randrange(len(seed.parts)) + 1], *other.parts[source.randrange(3) :]])
+
+
+_DAMAGES = (flipped, overwritten, inserted_or_deleted, disturbed, disturbed, disturbed, reordered, repacked, repacked)
+
+
+class Cases:
+    """The hostile bitstreams of one run: number ``n`` is the same whenever ``seed`` and the corpus are."""
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+        self._seeds = seeds()
+        cuts = [(number, size) for number, found in enumerate(self._seeds) for size in range(len(found.data))]
+        Random(seed).shuffle(cuts)
+        self._own = len([*encoded(), *handmade()])
+        self._cuts = sorted(cuts, key=lambda cut: cut[0] >= self._own)  # those of the corpus come last
+
+    def __getitem__(self, number: int) -> tuple[str, bytes]:
+        """What was done to which bitstream, and the result."""
+        if number % 3 == 0 and number // 3 < len(self._cuts):
+            which, size = self._cuts[number // 3]
+            return f"{self._seeds[which].name}: cut to {size} bytes", self._seeds[which].data[:size]
+        source = Random(f"{self._seed} {number}")
+        seed = source.choice(self._seeds if source.random() < 0.5 else self._seeds[: self._own])
+        what, data = self._damaged(source, seed)
+        if source.random() < 0.2:
+            more, data = self._damaged(source, Seed("", data))
+            what = f"{what}, {more}"
+        return f"{seed.name}: {what}", data
+
+    def _damaged(self, source: Random, seed: Seed) -> tuple[str, bytes]:
+        """Damage a bitstream in one way; one that has no units any more is but flipped."""
+        if not seed.units:
+            return "flipped", flipped(source, Seed("", seed.data or b"\0"))
+        if source.random() < 0.1:
+            other = source.choice(self._seeds)
+            return f"spliced with {other.name}", spliced(source, seed, other)
+        damage = source.choice(_DAMAGES)
+        return damage.__name__, damage(source, seed)

@@ -260,6 +260,7 @@ class _Indexer:
         self.mps: ModelParameterSet | None = None
         self._data = data
         self._names: set[str] = set()
+        self._references = 0
         self._quantized_by_layers = False
         self._fragments: list[UnitRecord] = []
 
@@ -340,6 +341,8 @@ class _Indexer:
         if reader.byte_position != len(data):
             raise UnitSizeError("bytes follow the reference list", unit=unit.index)
         names = payload.topology_elements_ids_list.topology_elem_id_list
+        self._references += len(names)
+        self.context.limits.check("units", self._references, "topology_elem_id_list")
         self.context = replace(self.context, topology_elements=names)
 
     def _note_data(self, unit: UnitRecord, header: CompressedDataUnitHeader) -> None:

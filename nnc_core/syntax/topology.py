@@ -21,6 +21,7 @@ def topology_elements_ids_list(s: Syntax, ids: TopologyElementsIdsList, indexed:
     given = len(ids.topology_elem_id_index_list if indexed else ids.topology_elem_id_list)
     count = 2 + s.ue(7, "count_topology_elements_minus2", given - 2)
     s.expect(count, 8, "count_topology_elements_minus2")
+    ctx.limits.check("units", count, "count_topology_elements_minus2")
     if indexed:
         indices = padded(ids.topology_elem_id_index_list, count, 0)
         ids.topology_elem_id_index_list = tuple(
