@@ -1,0 +1,69 @@
+"""Files and folders appear complete or not at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from nnc_adapters.files import replacing_folder
+
+
+def fill(path: Path, text: str, force: bool = False) -> None:
+    with replacing_folder(path, force=force) as folder:
+        (folder / "inner").mkdir()
+        (folder / "inner" / "file").write_text(text)
+
+
+def test_a_new_folder_appears_complete(tmp_path: Path) -> None:
+    with replacing_folder(tmp_path / "model") as folder:
+        (folder / "file").write_text("new")
+        assert not (tmp_path / "model").exists()
+    assert (tmp_path / "model" / "file").read_text() == "new"
+    assert [p.name for p in tmp_path.iterdir()] == ["model"]
+
+
+def test_an_existing_folder_is_replaced_only_with_force(tmp_path: Path) -> None:
+    fill(tmp_path / "model", "old")
+    with pytest.raises(FileExistsError, match="use force"):
+        fill(tmp_path / "model", "new")
+    fill(tmp_path / "model", "new", force=True)
+    assert (tmp_path / "model" / "inner" / "file").read_text() == "new"
+    assert [p.name for p in tmp_path.iterdir()] == ["model"]
+
+
+@pytest.mark.parametrize("linked", [False, True])
+def test_a_file_or_link_at_its_place_is_replaced_but_not_what_it_leads_to(tmp_path: Path, linked: bool) -> None:
+    fill(tmp_path / "other", "kept")
+    place = tmp_path / "model"
+    place.symlink_to(tmp_path / "other") if linked else place.write_text("old")
+    fill(place, "new", force=True)
+    assert not place.is_symlink()
+    assert (tmp_path / "other" / "inner" / "file").read_text() == "kept"
+    assert {p.name for p in tmp_path.iterdir()} == {"model", "other"}
+
+
+def test_a_failure_leaves_what_was_there(tmp_path: Path) -> None:
+    fill(tmp_path / "model", "old")
+    with pytest.raises(ZeroDivisionError), replacing_folder(tmp_path / "model", force=True) as folder:
+        (folder / "file").write_text("half")
+        raise ZeroDivisionError
+    assert (tmp_path / "model" / "inner" / "file").read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["model"]
+
+
+def test_a_folder_that_cannot_take_its_place_leaves_what_was_there(tmp_path: Path, monkeypatch) -> None:
+    fill(tmp_path / "model", "old")
+    real = __import__("os").rename
+
+    def failing(source, target):
+        if Path(target).name == "model" and not (tmp_path / "tried").exists():
+            (tmp_path / "tried").write_text("")
+            raise OSError("no")
+        real(source, target)
+
+    monkeypatch.setattr("nnc_adapters.files.os.rename", failing)
+    with pytest.raises(OSError, match="no"):
+        fill(tmp_path / "model", "new", force=True)
+    assert (tmp_path / "model" / "inner" / "file").read_text() == "old"
+    assert {p.name for p in tmp_path.iterdir()} == {"model", "tried"}
