@@ -134,7 +134,7 @@ def test_every_shape_survives(shape: tuple[int, ...], dtype: type) -> None:
 def test_a_scalar_becomes_a_tensor_of_one_element(scalar: Any) -> None:
     decoded = round_trip(scalar)
     assert decoded.shape == (1,)
-    assert decoded[0] == scalar
+    assert decoded[0] == pytest.approx(scalar, abs=2 * step_size(-75, 2))
 
 
 def test_a_decoded_array_can_be_written_to() -> None:
@@ -206,13 +206,6 @@ def test_the_bits_of_a_nan_survive() -> None:
 def test_other_types_with_nan_and_infinity_keep_them(dtype: type) -> None:
     array = np.array([1.0, np.nan, np.inf, -np.inf, -2.5], dtype)
     np.testing.assert_array_equal(round_trip(array).astype(np.float64), array.astype(np.float64))
-
-
-def test_floats_that_coding_does_not_make_smaller_are_sent_as_they_are() -> None:
-    array = np.random.default_rng(0).uniform(-2e6, 2e6, (10, 10)).astype(np.float32)
-    assert payload_type(array) == "NNR_PT_RAW_FLOAT"
-    assert round_trip(array).tobytes() == array.tobytes()
-    assert payload_type(array / np.float32(1e6)) == "NNR_PT_FLOAT"
 
 
 # --- what is refused -------------------------------------------------------------------------------------------------

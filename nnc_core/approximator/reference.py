@@ -42,8 +42,7 @@ def quantize_uniform(values: NDArray[np.float32], step: float) -> NDArray[np.int
 
 def _multiples(values: NDArray[np.float32], step: float) -> NDArray[np.float32]:
     """`values` in steps, as real numbers; each is rounded to binary32 twice, once in the reciprocal of the step."""
-    if values.dtype != np.float32:
-        raise ValueError(f"values are {values.dtype}, expected float32")
+    _check_dtype(values)
     with np.errstate(all="ignore"):
         multiples: NDArray[np.float32] = values * (np.float32(1) / np.float32(step))
     if not np.all(np.abs(multiples) < MAX_MAGNITUDE + 1):
@@ -51,15 +50,21 @@ def _multiples(values: NDArray[np.float32], step: float) -> NDArray[np.float32]:
     return multiples
 
 
+def _check_dtype(values: NDArray[np.float32]) -> None:
+    if values.dtype != np.float32:
+        raise ValueError(f"values are {values.dtype}, expected float32")
+
+
 def quantize_dependent(values: NDArray[np.float32], step: float, scan_order: int = 0) -> NDArray[np.int32]:
     """The multiples of the step with the least squared error among those that dependent quantization can code.
 
     `values` are float32, rows x width; so is the result, int32. Raises ValueError as `quantize_uniform` does.
     """
-    _multiples(values, step)
+    _check_dtype(values)
     inverse = 1 / float(np.float32(step))
-    if np.any(np.abs(values.astype(np.float64)) * inverse >= MAX_MAGNITUDE - 3):
-        raise ValueError(f"a value is too large for steps of {step}: no room for the multiples next to it")
+    with np.errstate(invalid="ignore"):
+        if not np.all(np.abs(values.astype(np.float64)) * inverse < MAX_MAGNITUDE - 3):
+            raise ValueError(f"a value is not finite or too large for steps of {step}")
     places = _coding_order(values.shape, scan_order)
     quantized = np.zeros(values.shape, np.int32)
     path = _best_path([inverse * float(values[place]) for place in places])

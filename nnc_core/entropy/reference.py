@@ -25,8 +25,11 @@ from nnc_core.entropy.levels import MAX_MAGNITUDE, LevelCoder
 from nnc_core.entropy.parameters import DecodedTensor, EntryPoint, TensorChoices, TensorParameters
 from nnc_core.tables.cabac import (
     BINS_UNTIL_MET,
+    BINS_UNTIL_SAMPLED,
     LONG_WINDOW_MEETS,
     PARAMETER_SETS,
+    SAMPLED_EVERY,
+    SAMPLED_RUN,
     SHIFT_INDEX_RATE,
     SHORT_WINDOW_MEETS,
     rates,
@@ -218,11 +221,12 @@ class _Statistics(Bins):
         self._bins = [0] * len(self._models)
 
     def bin(self, context: int, value: bool) -> bool:
-        if self._bins[context] == BINS_UNTIL_MET:
-            _let_meet(self._models[context])
+        number = self._bins[context]
         self._bins[context] += 1
-        for index, model in enumerate(self._models[context]):
-            self.totals[context][index] += _rate(model.state, value)
+        if number == BINS_UNTIL_MET:
+            _let_meet(self._models[context])
+        for index, model in enumerate(self._models[context] if (weight := _weight(number)) else ()):
+            self.totals[context][index] += weight * _rate(model.state, value)
             model.update(value)
         return value
 
@@ -235,6 +239,13 @@ class _Statistics(Bins):
 
     def check(self) -> None:
         """Nothing to run out of."""
+
+
+def _weight(number: int) -> int:
+    """How often the bin with this number since the last restart counts: of many, a sample is enough."""
+    if number < BINS_UNTIL_SAMPLED:
+        return 1
+    return 0 if number // SAMPLED_RUN % SAMPLED_EVERY else SAMPLED_EVERY
 
 
 def _let_meet(models: list[Context]) -> None:

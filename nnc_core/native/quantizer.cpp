@@ -21,11 +21,9 @@ bool fits(const float* values, std::size_t count, Number inverse, Number limit) 
     return all;
 }
 
-// What the trellis remembers of one element: a bit for each target state.
-struct Decision {
-    std::uint8_t odd;   // the target was reached by an odd index
-    std::uint8_t zero;  // if reached by an even one: that index is zero
-};
+// What the trellis remembers of one element. Bit t: target state t was reached by an odd index; bit 8 + t: if by an
+// even one, that index is zero.
+using Decision = std::uint16_t;
 
 // The sources of each target state, by the parity of the index that leads there.
 constexpr std::uint8_t kSource[2][8] = {{0, 2, 4, 6, 7, 5, 3, 1}, {4, 6, 0, 2, 3, 1, 7, 5}};
@@ -46,23 +44,28 @@ class Trellis {
 
     // `x` is the magnitude in steps, `lowest` the smallest of the four multiples considered.
     Decision step(double x, std::int32_t lowest) {
-        alignas(16) double distortion[4];  // by residue class modulo 4
-        for (std::int32_t c = lowest; c < lowest + 4; ++c) distortion[c & 3] = (x - c) * (x - c);
-        const Pair zero = Pair::both(x * x);
-        unsigned odd = 0, zeros = 0;
+        double distortion[4];  // of the multiples from `lowest` on
+        const Pair magnitude = Pair::both(x), multiple = Pair::both(lowest);
+        squared(magnitude - (multiple + Pair(0, 1))).store(distortion);
+        squared(magnitude - (multiple + Pair(2, 3))).store(distortion + 2);
+        const auto residue = [&](int r) { return Pair::both(distortion[(r - lowest) & 3]); };
+        const Pair zero = squared(magnitude);
 
-        const Pair even0 = Pair::both(distortion[0]), odd0 = Pair::both(distortion[2]);
-        const Pair target01 = compete<true, 0>(q0_[0], q0_[1], even0, zero, odd0, odd, zeros);
-        const Pair target23 = compete<false, 2>(q0_[1], q0_[0], even0, zero, odd0, odd, zeros);
-        const Pair even1 = Pair::both(distortion[3]), odd1 = Pair::both(distortion[1]);
-        const Pair target45 = compete<false, 4>(q1_[0], q1_[1], even1, zero, odd1, odd, zeros);
-        const Pair target67 = compete<true, 6>(q1_[1], q1_[0], even1, zero, odd1, odd, zeros);
+        const Way way01(q0_[0], q0_[1], residue(0), zero, residue(2));
+        const Way way23(q0_[1], q0_[0], residue(0), zero, residue(2));
+        const Way way45(q1_[0], q1_[1], residue(3), zero, residue(1));
+        const Way way67(q1_[1], q1_[0], residue(3), zero, residue(1));
+        const Pair target01 = way01.cost(), target23 = way23.cost(), target45 = way45.cost(), target67 = way67.cost();
 
         q0_[0] = Pair::low(target01, target23);
         q0_[1] = Pair::low(target45, target67);
         q1_[0] = Pair::high(target67, target45);
         q1_[1] = Pair::high(target23, target01);
-        return {static_cast<std::uint8_t>(odd), static_cast<std::uint8_t>(zeros)};
+        // Where the odd index comes from the source with the lower number, it wins when costs are equal.
+        const Truth odd[4] = {way01.by_odd < way01.by_even, way23.by_odd <= way23.by_even,
+                              way45.by_odd <= way45.by_even, way67.by_odd < way67.by_even};
+        const Truth zeros[4] = {way01.even_is_zero, way23.even_is_zero, way45.even_is_zero, way67.even_is_zero};
+        return static_cast<Decision>(Truth::collect(odd, zeros));
     }
 
     int best() const {
@@ -72,20 +75,21 @@ class Trellis {
     }
 
   private:
-    // Two targets at once: the cheapest way to each, with one bit for each noted at `kTarget`.
-    template <bool kEvenFirst, int kTarget>
-    static Pair compete(Pair even_source, Pair odd_source, Pair even, Pair zero, Pair odd, unsigned& odd_bits,
-                        unsigned& zero_bits) {
-        const Pair by_even = even_source + even, by_zero = even_source + zero, by_odd = odd_source + odd;
-        const Pair cheapest_even = by_zero.smaller_or(by_even);
-        zero_bits |= by_zero.less(by_even) << kTarget;
-        if constexpr (kEvenFirst) {
-            odd_bits |= by_odd.less(cheapest_even) << kTarget;
-        } else {
-            odd_bits |= (cheapest_even.less(by_odd) ^ 3) << kTarget;
-        }
-        return by_odd.smaller_or(cheapest_even);
-    }
+    static Pair squared(Pair a) { return a * a; }
+
+    // The ways to two targets at once.
+    struct Way {
+        Pair by_odd, by_multiple, by_zero, by_even;
+        Truth even_is_zero;
+
+        Way(Pair even_source, Pair odd_source, Pair even, Pair zero, Pair odd)
+            : by_odd(odd_source + odd),
+              by_multiple(even_source + even),
+              by_zero(even_source + zero),
+              by_even(by_zero.smaller_or(by_multiple)),
+              even_is_zero(by_zero < by_multiple) {}
+        Pair cost() const { return by_odd.smaller_or(by_even); }
+    };
 
     Pair q0_[2], q1_[2];
 };
@@ -99,19 +103,22 @@ void search(const float* values, std::size_t count, double inverse, std::int32_t
         const double x = std::fabs(inverse * value);
         const std::int32_t lowest = std::max(1, static_cast<std::int32_t>(x) - 1);
         decisions[i] = trellis.step(x, lowest);
-        levels[i] = value < 0 ? -lowest : lowest;  // all that the way back needs
+        const std::int32_t negative = -static_cast<std::int32_t>(value < 0);  // not the sign bit: -0 is not negative
+        levels[i] = (lowest ^ negative) - negative;                           // all that the way back needs
     }
     // Residue class modulo 4 of the multiples that a state reaches by an even and by an odd index.
     constexpr int residue[2][2] = {{0, 2}, {3, 1}};
     int target = trellis.best();
     for (std::size_t i = count; i-- > 0;) {
-        const int odd = (decisions[i].odd >> target) & 1;
-        const bool zero = !odd && ((decisions[i].zero >> target) & 1);
+        // No branches: neither parities nor zeros can be predicted.
+        const int ways = decisions[i] >> target;
+        const int odd = ways & 1;
+        const std::int32_t not_zero = (odd | ~(ways >> 8)) & 1;
         const int source = kSource[odd][target];
-        const std::int32_t sign = levels[i] < 0 ? -1 : 1;
-        const std::int32_t lowest = sign * levels[i];
+        const std::int32_t negative = levels[i] >> 31;
+        const std::int32_t lowest = (levels[i] ^ negative) - negative;
         const std::int32_t multiple = lowest + ((residue[source & 1][odd] - lowest) & 3);
-        levels[i] = zero ? 0 : sign * multiple;
+        levels[i] = ((multiple ^ negative) - negative) & -not_zero;
         target = source;
     }
 }

@@ -12,6 +12,8 @@ namespace {
 constexpr int kSets = 9;
 constexpr std::size_t kBufferedBins = 256;
 constexpr std::size_t kUntilMet = 1024;
+// After this many bins, only every fourth buffer of a context is followed, and counts for four.
+constexpr std::size_t kUntilSampled = 32768;
 
 // Cost of coding `bin` in state q, in units of 2^-15 bit: table[bin][512 + (q >> 3)].
 using Rates = std::array<std::array<std::uint32_t, 1024>, 2>;
@@ -46,14 +48,19 @@ class Candidates {
     Candidates() { restart(); }
 
     void restart() {
-        followed_ = 0;
+        seen_ = 0;
         for (int set = 0; set < kSets; ++set) states_[static_cast<std::size_t>(set)] = Estimators::initial(set);
     }
 
     void feed(const std::uint8_t* bins, std::size_t count) {
-        if (followed_ >= kUntilMet) return follow_met(bins, count);
-        follow_each(std::make_integer_sequence<int, kSets>{}, bins, count);
-        followed_ += count;
+        const std::size_t before = seen_;
+        seen_ += count;
+        if (before < kUntilMet)
+            follow_each(std::make_integer_sequence<int, kSets>{}, bins, count);
+        else if (before < kUntilSampled)
+            follow_met(bins, count, 1);
+        else if (before / kBufferedBins % 4 == 0)
+            follow_met(bins, count, 4);
     }
 
     std::uint8_t best() const {
@@ -85,7 +92,7 @@ class Candidates {
         costs_[kSet] += cost;
     }
 
-    void follow_met(const std::uint8_t* bins, std::size_t count) {
+    void follow_met(const std::uint8_t* bins, std::size_t count, std::uint64_t weight) {
         Estimators a = states_[0], b = states_[3], c = states_[4], e = states_[8];
         std::uint64_t cost_a = 0, cost_b = 0, cost_c = 0, cost_d = 0, cost_e = 0;
         for (std::size_t i = 0; i < count; ++i) {
@@ -104,18 +111,18 @@ class Candidates {
         states_[3] = b;
         states_[4] = c;
         states_[8] = {b.s1, e.s0};
-        for (const std::size_t set : {0, 1, 2}) costs_[set] += cost_a;
-        for (const std::size_t set : {4, 5, 6}) costs_[set] += cost_c;
-        costs_[3] += cost_b;
-        costs_[7] += cost_d;
-        costs_[8] += cost_e;
+        for (const std::size_t set : {0, 1, 2}) costs_[set] += weight * cost_a;
+        for (const std::size_t set : {4, 5, 6}) costs_[set] += weight * cost_c;
+        costs_[3] += weight * cost_b;
+        costs_[7] += weight * cost_d;
+        costs_[8] += weight * cost_e;
     }
 
     static std::uint32_t rate_of(unsigned bin, const Estimators& state) { return kRates[bin][state.combined() >> 3]; }
 
     std::array<Estimators, kSets> states_;
     std::array<std::uint64_t, kSets> costs_{};
-    std::size_t followed_ = 0;
+    std::size_t seen_ = 0;
 };
 
 // A context's bins, gathered until there are enough for one pass.
