@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
@@ -10,10 +12,12 @@ from numpy.typing import NDArray
 
 from nnc_adapters.dtypes import FLOATS, INTEGERS
 
-__all__ = ["SMALLEST_FLOATS", "SMALLEST_INTEGERS", "fits", "is_coded"]
+__all__ = ["SMALLEST_FLOATS", "SMALLEST_INTEGERS", "fits", "floats_of_any_size", "is_coded"]
 
 SMALLEST_FLOATS = 16
 SMALLEST_INTEGERS = 256
+
+_smallest_floats: ContextVar[int] = ContextVar("smallest_floats", default=SMALLEST_FLOATS)
 
 _MOST = (1 << 31) - 1
 # Types whose values are all within what the codec can express.
@@ -27,10 +31,20 @@ def is_coded(data_type: str, elements: int, load: Callable[[], NDArray[Any]]) ->
 
     ``data_type`` is a name of numpy or ml_dtypes; ``load`` is called only where the values decide.
     """
-    enough = (data_type in FLOATS and elements >= SMALLEST_FLOATS) or (
+    enough = (data_type in FLOATS and elements >= _smallest_floats.get()) or (
         data_type in INTEGERS and elements >= SMALLEST_INTEGERS
     )
     return enough and fits(data_type, load)
+
+
+@contextmanager
+def floats_of_any_size() -> Iterator[None]:
+    """Within the block, models are read with small floats among their tensors: all weights are at hand."""
+    token = _smallest_floats.set(1)
+    try:
+        yield
+    finally:
+        _smallest_floats.reset(token)
 
 
 def fits(data_type: str, load: Callable[[], NDArray[Any]]) -> bool:

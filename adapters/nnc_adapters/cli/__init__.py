@@ -8,6 +8,7 @@ import click
 
 import nnc_core
 from nnc_adapters.cli.compress import compress
+from nnc_adapters.cli.convert import convert
 from nnc_adapters.cli.decompress import decompress
 from nnc_adapters.cli.errors import reported
 from nnc_adapters.cli.inspect import inspect
@@ -33,5 +34,5 @@ def main() -> None:
     """Compress neural networks with ISO/IEC 15938-17 (Neural Network Coding)."""
 
 
-for _command in (compress, decompress, inspect, verify):
+for _command in (compress, convert, decompress, inspect, verify):
     main.add_command(_command)

@@ -1,0 +1,116 @@
+"""What the weights of PyTorch and TensorFlow are, from how these name them."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Mapping
+
+from nnc_core.nnr_model import ModelInfo, ParameterType
+
+__all__ = ["pytorch_kinds", "tensorflow_kinds"]
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+_CELLS = {4: "lstm", 3: "gru", 1: "rnn"}
+_PYTORCH_RNN = re.compile(r"(weight|bias)_(ih|hh)(_l\d+(?:_reverse)?)?")
+_PYTORCH_PLACES = {
+    ("weight", "ih"): "input",
+    ("weight", "hh"): "state",
+    ("bias", "ih"): "input_bias",
+    ("bias", "hh"): "state_bias",
+}
+_VECTORS = {"weight": "scale", "bias": "shift", "running_mean": "mean", "running_var": "variance"}
+
+
+def pytorch_kinds(shapes: Shapes) -> dict[str, str]:
+    """The kind of every tensor of a state dict."""
+    return {name: _pytorch_kind(name, shapes) for name in shapes}
+
+
+def _pytorch_kind(name: str, shapes: Shapes) -> str:
+    prefix, dot, last = name.rpartition(".")
+    found = _PYTORCH_RNN.fullmatch(last)
+    if found:
+        state = shapes.get(f"{prefix}{dot}weight_hh{found[3] or ''}", ())
+        cell = _CELLS.get(state[0] // max(state[1], 1)) if len(state) == 2 else None
+        return f"{cell}.{_PYTORCH_PLACES[found[1], found[2]]}" if cell else "other"
+    rank = len(shapes[name])
+    if rank == 1:
+        return _VECTORS.get(last, "other")
+    if last != "weight":
+        return "other"
+    # the kernels of transposed and depthwise convolutions and embeddings are in canonical form as well
+    return "dense" if rank == 2 else "conv"
+
+
+_KERNELS = ("kernel", "weights", "w", "W")
+_TENSORFLOW: dict[str, str] = {
+    "bias": "shift",
+    "biases": "shift",
+    "b": "shift",
+    "beta": "shift",
+    "gamma": "scale",
+    "moving_mean": "mean",
+    "moving_variance": "variance",
+    "embeddings": "embedding",
+    "depthwise_kernel": "depthwise",
+    "pointwise_kernel": "conv",
+}
+_ROLES: dict[ParameterType, str] = {
+    "conv.weight": "conv",
+    "fc.weight": "dense",
+    "conv.bias": "shift",
+    "fc.bias": "shift",
+    "bn.gamma": "scale",
+    "bn.beta": "shift",
+    "bn.mean": "mean",
+    "bn.var": "variance",
+}
+
+
+def tensorflow_kinds(shapes: Shapes, info: ModelInfo) -> dict[str, str | None]:
+    """The kind of every variable: from its name and its layer's, then from its role; None where neither says it."""
+    layers: defaultdict[str, dict[str, str]] = defaultdict(dict)
+    for name in shapes:
+        layer, _, last = name.partition(":")[0].rpartition("/")
+        layers[layer][last] = name
+    roles = info.get("parameter_type", {})
+    kinds: dict[str, str | None] = {}
+    for layer, members in layers.items():
+        cell = _keras_cell(layer, members, shapes)
+        for last, name in members.items():
+            kinds[name] = _cell_kind(cell, last) or _variable_kind(layer, last, len(shapes[name]), roles.get(name))
+    return {name: kinds[name] for name in shapes}
+
+
+def _keras_cell(layer: str, members: Mapping[str, str], shapes: Shapes) -> str | None:
+    state = shapes.get(members.get("recurrent_kernel", ""), ())
+    if len(state) != 2 or not state[0]:
+        return None
+    cell = _CELLS.get(state[1] // state[0])
+    if cell != "gru" or "bias" not in members:
+        # without a bias nothing tells the two kinds of GRU apart; their matrices are alike
+        return cell
+    return "gru" if len(shapes[members["bias"]]) == 2 else "gru_reset_before"
+
+
+def _cell_kind(cell: str | None, last: str) -> str | None:
+    place = {"kernel": "input", "recurrent_kernel": "state", "bias": "bias"}.get(last)
+    return f"{cell}.{place}" if cell and place else None
+
+
+def _variable_kind(layer: str, last: str, rank: int, role: ParameterType | None) -> str | None:
+    if last in _KERNELS or (last not in _TENSORFLOW and role in ("conv.weight", "fc.weight")):
+        return _kernel_kind(layer.rpartition("/")[2], rank)
+    return _TENSORFLOW.get(last) or _ROLES.get(role or "unspecified")
+
+
+def _kernel_kind(layer: str, rank: int) -> str | None:
+    if rank == 2:
+        return "dense"
+    if rank < 2:
+        return None
+    if "depthwise" in layer:
+        return "depthwise"
+    return "deconv" if "transpose" in layer else "conv"
