@@ -10,18 +10,18 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from nnc_core.bitstream import Bitstream, UnitRecord
-from nnc_core.errors import ModelError, UnitOrderError, UnsupportedError
+from nnc_core.errors import BitstreamError, ModelError, UnitOrderError, UnsupportedError
 from nnc_core.limits import Limits
 from nnc_core.syntax.data_unit import context_after, is_decomposed
 from nnc_core.syntax.elements import Buffer
 from nnc_core.syntax.parameter_sets import nnr_model_parameter_set_payload
 from nnc_core.syntax.reader import Reader
-from nnc_core.syntax.records import ModelParameterSet, TopologyUnitHeader, UnitHeader
-from nnc_core.syntax.units import nnr_unit_header, nnr_unit_size, unit
+from nnc_core.syntax.records import ModelParameterSet, StartUnitHeader, TopologyUnitHeader, UnitHeader
+from nnc_core.syntax.units import nnr_start_unit_header, nnr_unit_header, nnr_unit_size, unit
 from nnc_core.syntax.writer import Writer
 from nnc_core.tables.code_points import NnrUnitType, PayloadType, TopologyStorageFormat
 
-__all__ = ["MODEL", "Parts", "bitstreams", "join", "joined", "split"]
+__all__ = ["MODEL", "Parts", "begins_bitstream", "bitstreams", "join", "joined", "split"]
 
 MODEL = "__model__"
 """The key of what belongs to no single tensor: topology and quantization units, or a whole bitstream."""
@@ -235,3 +235,15 @@ def _refuse_topology(key: str, record: UnitRecord) -> None:
     known = (NnrUnitType.NNR_STR, NnrUnitType.NNR_MPS)
     if record.type not in known and not _is_reference_list(record):
         raise ModelError(f"only the part {MODEL!r} may have units of type {record.type}", tensor=key)
+
+
+def begins_bitstream(data: Buffer) -> bool:
+    """Whether ``data``, of which the first 8 bytes are enough, begin with a start unit."""
+    reader, h = Reader(data), UnitHeader()
+    try:
+        nnr_unit_size(reader, h)
+        nnr_unit_header(reader, h)
+        nnr_start_unit_header(reader, StartUnitHeader())
+    except BitstreamError:
+        return False
+    return h.nnr_unit_type == NnrUnitType.NNR_STR and h.nnr_unit_size * 8 == reader.bit_offset

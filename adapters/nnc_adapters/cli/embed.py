@@ -1,0 +1,43 @@
+"""``nnc embed``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from nnc_adapters import containers
+from nnc_adapters.cli import console
+from nnc_adapters.cli.options import file_path, force_option, json_option, limit_option
+from nnc_core import Limits
+
+
+@click.command()
+@click.argument("source", metavar="IN", type=file_path)
+@click.option("-o", "--output", type=file_path, required=True, help="The container to write; its suffix says which.")
+@click.option("--per-tensor", is_flag=True, help="One bitstream for each tensor, so that each can be read alone.")
+@click.option("--into", type=file_path, metavar="EXISTING", help="Keep everything else that is in this file.")
+@click.option("--container", metavar="NAME", help="The container, where the suffix does not say it; see nnc formats.")
+@limit_option
+@force_option
+@json_option
+def embed(
+    source: Path,
+    output: Path,
+    per_tensor: bool,
+    into: Path | None,
+    container: str | None,
+    limits: Limits,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Put the bitstream IN, or the bitstreams in a container IN, into a container, without recoding."""
+    report = containers.embed(
+        source, output, per_tensor=per_tensor, into=into, container=container, force=force, limits=limits
+    )
+    if as_json:
+        console.print_json(report)
+    elif report.bitstreams is None:
+        console.message(f"{report.target}: {report.format}")
+    else:
+        console.message(f"{report.target}: {report.bitstreams} bitstreams of {report.bytes} bytes, {report.format}")

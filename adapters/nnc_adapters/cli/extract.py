@@ -1,0 +1,28 @@
+"""``nnc extract``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from nnc_adapters import containers
+from nnc_adapters.cli import console
+from nnc_adapters.cli.options import file_path, force_option, json_option, limit_option
+from nnc_core import Limits
+
+
+@click.command()
+@click.argument("source", metavar="CONTAINER", type=file_path)
+@click.option("-o", "--output", type=file_path, required=True, help="The bitstream to write.")
+@click.option("--tensor", metavar="NAME", help="Only this tensor.")
+@limit_option
+@force_option
+@json_option
+def extract(source: Path, output: Path, tensor: str | None, limits: Limits, force: bool, as_json: bool) -> None:
+    """Take the bitstream out of a container; of one per tensor, one is made again."""
+    report = containers.extract(source, output, tensor=tensor, force=force, limits=limits)
+    if as_json:
+        console.print_json(report)
+    else:
+        console.message(f"{report.target}: {report.bytes} bytes")

@@ -1,0 +1,24 @@
+"""NNR in files of other formats (ISO/IEC 15938-17, Annex E): one bitstream, or one for each tensor.
+
+A container maps keys to bitstreams; `embed` and `extract` go between them and plain ``.nnr`` files.
+"""
+
+from __future__ import annotations
+
+from nnc_adapters.containers.base import Container, Extendable, Items
+from nnc_adapters.containers.embedding import EmbedReport, embed, extract
+from nnc_adapters.containers.registry import CONTAINERS, Carrier, carriers, find, for_target
+
+__all__ = [
+    "CONTAINERS",
+    "Carrier",
+    "Container",
+    "EmbedReport",
+    "Extendable",
+    "Items",
+    "carriers",
+    "embed",
+    "extract",
+    "find",
+    "for_target",
+]

@@ -1,0 +1,92 @@
+"""Which containers there are, and how to tell them apart.
+
+A container that is a mapping of keys to bitstreams is listed in `CONTAINERS`. What takes a bitstream in another way
+(a model's own archive, say) is a `Carrier`, listed in `FOREIGN` by module and class, and loaded when needed.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+from nnc_adapters.containers.archive import Npz, Zip
+from nnc_adapters.containers.base import Container
+from nnc_adapters.containers.concatenation import Concatenation
+from nnc_adapters.containers.folder import Folder
+from nnc_adapters.containers.hdf5 import Hdf5
+from nnc_adapters.containers.isobmff import Isobmff
+from nnc_adapters.containers.safetensors import Safetensors
+from nnc_core.errors import ModelError
+from nnc_core.limits import Limits
+
+__all__ = ["CONTAINERS", "FOREIGN", "Carrier", "carriers", "find", "for_target"]
+
+
+@runtime_checkable
+class Carrier(Protocol):
+    """Takes bitstreams into files of a format with a meaning of its own, and gives them back."""
+
+    name: str
+    suffixes: tuple[str, ...]
+    packages: tuple[str, ...]
+
+    def sniff(self, path: Path) -> bool:
+        """Whether ``path`` carries NNR in this way; never raises on strange content."""
+        ...
+
+    def embed(self, source: Path, target: Path, *, into: Path | None, force: bool, limits: Limits) -> None:
+        """Write ``target``, which carries the bitstream in the ``.nnr`` file ``source``, perhaps based on ``into``."""
+        ...
+
+    def extract(self, source: Path, target: Path, *, tensor: str | None, force: bool, limits: Limits) -> None:
+        """Write the bitstream in ``source``, or that of one tensor, as the ``.nnr`` file ``target``."""
+        ...
+
+
+CONTAINERS: tuple[Container, ...] = (
+    Concatenation(),
+    Safetensors(),
+    Zip(),
+    Npz(),
+    Isobmff(),
+    Hdf5(),
+    Folder(),
+)
+
+FOREIGN: tuple[str, ...] = ()
+"""Carriers as ``module:class``; the classes take no arguments."""
+
+
+@cache
+def carriers() -> tuple[Container | Carrier, ...]:
+    """All that can carry NNR. Those with a meaning of their own come first: an archive of theirs may be a plain one."""
+    return (*map(_loaded, FOREIGN), *CONTAINERS)
+
+
+def _loaded(place: str) -> Carrier:
+    module, _, name = place.partition(":")
+    found: Carrier = getattr(import_module(module), name)()
+    return found
+
+
+def find(path: Path) -> Container | Carrier:
+    """What carries the NNR in ``path``; `ModelError` if nothing known does, `FileNotFoundError` if there is no file."""
+    if not path.exists():
+        raise FileNotFoundError(f"there is no file {path}")
+    for candidate in carriers():
+        if candidate.sniff(path):
+            return candidate
+    names = ", ".join(each.name for each in carriers())
+    raise ModelError(f"carries no NNR in a known way ({names})", file=str(path))
+
+
+def for_target(path: Path, name: str | None = None) -> Container | Carrier:
+    """What writes ``path``: what is called ``name``, or what its suffix says; a name without suffix is a folder."""
+    for candidate in carriers():
+        if candidate.name == name or (name is None and path.name.lower().endswith(candidate.suffixes or ("/",))):
+            return candidate
+    if name is None and not path.suffix:
+        return Folder()
+    raise ModelError("which container is meant? name one: " + ", ".join(c.name for c in carriers()), file=str(path))
