@@ -10,7 +10,10 @@ import nnc_core
 from nnc_adapters.cli.compress import compress
 from nnc_adapters.cli.convert import convert
 from nnc_adapters.cli.decompress import decompress
+from nnc_adapters.cli.embed import embed
 from nnc_adapters.cli.errors import reported
+from nnc_adapters.cli.extract import extract
+from nnc_adapters.cli.formats import formats
 from nnc_adapters.cli.inspect import inspect
 from nnc_adapters.cli.verify import verify
 
@@ -34,5 +37,5 @@ def main() -> None:
     """Compress neural networks with ISO/IEC 15938-17 (Neural Network Coding)."""
 
 
-for _command in (compress, convert, decompress, inspect, verify):
+for _command in (compress, convert, decompress, embed, extract, formats, inspect, verify):
     main.add_command(_command)
