@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import Literal
+from typing import Literal, TypeVar
 
 from nnc_adapters.convert.layouts import Part
 from nnc_adapters.convert.mapping import Entry, Plan, entry_of_parts
@@ -24,8 +24,9 @@ Parts = Mapping[PartOf, Part]
 Pairs = dict[PartOf, PartOf]
 """Of every part of the target, the part of the source."""
 
-_ADVICE = "a mapping file can say which is which; --print-map shows one to start from"
+_ADVICE = "a mapping file can say which is which, --print-map shows what one looks like"
 _SHOWN = 8
+_Key = TypeVar("_Key")
 
 
 def match(source: Network, target: Network, by: By | None = None) -> Plan:
@@ -37,7 +38,7 @@ def match(source: Network, target: Network, by: By | None = None) -> Plan:
     """
     given, wanted = source.parts(), target.parts()
     pairs = _MATCHERS[by](given, wanted)
-    _check_complete(pairs, given, wanted)
+    _check_complete(pairs, given, wanted, by)
     found = {
         name: entry_of_parts([pairs[PartOf(name, k)] for k in range(len(parameter.parts))], source)
         for name, parameter in target.parameters.items()
@@ -80,43 +81,49 @@ def _by_order(given: Parts, wanted: Parts) -> Pairs:
 
 def _by_structure(given: Parts, wanted: Parts, *, trust_order: bool) -> Pairs:
     pairs: Pairs = {}
-    doubts: list[str] = []
-    ours, theirs = _by_role(given), _by_role(wanted)
+    ours, theirs = _grouped(given, _role), _grouped(wanted, _role)
     for role, refs in theirs.items():
         if trust_order and [wanted[r] for r in refs] == [given[r] for r in ours[role]]:
             pairs.update(zip(refs, ours[role], strict=True))
-            continue
-        for part in dict.fromkeys(wanted[ref] for ref in refs):
-            a = [ref for ref in refs if wanted[ref] == part]
-            b = [ref for ref in ours[role] if given[ref] == part]
-            if len(a) == len(b) == 1:
-                pairs[a[0]] = b[0]
-            elif b:
-                doubts.append(f"{part.role} {list(part.shape)}: {_names(a)} from {_names(b)}")
-    if doubts:
-        how = "" if trust_order else "--by structure takes them in order; "
-        raise ModelError(f"ambiguous are {_listed(doubts)}; {how}{_ADVICE}")
-    return pairs
+    same, like = _grouped(given, _whole), _grouped(wanted, _whole)
+    alone = (part for part, refs in like.items() if len(refs) == len(same[part]) == 1)
+    return {like[part][0]: same[part][0] for part in alone} | pairs
 
 
-def _by_role(parts: Parts) -> defaultdict[str, list[PartOf]]:
-    found: defaultdict[str, list[PartOf]] = defaultdict(list)
+def _role(part: Part) -> str:
+    return part.role
+
+
+def _whole(part: Part) -> Part:
+    return part
+
+
+def _grouped(parts: Parts, key: Callable[[Part], _Key]) -> defaultdict[_Key, list[PartOf]]:
+    found: defaultdict[_Key, list[PartOf]] = defaultdict(list)
     for ref, part in parts.items():
-        found[part.role].append(ref)
+        found[key(part)].append(ref)
     return found
 
 
-def _check_complete(pairs: Pairs, given: Parts, wanted: Parts) -> None:
+def _check_complete(pairs: Pairs, given: Parts, wanted: Parts, by: By | None) -> None:
+    """`ModelError` that tells what could be one of several from what could be none."""
     taken = set(pairs.values())
-    missing = [ref for ref in wanted if ref not in pairs]
-    unused = [ref for ref in given if ref not in taken]
+    ours = _grouped({ref: part for ref, part in given.items() if ref not in taken}, _whole)
+    theirs = _grouped({ref: part for ref, part in wanted.items() if ref not in pairs}, _whole)
+    both = [part for part in theirs if part in ours] if by not in ("names", "order") else []
+    missing = [ref for part, refs in theirs.items() if part not in both for ref in refs]
+    unused = [ref for part, refs in ours.items() if part not in both for ref in refs]
     texts = []
     if missing:
         texts.append(f"the target needs {_listed(_text(ref, wanted) for ref in missing)}")
     if unused:
         texts.append(f"the source has left {_listed(_text(ref, given) for ref in unused)}")
+    if both:
+        doubts = (f"{_named(part)}: {_names(theirs[part])} from {_names(ours[part])}" for part in both)
+        texts.append(f"ambiguous are {_listed(doubts)}")
     if texts:
-        raise ModelError(f"the models do not match: {'; '.join(texts)}; {_ADVICE}")
+        how = "--by structure takes them in order; " if both and not missing and not unused and by is None else ""
+        raise ModelError(f"the models do not match: {'; '.join(texts)}; {how}{_ADVICE}")
 
 
 def with_questions(plan: Plan, source: Network, target: Network) -> Plan:
@@ -163,7 +170,11 @@ def unanswered(plan: Plan) -> list[str]:
 
 
 def _text(ref: PartOf, parts: Parts) -> str:
-    return f"{ref.name} ({parts[ref].role} {list(parts[ref].shape)})"
+    return f"{ref.name} ({_named(parts[ref])})"
+
+
+def _named(part: Part) -> str:
+    return f"{part.role} {list(part.shape)}"
 
 
 def _names(refs: Iterable[PartOf]) -> str:

@@ -1,0 +1,164 @@
+"""Between ONNX models that store the same weights in different layouts: `nnc convert` as a program and a function."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from click.testing import CliRunner, Result
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+import nnc_adapters
+import nnc_core
+from nnc_adapters.cli import main
+from nnc_adapters.convert import convert, plan
+from nnc_core import ModelError
+
+Array = NDArray[Any]
+CHANNELS, CLASSES = 4, 10
+
+
+def model(path: Path, seed: int, names: str, *, gemm: bool, width: int = 6) -> Path:
+    """Convolution, batch normalization, mean over the image, two matrices: by Gemm with rows of outputs, or MatMul."""
+    w, b, g, s, m, v, d, e, f, h = (names.format(k) for k in range(10))
+    generator = np.random.default_rng(seed)
+    shapes = {w: (CHANNELS, 1, 3, 3), b: (CHANNELS,), g: (CHANNELS,), s: (CHANNELS,), m: (CHANNELS,), v: (CHANNELS,)}
+    shapes |= {d: (width, CHANNELS), e: (width,), f: (CLASSES, width), h: (CLASSES,)}
+    weights = {name: generator.uniform(0.5, 1, shape).astype(np.float32) for name, shape in shapes.items()}
+    if not gemm:
+        weights.update({name: weights[name].T.copy() for name in (d, f)})
+    nodes = [
+        helper.make_node("Conv", ["x", w, b], ["c"]),
+        helper.make_node("BatchNormalization", ["c", g, s, m, v], ["n"]),
+        helper.make_node("GlobalAveragePool", ["n"], ["p"]),
+        helper.make_node("Flatten", ["p"], ["q"]),
+    ]
+    if gemm:
+        nodes.append(helper.make_node("Gemm", ["q", d, e], ["r"], transB=1))
+        nodes.append(helper.make_node("Gemm", ["r", f, h], ["y"], transB=1))
+    else:
+        nodes.append(helper.make_node("MatMul", ["q", d], ["i"]))
+        nodes.append(helper.make_node("Add", [e, "i"], ["r"]))
+        nodes.append(helper.make_node("MatMul", ["r", f], ["j"]))
+        nodes.append(helper.make_node("Add", ["j", h], ["y"]))
+    graph = helper.make_graph(
+        nodes,
+        "graph",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [2, 1, 8, 8])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [2, CLASSES])],
+        # in no useful order, as exporters do
+        [numpy_helper.from_array(weights[name], name) for name in sorted(weights, reverse=gemm)],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    return path
+
+
+def outputs(path: Path) -> Array:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    x = np.random.default_rng(3).standard_normal((2, 1, 8, 8)).astype(np.float32)
+    result: Array = session.run(None, {"x": x})[0]
+    return result
+
+
+@pytest.fixture
+def ours(tmp_path: Path) -> Path:
+    return model(tmp_path / "ours.onnx", 1, "our.{}", gemm=True)
+
+
+@pytest.fixture
+def theirs(tmp_path: Path) -> Path:
+    return model(tmp_path / "theirs.onnx", 2, "their/{}", gemm=False)
+
+
+def nnc(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(main, ["convert", *map(str, arguments)], prog_name="nnc")
+
+
+def test_a_converted_model_computes_what_the_source_does(ours: Path, theirs: Path, tmp_path: Path) -> None:
+    target = tmp_path / "out.onnx"
+    for source, into in ((ours, theirs), (theirs, ours)):
+        report = convert(source, target, into=into, by="structure", force=True)
+        assert (report.tensors, report.kept, report.unused) == (10, [], [])
+        np.testing.assert_allclose(outputs(target), outputs(source), atol=1e-5)
+        assert onnx.load(target).graph.node == onnx.load(into).graph.node
+
+
+def test_the_template_is_not_touched_and_a_target_is_replaced_only_by_force(
+    ours: Path, theirs: Path, tmp_path: Path
+) -> None:
+    before = theirs.read_bytes()
+    convert(ours, tmp_path / "out.onnx", into=theirs, by="structure")
+    assert theirs.read_bytes() == before
+    with pytest.raises(FileExistsError, match="force"):
+        convert(ours, tmp_path / "out.onnx", into=theirs, by="structure")
+    convert(ours, theirs, into=theirs, by="structure", force=True)
+    np.testing.assert_allclose(outputs(theirs), outputs(ours), atol=1e-5)
+
+
+def test_weights_of_a_bitstream_are_the_decoded_ones_and_small_tensors_come_from_its_topology(
+    ours: Path, theirs: Path, tmp_path: Path
+) -> None:
+    nnc_adapters.compress(ours, tmp_path / "ours.nnr")
+    nnc_adapters.decompress(tmp_path / "ours.nnr", tmp_path / "decoded.onnx")
+    convert(tmp_path / "ours.nnr", tmp_path / "out.onnx", into=theirs, by="structure")
+    np.testing.assert_allclose(outputs(tmp_path / "out.onnx"), outputs(tmp_path / "decoded.onnx"), atol=1e-5)
+    assert not np.array_equal(outputs(tmp_path / "out.onnx"), outputs(ours))
+
+
+def test_a_bitstream_for_the_other_layout_is_written(ours: Path, theirs: Path, tmp_path: Path) -> None:
+    target = tmp_path / "out.nnr"
+    convert(ours, target, into=theirs, by="structure")
+    nnc_adapters.compress(theirs, tmp_path / "theirs.nnr")
+    with nnc_core.open(target) as file, nnc_core.open(tmp_path / "theirs.nnr") as like:
+        assert list(file) == list(like)  # what is small stays in the topology
+    nnc_adapters.decompress(target, tmp_path / "back.onnx")
+    np.testing.assert_allclose(outputs(tmp_path / "back.onnx"), outputs(ours), atol=0.02)
+    convert(ours, tmp_path / "again.nnr", into=tmp_path / "theirs.nnr", by="structure")
+    assert (tmp_path / "again.nnr").read_bytes() == target.read_bytes()
+
+
+def test_without_trust_in_an_order_biases_of_one_size_are_ambiguous(ours: Path, theirs: Path, tmp_path: Path) -> None:
+    result = nnc(ours, tmp_path / "out.onnx", "--into", theirs)
+    assert result.exit_code == 5
+    assert "ambiguous are shift [4]: their/1 / their/3 from our.1 / our.3" in result.stderr
+    assert not (tmp_path / "out.onnx").exists()
+
+
+def test_a_printed_map_can_be_edited_and_used(ours: Path, theirs: Path, tmp_path: Path) -> None:
+    printed = nnc(ours, "--into", theirs, "--by", "structure", "--print-map")
+    found = json.loads(printed.stdout)
+    assert found == plan(ours, theirs, by="structure") == {f"their/{k}": f"our.{k}" for k in range(10)}
+    found["their/9"] = None
+    (tmp_path / "map.json").write_text(json.dumps(found))
+    options = ("--into", theirs, "--map", tmp_path / "map.json")
+    report = json.loads(nnc(ours, tmp_path / "out.onnx", *options, "--json").stdout)
+    assert (report["tensors"], report["kept"], report["unused"]) == (9, ["their/9"], ["our.9"])
+    told = nnc(ours, tmp_path / "out.onnx", *options, "-f")
+    assert told.exit_code == 0
+    assert "kept as it was: their/9\nnot used: our.9\n" in told.stderr
+
+
+def test_what_cannot_be_asked_for_is_a_usage_error(ours: Path, theirs: Path, tmp_path: Path) -> None:
+    assert nnc(ours, tmp_path / "out.onnx").exit_code == 2
+    assert nnc(ours, "--into", theirs).exit_code == 2
+    assert nnc(ours, tmp_path / "o.onnx", "--into", theirs, "--map", "m", "--by", "order").exit_code == 2
+
+
+def test_other_networks_are_refused_with_what_does_not_fit(ours: Path, tmp_path: Path) -> None:
+    wide = model(tmp_path / "wide.onnx", 2, "wide.{}", gemm=False, width=7)
+    with pytest.raises(ModelError, match=r"needs wide\.6 \(weight \[7, 4\]\).* source has left our\.6"):
+        convert(ours, tmp_path / "out.onnx", into=wide, by="structure")
+
+
+def test_a_bitstream_without_topology_is_refused(theirs: Path, tmp_path: Path) -> None:
+    (tmp_path / "bare.nnr").write_bytes(nnc_core.encode({"w": np.ones((8, 8), np.float32)}))
+    with pytest.raises(ModelError, match="no topology"):
+        convert(tmp_path / "bare.nnr", tmp_path / "out.onnx", into=theirs)
