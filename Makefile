@@ -44,7 +44,8 @@ clean:  ## remove the environments and everything built or cached
 	rm -rf $(VENV) $(PEER) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# The stamps lie in the environment, so that both vanish together; native code is built anew when it changes.
+# The stamps lie in the environment, so that both vanish together; native code is built anew when it changes. PyTorch
+# comes first, in a version that needs no graphics hardware.
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -54,6 +55,7 @@ $(VENV)/.demo: pyproject.toml $(NATIVE) | $(BIN)/python
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml $(NATIVE) | $(BIN)/python
+	$(PIP) install --no-compile torch==2.13.0
 	$(PIP) install --no-compile --editable '.[dev]'
 	@touch $@ $(VENV)/.demo
 
