@@ -18,7 +18,10 @@ __all__ = ["GROUP", "OWN", "adapter", "adapters", "find"]
 
 GROUP = "nnc.adapters"
 
-OWN = {"onnx": "nnc_adapters.onnx:OnnxAdapter"}
+OWN = {
+    "onnx": "nnc_adapters.onnx:OnnxAdapter",
+    "pytorch": "nnc_adapters.pytorch:PytorchAdapter",
+}
 
 
 @cache

@@ -15,6 +15,7 @@ from onnx import ModelProto, TensorProto
 
 from nnc_adapters import selection, wire
 from nnc_adapters.lazy import LazyTensors
+from nnc_adapters.names import expressible, free
 from nnc_adapters.onnx import roles, stubs, values
 from nnc_adapters.onnx.dataflow import Dataflow
 from nnc_adapters.onnx.scopes import Site, scopes, sites
@@ -118,21 +119,11 @@ def topology_elem_ids(places: Iterable[Site], limits: Limits) -> dict[str, Site]
     for index, site in enumerate(named):
         name = site.name
         if plain[name] > 1:
-            name = _free(f"{site.scope.path}/{name}" if site.scope.path else name, taken)
-        if "\0" in name or len(name.encode("utf-8", "replace")) > limits.name_length:
-            name = _free(f"tensor{index}", taken)
+            name = free(f"{site.scope.path}/{name}" if site.scope.path else name, taken)
+        if not expressible(name, limits):
+            name = free(f"tensor{index}", taken)
         found[name] = site
     return found
-
-
-def _free(name: str, taken: Counter[str]) -> str:
-    """``name``, with a number behind it if it is taken; ``taken`` counts how often it was asked for."""
-    candidate = name
-    while taken[candidate]:
-        taken[name] += 1
-        candidate = f"{name}#{taken[name]}"
-    taken[candidate] += 1
-    return candidate
 
 
 def is_coded(site: Site, flow: Dataflow, folder: values.Folder) -> bool:

@@ -1,0 +1,76 @@
+"""PyTorch (ISO/IEC 15938-17, Annex C): state dicts, checkpoints, TorchScript, exported programs, safetensors.
+
+Every kind of file is treated alike: the bytes of the coded tensors are cut out, the rest is the topology, to the last
+byte. Nothing is executed and PyTorch is not needed, but for `compress` and `load`, which work on modules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+from numpy.typing import NDArray
+
+from nnc_adapters.lazy import overlay
+from nnc_core.errors import ModelError
+from nnc_core.limits import Limits
+from nnc_core.nnr_model import SourceModel, Topology
+from nnc_core.tables.code_points import TopologyStorageFormat
+
+__all__ = ["PytorchAdapter"]
+
+
+@dataclass(frozen=True)
+class PytorchAdapter:
+    """The way between files of PyTorch or safetensors and a `SourceModel`; ``limits`` bounds what is read."""
+
+    limits: Limits = field(default_factory=Limits)
+
+    name: ClassVar[str] = "pytorch"
+    suffixes: ClassVar[tuple[str, ...]] = (
+        *(".pt", ".pth", ".th", ".bin", ".pt2", ".safetensors"),
+        *(".safetensors.index.json", ".bin.index.json"),
+    )
+    topology_storage_format: ClassVar[TopologyStorageFormat] = TopologyStorageFormat.NNR_TPL_PYT
+
+    def sniff(self, path: Path) -> bool:
+        """Whether the content is an archive or pickle of PyTorch, safetensors, or an index of shards."""
+        from nnc_adapters.pytorch import layout
+
+        return layout.is_model(Path(path))
+
+    def read(self, path: Path) -> SourceModel:
+        """Read a model; its tensors are fetched from the file when they are asked for.
+
+        Raises `ModelError` for a damaged file, or a pickle that refers to anything but data; `UnsupportedError` where
+        what must stay in the topology exceeds the limit.
+        """
+        from nnc_adapters.pytorch import reader
+
+        return reader.read(Path(path), self.limits)
+
+    def write(
+        self,
+        tensors: Mapping[str, NDArray[Any]],
+        topology: Topology | None,
+        path: Path,
+        *,
+        into: Path | None = None,
+        force: bool = False,
+    ) -> None:
+        """Write the model of ``topology`` with ``tensors``, or the model ``into`` with ``tensors`` in place of its own.
+
+        Shards are written into a new folder ``path``. Values are rounded to the data type that the model declares.
+        Raises `ModelError` where names, shapes or ranges do not fit the model, `FileExistsError` where something exists
+        and ``force`` is not given.
+        """
+        from nnc_adapters.pytorch import reader, writer
+
+        if into is not None:
+            base = reader.read(Path(into), self.limits, chosen=frozenset(tensors))
+            tensors, topology = overlay(base.tensors, tensors), base.topology
+        if topology is None or topology.storage_format != self.topology_storage_format:
+            raise ModelError("a PyTorch model needs a PyTorch topology, or an existing model to write into")
+        writer.write(tensors, topology.data, Path(path), self.limits, force=force)

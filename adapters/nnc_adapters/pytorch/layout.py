@@ -1,0 +1,159 @@
+"""The files of a model: one, or the shards in a folder and the index that lists them."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nnc_adapters.pytorch import legacy, pickles, safetensors, texts, zipped
+from nnc_adapters.pytorch.archive import is_archive
+from nnc_adapters.pytorch.views import Data, Scan
+from nnc_core.errors import ModelError
+from nnc_core.limits import Limits
+
+SHARDED = "sharded"
+_INDEX = ".index.json"
+_DISTRIBUTED = ".metadata"
+# What lies beside shards and is needed to use them; where the folder was given, it is kept.
+_COMPANIONS = (".json", ".txt", ".model", ".jinja")
+_LARGEST_COMPANION = 1 << 26
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file of a model, and what is in it: nothing, for an index and its companions."""
+
+    name: str
+    data: Data
+    scan: Scan
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """The files of a model; ``kind`` says what they are. A single file has the empty name."""
+
+    kind: str
+    files: list[File]
+    nested: bool = field(default=False)
+
+
+def is_model(path: Path) -> bool:
+    """Whether a file or folder looks like a model that can be read; never raises."""
+    try:
+        if path.is_dir():
+            return bool(_indexes(path)) or (path / _DISTRIBUTED).is_file()
+        data = Data.mapped(path)
+        if safetensors.is_safetensors(data.view) or legacy.is_legacy(data.view):
+            return True
+        if is_archive(data.view):
+            return zipped.is_known(data.view)
+        return path.name.endswith(_INDEX) and _is_index(path)
+    except (OSError, ModelError, ValueError):
+        return False
+
+
+def scan(data: Data, limits: Limits) -> Scan:
+    """Find the tensors of one file; `ModelError` where it is damaged, or of no known kind."""
+    file = str(data.path) if data.path else None
+    try:
+        if is_archive(data.view):
+            return zipped.scan(data.view, limits)
+        if legacy.is_legacy(data.view):
+            return legacy.scan(data.view, limits)
+        if data.path is None or data.path.suffix == ".safetensors" or safetensors.is_safetensors(data.view):
+            return safetensors.scan(data.view)
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError, struct.error) as error:
+        raise ModelError(_explained(error), file=file) from error
+    raise ModelError(_explained(ValueError("it begins like no file of PyTorch or safetensors")), file=file)
+
+
+def _explained(error: Exception) -> str:
+    how = ""
+    if isinstance(error, pickles.PickleError):
+        how = (
+            "; only tensors, numbers, texts and containers are read. If you trust the file, convert it: "
+            "torch.save(torch.load(file, weights_only=False).state_dict(), 'weights.pt')"
+        )
+    return f"cannot be read: {error}{how}"
+
+
+def opened(path: Path, limits: Limits) -> Model:
+    """Find the files of a model and the tensors in them.
+
+    Raises `ModelError` where something is damaged or missing, and for checkpoints that cannot be read safely.
+    """
+    if not path.is_dir() and not path.name.endswith(_INDEX):
+        data = Data.mapped(path)
+        found = scan(data, limits)
+        return Model(found.kind, [File("", data, found)], found.nested)
+    index = path if not path.is_dir() else _index(path)
+    try:
+        shards = _shards(texts.document(index.read_bytes()))
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
+        raise ModelError(f"is no index of shards: {error}", file=str(index)) from error
+    files = [_shard(index.parent / name, tensors, limits) for name, tensors in shards.items()]
+    beside = _companions(path, index, shards) if path.is_dir() else [index]
+    return Model(SHARDED, [*files, *(File(p.name, Data.mapped(p), Scan("", [])) for p in beside)])
+
+
+def _indexes(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.glob(f"*{_INDEX}") if p.is_file() and _is_index(p))
+
+
+def _is_index(path: Path) -> bool:
+    try:
+        return isinstance(texts.document(path.read_bytes())["weight_map"], dict)
+    except (ValueError, TypeError, LookupError):
+        return False
+
+
+def _index(folder: Path) -> Path:
+    found = _indexes(folder)
+    if not found and (folder / _DISTRIBUTED).is_file():
+        raise ModelError(
+            "is a distributed checkpoint, which PyTorch reads only by running pickles. If you trust it, convert it: "
+            f"python -m torch.distributed.checkpoint.format_utils dcp_to_torch {folder} checkpoint.pt "
+            "(and torch_to_dcp for the way back)",
+            file=str(folder),
+        )
+    if not found:
+        raise ModelError(f"has no index of shards (*{_INDEX})", file=str(folder))
+    if len(found) > 1:
+        names = ", ".join(p.name for p in found)
+        raise ModelError(f"has several indexes of shards ({names}); give one of them", file=str(folder))
+    return found[0]
+
+
+def _shards(index: Any) -> dict[str, set[str]]:
+    """The tensors of each shard, shards in the order of the index."""
+    shards: dict[str, set[str]] = {}
+    for tensor, name in index["weight_map"].items():
+        shards.setdefault(plain(name), set()).add(tensor)
+    return shards
+
+
+def plain(name: Any) -> str:
+    """``name``, if it is that of a file in the same folder; else `ValueError`."""
+    if not isinstance(name, str) or not name or name in (".", "..") or set(name) & set("/\\:\0"):
+        raise ValueError(f"{name!r} is not the name of a file in the folder")
+    return name
+
+
+def _shard(path: Path, tensors: set[str], limits: Limits) -> File:
+    if not path.is_file():
+        raise ModelError("the index lists this file, and it is not there", file=str(path))
+    data = Data.mapped(path)
+    found = scan(data, limits)
+    missing = tensors - {".".join(view.path) for view in found.views}
+    if missing:
+        raise ModelError("the index lists this tensor, and it is not there", file=str(path), tensor=min(missing))
+    return File(path.name, data, found)
+
+
+def _companions(folder: Path, index: Path, shards: dict[str, set[str]]) -> list[Path]:
+    def kept(path: Path) -> bool:
+        return path.is_file() and path.name not in shards and 0 < path.stat().st_size <= _LARGEST_COMPANION
+
+    return sorted(p for p in folder.iterdir() if p == index or (p.suffix in _COMPANIONS and kept(p)))

@@ -1,0 +1,399 @@
+"""Pickles of PyTorch, read without running them: what would be called is only written down.
+
+Only the globals that ``torch.load(weights_only=True)`` admits are known; all others are refused.
+"""
+
+from __future__ import annotations
+
+import pickletools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from nnc_adapters.pytorch.views import ITEM_SIZES
+
+STORAGES = {
+    "FloatStorage": "float32",
+    "DoubleStorage": "float64",
+    "HalfStorage": "float16",
+    "BFloat16Storage": "bfloat16",
+    "LongStorage": "int64",
+    "IntStorage": "int32",
+    "ShortStorage": "int16",
+    "CharStorage": "int8",
+    "ByteStorage": "uint8",
+    "BoolStorage": "bool",
+    "ComplexFloatStorage": "complex64",
+    "ComplexDoubleStorage": "complex128",
+    "QInt8Storage": "qint8",
+    "QUInt8Storage": "quint8",
+    "QInt32Storage": "qint32",
+    "QUInt4x2Storage": "quint4x2",
+    "QUInt2x4Storage": "quint2x4",
+    "UntypedStorage": "bits8",
+}
+_ODD_TYPES = ("bits16", "bits1x8", "bits2x4", "bits4x2", "float4_e2m1fn_x2", "quint2x4", "quint4x2")
+_TYPES = {*ITEM_SIZES, *_ODD_TYPES, *(f"{sign}int{n}" for sign in ("", "u") for n in range(1, 8))}
+_REBUILD = "torch._utils _rebuild_"
+ALLOWED = frozenset(
+    {
+        "_codecs encode",
+        "builtins bytearray",
+        "builtins complex",
+        "builtins set",
+        "collections Counter",
+        "collections OrderedDict",
+        "torch Size",
+        "torch Tensor",
+        "torch device",
+        "torch.nn.parameter Parameter",
+        "torch.serialization _get_layout",
+        "torch._tensor _rebuild_from_type_v2",
+        *(
+            f"torch {scheme}"
+            for scheme in (
+                "per_channel_affine",
+                "per_channel_affine_float_qparams",
+                "per_channel_symmetric",
+                "per_tensor_affine",
+                "per_tensor_symmetric",
+            )
+        ),
+        *(
+            _REBUILD + what
+            for what in (
+                "device_tensor_from_cpu_tensor",
+                "device_tensor_from_numpy",
+                "meta_tensor_no_storage",
+                "nested_tensor",
+                "parameter",
+                "parameter_with_state",
+                "qtensor",
+                "sparse_tensor",
+                "tensor",
+                "tensor_v2",
+                "tensor_v3",
+                "wrapper_subclass",
+            )
+        ),
+        *(f"torch {name}" for name in _TYPES),
+        *(f"torch {name}" for name in STORAGES if name != "UntypedStorage"),
+        *(f"torch.cuda {name}" for name in STORAGES if not name.startswith(("Q", "U"))),
+        "torch.storage UntypedStorage",
+    }
+)
+_TORCHSCRIPT = ("__torch__.", "torch.jit._pickle ")
+
+
+class PickleError(ValueError):
+    """The bytes are no pickle, or one that only running it could make sense of."""
+
+
+@dataclass(frozen=True, slots=True)
+class Global:
+    """A function or class, as ``module name``."""
+
+    name: str
+
+
+@dataclass(eq=False, slots=True)
+class Call:
+    """What a call of ``function`` would have made."""
+
+    function: Global
+
+
+@dataclass(eq=False, slots=True)
+class Object:
+    """An instance of a class that a TorchScript archive defines."""
+
+    state: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """A reference to ``elements`` numbers, from element ``offset`` of those stored under ``key``."""
+
+    key: str
+    dtype: str
+    elements: int
+    offset: int = 0
+
+
+@dataclass(eq=False, slots=True)
+class Tensor:
+    """A view of a storage; ``plain`` where it shows the stored numbers as they are."""
+
+    storage: Storage
+    dtype: str
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    plain: bool = True
+
+
+_Stack = list[Any]
+_MARK = object()
+
+
+@dataclass(eq=False, slots=True)
+class Pickle:
+    """What a pickle describes: its ``value``, and everything that refers to storages, wherever it is."""
+
+    value: Any = None
+    storages: list[Storage] = field(default_factory=list)
+    tensors: list[Tensor] = field(default_factory=list)
+
+
+def load(stream: Any, *, torchscript: bool = False) -> Pickle:
+    """Read one pickle from a binary file object, up to its end; ``torchscript`` admits classes of such an archive.
+
+    Raises `PickleError` for what is no pickle, or refers to anything that PyTorch does not take for mere data.
+    """
+    machine = _Machine(torchscript)
+    try:
+        for opcode, argument, _ in pickletools.genops(stream):
+            if opcode.name == "STOP":
+                machine.pickle.value = machine.pop()
+                return machine.pickle
+            machine.run(opcode.name, argument)
+    except PickleError:
+        raise
+    except (ValueError, TypeError, LookupError, OverflowError, AttributeError) as error:
+        raise PickleError(f"a pickle is damaged: {error}") from error
+    raise PickleError("a pickle has no end")
+
+
+class _Machine:
+    """The stack machine of pickles, without anything that calls."""
+
+    def __init__(self, torchscript: bool) -> None:
+        self.pickle = Pickle()
+        self.torchscript = torchscript
+        self.stack: _Stack = []
+        self.memo: dict[int, Any] = {}
+
+    def run(self, name: str, argument: Any) -> None:
+        if name in _CONSTANTS:
+            self.stack.append(argument)
+        elif name in _VALUES:
+            self.stack.append(_VALUES[name]())
+        elif name in _INSTRUCTIONS:
+            _INSTRUCTIONS[name](self, argument)
+        else:
+            raise PickleError(f"a pickle has an instruction {name}")
+
+    def pop(self) -> Any:
+        value = self.stack.pop()
+        if value is _MARK:
+            raise PickleError("a pickle takes what it has not put down")
+        return value
+
+    def top(self, kind: type[Any]) -> Any:
+        if not self.stack or not isinstance(self.stack[-1], kind):
+            raise PickleError(f"a pickle needs a {kind.__name__} that is not there")
+        return self.stack[-1]
+
+    def above_mark(self) -> _Stack:
+        for place in range(len(self.stack) - 1, -1, -1):
+            if self.stack[place] is _MARK:
+                values = self.stack[place + 1 :]
+                del self.stack[place:]
+                return values
+        raise PickleError("a pickle refers to a mark that it has not set")
+
+    def put(self, index: int | None) -> None:
+        self.memo[len(self.memo) if index is None else index] = self.top(object)
+
+    def global_(self, name: str) -> None:
+        self.stack.append(Global(self.allowed(name.replace("__builtin__ ", "builtins "))))
+
+    def stack_global(self) -> None:
+        name, module = self.pop(), self.pop()
+        if not (isinstance(name, str) and isinstance(module, str)) or " " in module + name:
+            raise PickleError("a pickle refers to something without a name")
+        self.global_(f"{module} {name}")
+
+    def allowed(self, name: str) -> str:
+        if name in ALLOWED or (self.torchscript and name.startswith(_TORCHSCRIPT)):
+            return name
+        raise PickleError(f"its pickle refers to {name.replace(' ', '.')}, which could run code")
+
+    def extend(self, values: _Stack) -> None:
+        self.top(list).extend(values)
+
+    def set_items(self, values: _Stack) -> None:
+        target = self.top(dict)
+        for key, value in zip(values[::2], values[1::2], strict=True):
+            if isinstance(key, tuple) and any(isinstance(inner, tuple) for inner in key):
+                raise PickleError("a pickle has a key made of keys")
+            target[key] = value
+
+    def persistent(self) -> None:
+        self.stack.append(_storage(self.pop()))
+        self.pickle.storages.append(self.stack[-1])
+
+    def new_object(self) -> None:
+        self.pop()
+        made = self.top(Global).name
+        if not (self.torchscript and made.startswith(_TORCHSCRIPT)):
+            raise PickleError(f"its pickle makes a {made.replace(' ', '.')}")
+        self.stack[-1] = Object()
+
+    def build(self) -> None:
+        state = self.pop()
+        target = self.top(object)
+        if isinstance(target, Object):
+            target.state = state
+        elif not isinstance(target, (dict, Tensor)):
+            raise PickleError("its pickle gives a state to something that has none")
+
+    def reduce(self) -> None:
+        arguments = self.pop()
+        function = self.top(Global)
+        self.stack[-1] = self.call(function, arguments)
+
+    def call(self, function: Global, arguments: Any) -> Any:
+        if not isinstance(arguments, tuple):
+            raise PickleError("a pickle calls something without arguments")
+        if function.name in ("collections OrderedDict", "torch Size"):
+            return (dict if function.name.endswith("Dict") else tuple)(*arguments)
+        if function.name in _WRAPPERS or function.name.startswith("torch.jit._pickle "):
+            return arguments[0]
+        if function.name == "torch._tensor _rebuild_from_type_v2" and isinstance(arguments[0], Global):
+            return self.call(arguments[0], arguments[2])
+        if function.name in _TENSORS:
+            tensor = _tensor(arguments[:4], *_TENSORS[function.name](arguments))
+            self.pickle.tensors.append(tensor)
+            return tensor
+        return Call(function)
+
+
+_WRAPPERS = (f"{_REBUILD}parameter", f"{_REBUILD}parameter_with_state")
+_TENSORS: dict[str, Callable[[Any], tuple[Any, Any]]] = {
+    f"{_REBUILD}tensor": lambda a: (None, None),
+    f"{_REBUILD}tensor_v2": lambda a: (None, a[6] if len(a) > 6 else None),
+    f"{_REBUILD}tensor_v3": lambda a: (a[6], a[7] if len(a) > 7 else None),
+}
+
+
+def _tensor(view: tuple[Any, ...], dtype: Any, metadata: Any) -> Tensor:
+    storage, offset, shape, strides = view
+    if not isinstance(storage, Storage) or not _is_count(offset):
+        raise PickleError("a tensor has no storage")
+    if not all(isinstance(sizes, tuple) and all(map(_is_count, sizes)) for sizes in (shape, strides)):
+        raise PickleError("a tensor has no shape")
+    kind = dtype.name.rpartition(" ")[2] if isinstance(dtype, Global) else storage.dtype
+    return Tensor(storage, kind, offset, shape, strides, not metadata)
+
+
+def _storage(reference: Any) -> Storage:
+    """The storage that a persistent id means: ("storage", type, key, place, elements, and what part of it)."""
+    if not isinstance(reference, tuple) or len(reference) not in (5, 6) or reference[0] != "storage":
+        raise PickleError("a pickle refers to something that is no storage")
+    _, kind, key, _, elements, *part = reference
+    name = kind.name.rpartition(" ")[2] if isinstance(kind, Global) else ""
+    if name not in STORAGES or not isinstance(key, (str, int)) or not _is_count(elements):
+        raise PickleError("a pickle refers to a storage of an unknown kind")
+    if not part or part[0] is None:
+        return Storage(str(key), STORAGES[name], elements)
+    _, offset, _ = part[0]
+    if not _is_count(offset):
+        raise PickleError("a pickle refers to a strange part of a storage")
+    return Storage(str(key), STORAGES[name], elements, offset)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and 0 <= value < 1 << 63
+
+
+_CONSTANTS = frozenset(
+    {
+        *("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"),
+        *("STRING", "BINSTRING", "SHORT_BINSTRING", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"),
+        *("UNICODE", "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8"),
+    }
+)
+_VALUES: dict[str, Callable[[], Any]] = {
+    "NONE": lambda: None,
+    "NEWTRUE": lambda: True,
+    "NEWFALSE": lambda: False,
+    "EMPTY_DICT": dict,
+    "EMPTY_LIST": list,
+    "EMPTY_TUPLE": tuple,
+    "EMPTY_SET": lambda: Call(Global("builtins set")),
+    "MARK": lambda: _MARK,
+}
+
+
+def _tuple(machine: _Machine, size: int) -> None:
+    values = [machine.pop() for _ in range(size)]
+    machine.stack.append(tuple(reversed(values)))
+
+
+def _dict(machine: _Machine) -> None:
+    values = machine.above_mark()
+    machine.stack.append({})
+    machine.set_items(values)
+
+
+_INSTRUCTIONS: dict[str, Callable[[_Machine, Any], object]] = {
+    "PROTO": lambda m, a: None,
+    "FRAME": lambda m, a: None,
+    "POP": lambda m, a: m.stack.pop(),
+    "POP_MARK": lambda m, a: m.above_mark(),
+    "DUP": lambda m, a: m.stack.append(m.top(object)),
+    "PUT": _Machine.put,
+    "BINPUT": _Machine.put,
+    "LONG_BINPUT": _Machine.put,
+    "MEMOIZE": _Machine.put,
+    "GET": lambda m, a: m.stack.append(m.memo[a]),
+    "BINGET": lambda m, a: m.stack.append(m.memo[a]),
+    "LONG_BINGET": lambda m, a: m.stack.append(m.memo[a]),
+    "TUPLE": lambda m, a: m.stack.append(tuple(m.above_mark())),
+    "TUPLE1": lambda m, a: _tuple(m, 1),
+    "TUPLE2": lambda m, a: _tuple(m, 2),
+    "TUPLE3": lambda m, a: _tuple(m, 3),
+    "LIST": lambda m, a: m.stack.append(m.above_mark()),
+    "DICT": lambda m, a: _dict(m),
+    "APPEND": lambda m, a: m.extend([m.pop()]),
+    "APPENDS": lambda m, a: m.extend(m.above_mark()),
+    "SETITEM": lambda m, a: m.set_items([m.pop(), m.pop()][::-1]),
+    "SETITEMS": lambda m, a: m.set_items(m.above_mark()),
+    "ADDITEMS": lambda m, a: (m.above_mark(), m.top(Call)),
+    "GLOBAL": _Machine.global_,
+    "STACK_GLOBAL": lambda m, a: m.stack_global(),
+    "BINPERSID": lambda m, a: m.persistent(),
+    "REDUCE": lambda m, a: m.reduce(),
+    "NEWOBJ": lambda m, a: m.new_object(),
+    "BUILD": lambda m, a: m.build(),
+}
+
+
+def tensors(value: Any, most: int) -> Iterator[tuple[tuple[str, ...], Tensor, bool]]:
+    """The tensors inside containers, with the keys that lead there, and whether an optimizer keeps them.
+
+    Raises `PickleError` for containers nested more than ``most`` deep.
+    """
+    seen: set[int] = set()
+
+    def inside(value: Any, path: tuple[str, ...], optimizer: bool) -> Iterator[tuple[tuple[str, ...], Tensor, bool]]:
+        if isinstance(value, Tensor):
+            yield path, value, optimizer
+        if isinstance(value, Object):
+            value = value.state
+        if not isinstance(value, (dict, list, tuple)) or id(value) in seen:
+            return
+        seen.add(id(value))
+        if len(path) > most:
+            raise PickleError(f"containers are nested more than {most} deep")
+        pairs = value.items() if isinstance(value, dict) else enumerate(value)
+        optimizer = optimizer or (isinstance(value, dict) and value.keys() >= {"state", "param_groups"})
+        for key, inner in pairs:
+            yield from inside(inner, (*path, key if isinstance(key, str) else _text(key)), optimizer)
+
+    yield from inside(value, (), False)
+
+
+def _text(key: Any) -> str:
+    return str(key) if isinstance(key, (int, float, bytes, type(None))) else type(key).__name__

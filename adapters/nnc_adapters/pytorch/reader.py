@@ -1,0 +1,149 @@
+"""From files to a `SourceModel`: which tensors are coded, their names, and the topology without them."""
+
+from __future__ import annotations
+
+import json
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Collection, Iterator
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from nnc_adapters import parts, selection
+from nnc_adapters.lazy import LazyTensors
+from nnc_adapters.names import expressible, free
+from nnc_adapters.pytorch import roles
+from nnc_adapters.pytorch.layout import File, Model, opened
+from nnc_adapters.pytorch.views import Layout, View, separate
+from nnc_core.errors import UnsupportedError
+from nnc_core.limits import Limits
+from nnc_core.nnr_model import SourceModel, Topology
+from nnc_core.tables.code_points import TopologyStorageFormat
+
+DESCRIPTION = "description.json"
+
+
+def read(path: Path, limits: Limits, *, chosen: Collection[str] = ()) -> SourceModel:
+    """Read the model at ``path``; the tensors called ``chosen`` are coded whatever their size, if they are numbers."""
+    return described(opened(path, limits), limits, chosen=chosen)
+
+
+def described(model: Model, limits: Limits, *, chosen: Collection[str] = ()) -> SourceModel:
+    """The tensors of ``model``, and its topology."""
+    coded = Coded(model, limits, chosen)
+    fetch = {name: partial(_fetch, file, view) for name, (file, view) in coded.tensors.items()}
+    shapes = {name: view.shape for name, (_, view) in coded.tensors.items()}
+    data = parts.pack({DESCRIPTION: _description(model, coded), **_exact(model, coded, limits)})
+    info = roles.from_names(shapes)
+    return SourceModel(LazyTensors(fetch), Topology(TopologyStorageFormat.NNR_TPL_PYT, data), info)
+
+
+def _fetch(file: File, view: View) -> Any:
+    return layout(view).load(file.data.array(view.start, layout(view).size))
+
+
+def layout(view: View) -> Layout:
+    """How the tensor lies in its place."""
+    return Layout(view.dtype, view.shape, view.order)
+
+
+class Coded:
+    """The tensors of a model that are coded, by name and in model order; ``root`` are the keys that all share."""
+
+    def __init__(self, model: Model, limits: Limits, chosen: Collection[str]) -> None:
+        everything = [(file, view) for file in model.files for view in file.scan.views if view.path]
+        wanted = {id(view) for file in model.files for view in _wanted(file, ())}
+        self.root = _common([v.path[:-1] for _, v in everything if id(v) in wanted]) if model.nested else ()
+        if chosen:
+            more = {v.path for _, v in everything if ".".join(v.path[len(self.root) :]) in chosen}
+            wanted = {id(view) for file in model.files for view in _wanted(file, more)}
+        self.tensors = dict(self._named([pair for pair in everything if id(pair[1]) in wanted], limits))
+        self.names = {id(view): name for name, (_, view) in self.tensors.items()}
+
+    def _named(self, pairs: list[tuple[File, View]], limits: Limits) -> Iterator[tuple[str, tuple[File, View]]]:
+        taken: Counter[str] = Counter()
+        for index, (file, view) in enumerate(pairs):
+            name = ".".join(view.path[len(self.root) :])
+            yield free(name if expressible(name, limits) else f"tensor{index}", taken), (file, view)
+
+    def holes(self, file: File) -> list[tuple[View, str]]:
+        """The coded tensors of ``file`` and their names, as they lie one behind the other."""
+        found = [(view, self.names[id(view)]) for view in file.scan.views if id(view) in self.names]
+        return sorted(found, key=lambda hole: hole[0].start)
+
+
+def _wanted(file: File, chosen: Collection[tuple[str, ...]]) -> Iterator[View]:
+    def wanted(view: View) -> bool:
+        load = partial(_fetch, file, view)
+        if view.path in chosen:
+            return selection.fits(view.dtype, load)
+        return bool(view.path) and selection.is_coded(view.dtype, view.elements, load)
+
+    return separate(file.scan.views, wanted)
+
+
+def _common(paths: list[tuple[str, ...]]) -> tuple[str, ...]:
+    shared = paths[0] if paths else ()
+    for path in paths:
+        same = next((i for i, (a, b) in enumerate(zip(shared, path, strict=False)) if a != b), None)
+        shared = shared[: min(len(shared), len(path))] if same is None else shared[:same]
+    return shared
+
+
+def _description(model: Model, coded: Coded) -> bytes:
+    """What a decoder must know, as JSON: the tensors in order, and where in the files they lie."""
+    files = [_described_file(file, coded.holes(file)) for file in model.files]
+    tensors = list(chain.from_iterable(_described_tensors(file, coded) for file in model.files))
+    whole = {"kind": model.kind, "root": coded.root, "tensors": tensors, "files": files}
+    return json.dumps(whole, separators=(",", ":")).encode()
+
+
+def _described_tensors(file: File, coded: Coded) -> Iterator[dict[str, Any]]:
+    """Every tensor with its path; ``name`` where it is coded, ``alias`` where its values are another's."""
+    holes = coded.holes(file)
+    starts = [view.start for view, _ in holes]
+    for view in file.scan.views:
+        if not view.path:
+            continue
+        entry: dict[str, Any] = {"path": view.path, "dtype": view.dtype, "shape": view.shape}
+        name = coded.names.get(id(view))
+        if name is not None:
+            entry["name"] = name
+            if view.order != tuple(range(len(view.shape))):
+                entry["order"] = view.order
+        elif holes and view.elements and not view.exact:
+            place = bisect_left(starts, view.start + 1) - 1
+            if place >= 0 and view.end <= holes[place][0].end:
+                entry["alias"] = holes[place][1]
+        yield entry
+
+
+def _described_file(file: File, holes: list[tuple[View, str]]) -> dict[str, Any]:
+    spans = {view.storage for view, _ in holes}
+    return {
+        "name": file.name,
+        "holes": [[view.start, name] for view, name in holes],
+        "checksums": [[c.start, c.end, c.places] for c in file.scan.checksums if (c.start, c.end) in spans],
+    }
+
+
+def _exact(model: Model, coded: Coded, limits: Limits) -> dict[str, bytes]:
+    """What is left of each file."""
+    sizes = [len(file.data.view) - sum(v.end - v.start for v, _ in coded.holes(file)) for file in model.files]
+    if sum(sizes) > limits.topology_bytes:
+        raise UnsupportedError(
+            "a topology of this size",
+            f"{sum(sizes)} bytes must stay as they are, at most {limits.topology_bytes} are possible; a checkpoint "
+            "for inference does not need the states of an optimizer",
+        )
+    return {f"file/{i}": b"".join(_left(file, coded.holes(file))) for i, file in enumerate(model.files)}
+
+
+def _left(file: File, holes: list[tuple[View, str]]) -> Iterator[memoryview]:
+    at = 0
+    for view, _ in holes:
+        yield file.data.view[at : view.start]
+        at = view.end
+    yield file.data.view[at:]

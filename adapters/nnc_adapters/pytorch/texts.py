@@ -1,0 +1,32 @@
+"""JSON documents from files that may lie."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+
+def document(data: bytes) -> Any:
+    """The value of a JSON document; `ValueError` where it is none, or has a key twice or a number that is none."""
+    try:
+        return json.loads(data.decode(), object_pairs_hook=_object, parse_constant=_refuse)
+    except RecursionError as error:
+        raise ValueError("a JSON document is nested too deep") from error
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a JSON document has the same key twice")
+    return found
+
+
+def _refuse(text: str) -> None:
+    raise ValueError(f"a JSON document has the number {text}")
+
+
+def count(value: Any) -> int:
+    """``value``, if it is a number of bytes or elements; else `ValueError`."""
+    if type(value) is not int or not 0 <= value < 1 << 63:
+        raise ValueError(f"{value!r} is not a number of bytes or elements")
+    return value

@@ -1,0 +1,161 @@
+"""From a topology and tensors to files, tensor by tensor."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from numpy.typing import NDArray
+
+from nnc_adapters import parts
+from nnc_adapters.dtypes import FLOATS, INTEGERS, converted, named, stored
+from nnc_adapters.files import replacing, replacing_folder
+from nnc_adapters.lazy import check_names
+from nnc_adapters.pytorch import texts
+from nnc_adapters.pytorch.layout import SHARDED, plain, scan
+from nnc_adapters.pytorch.reader import DESCRIPTION
+from nnc_adapters.pytorch.views import Checksum, Data, Layout
+from nnc_core.errors import ModelError
+from nnc_core.limits import Limits
+
+Tensors = Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Skeleton:
+    """A file without its coded tensors: ``holes`` are places in the whole file, and the names of what belongs there."""
+
+    name: str
+    data: bytes
+    holes: list[tuple[int, str]]
+    checksums: list[Checksum]
+
+
+class Description:
+    """What a topology says about the files of a model and the tensors that they lack.
+
+    Raises `ModelError` where it contradicts itself.
+    """
+
+    def __init__(self, topology: bytes, limits: Limits) -> None:
+        self.limits = limits
+        content = parts.unpack(topology, limits)
+        try:
+            whole = texts.document(content[DESCRIPTION])
+            self.kind = str(whole["kind"])
+            self.root = tuple(map(str, whole["root"]))
+            self.layouts = {str(t["name"]): _layout(t) for t in whole["tensors"] if "name" in t}
+            self.files = [_skeleton(f, content[f"file/{i}"]) for i, f in enumerate(whole["files"])]
+            self._check()
+        except (ValueError, TypeError, LookupError, AttributeError) as error:
+            raise ModelError(f"the topology is damaged: {error}") from error
+
+    def _check(self) -> None:
+        filled = [name for file in self.files for _, name in file.holes]
+        if sorted(filled) != sorted(self.layouts):
+            raise ValueError("its tensors are not those that its files lack")
+        names = [file.name for file in self.files]
+        if self.kind != SHARDED and names != [""]:
+            raise ValueError("a single file is not alone")
+        if self.kind == SHARDED and len({plain(name).lower() for name in names}) != len(names):
+            raise ValueError("two files have the same name")
+
+    def fill(self, stream: BinaryIO, file: Skeleton, tensors: Tensors) -> None:
+        """Write the whole of ``file``."""
+        output = _Output(stream, file.checksums)
+        view, at = memoryview(file.data), 0
+        for start, name in file.holes:
+            before = start - output.size
+            if not 0 <= before <= len(view) - at:
+                raise ModelError("the topology has no place for it", tensor=name)
+            output.write(view[at : at + before])
+            at += before
+            output.write(self._bytes(name, tensors[name]))
+        output.write(view[at:])
+        output.patch()
+
+    def _bytes(self, name: str, array: NDArray[Any]) -> memoryview:
+        layout = self.layouts[name]
+        if array.shape != layout.shape:
+            raise ModelError(f"has shape {array.shape}, the model has {layout.shape}", tensor=name)
+        try:
+            return stored(layout.lying(converted(array, named(layout.dtype, "pytorch"))))
+        except ValueError as error:
+            raise ModelError(str(error), tensor=name) from error
+
+    def check_written(self, data: Data) -> None:
+        """`ModelError` unless what was written is a model that would be read: a topology can say anything."""
+        scan(data, self.limits)
+
+
+def _layout(tensor: Mapping[str, Any]) -> Layout:
+    shape = tuple(map(texts.count, tensor["shape"]))
+    order = tuple(map(texts.count, tensor.get("order", range(len(shape)))))
+    if tensor["dtype"] not in FLOATS | INTEGERS or sorted(order) != list(range(len(shape))):
+        raise ValueError(f"tensor {tensor['name']!r} cannot lie anywhere")
+    return Layout(tensor["dtype"], shape, order)
+
+
+def _skeleton(file: Mapping[str, Any], data: bytes) -> Skeleton:
+    holes = [(texts.count(start), str(name)) for start, name in file["holes"]]
+    checksums = [_checksum(*checksum) for checksum in file["checksums"]]
+    return Skeleton(str(file["name"]), data, holes, checksums)
+
+
+def _checksum(start: Any, end: Any, places: Any) -> Checksum:
+    return Checksum(texts.count(start), texts.count(end), tuple(map(texts.count, places)))
+
+
+class _Output:
+    """A file that is being written, and the checksums of parts of it."""
+
+    def __init__(self, stream: BinaryIO, checksums: list[Checksum]) -> None:
+        self.stream = stream
+        self.size = 0
+        self.checksums = sorted(checksums, key=lambda checksum: checksum.start)
+        self.values = [0] * len(checksums)
+        self.open = 0
+
+    def write(self, data: memoryview) -> None:
+        begin, self.size = self.size, self.size + len(data)
+        self.stream.write(data)
+        for index in range(self.open, len(self.checksums)):
+            checksum = self.checksums[index]
+            if checksum.start >= self.size:
+                break
+            inside = data[max(0, checksum.start - begin) : max(0, checksum.end - begin)]
+            self.values[index] = zlib.crc32(inside, self.values[index])
+            self.open = index + (checksum.end <= self.size)
+
+    def patch(self) -> None:
+        """Put the checksums in their places."""
+        for checksum, value in zip(self.checksums, self.values, strict=True):
+            for place in checksum.places:
+                if place + 4 > self.size:
+                    raise ModelError("the topology has a checksum outside its file")
+                self.stream.seek(place)
+                self.stream.write(value.to_bytes(4, "little"))
+
+
+def write(tensors: Tensors, topology: bytes, path: Path, limits: Limits, *, force: bool) -> None:
+    """Write the model: a file, or a folder of shards with their index."""
+    description = Description(topology, limits)
+    check_names(tensors, description.layouts)
+    if description.kind != SHARDED:
+        with replacing(path, force=force) as stream:
+            _write(description, description.files[0], tensors, stream)
+        return
+    with replacing_folder(path, force=force) as folder:
+        for file in description.files:
+            with (folder / file.name).open("xb") as stream:
+                _write(description, file, tensors, stream)
+
+
+def _write(description: Description, file: Skeleton, tensors: Tensors, stream: BinaryIO) -> None:
+    description.fill(stream, file, tensors)
+    if file.holes or description.kind != SHARDED:
+        stream.flush()
+        description.check_written(Data.mapped(Path(stream.name)))
