@@ -38,7 +38,8 @@ import nnc_core._native as native, os
 if "sanitize" not in native.__file__ or b"__asan_init" not in open(native.__file__, "rb").read():
     raise SystemExit(f"not sanitized: {native.__file__}")
 CHECK
-sanitized -m pytest -q -x -p no:cacheprovider -o timeout=1200 \
+# Reports go to file descriptor 2, past what pytest captures here.
+sanitized -m pytest -q -x --capture=sys -p no:cacheprovider -o timeout=1200 \
     conformance/test_entropy_native.py conformance/test_quantization_native.py conformance/test_attacks.py
 sanitized conformance/fuzz.py --cases "${CASES:-10000}" --seed "${SEED:-2}" --megabytes 0 --seconds 60 \
     --findings "$tree/findings"
