@@ -20,6 +20,7 @@ GROUP = "nnc.adapters"
 
 OWN = {
     "onnx": "nnc_adapters.onnx:OnnxAdapter",
+    "nnef": "nnc_adapters.nnef:NnefAdapter",
     "pytorch": "nnc_adapters.pytorch:PytorchAdapter",
 }
 

@@ -1,0 +1,109 @@
+"""NNEF models (ISO/IEC 15938-17, Annex A); the package ``nnef`` is imported when a model is read.
+
+A bitstream that stands for a whole archive carries graph.nnef in its topology unit and graph.quant in its quantization
+unit, both unchanged, and each variable in a data unit under its label. Floats are quantized; integers, small tensors
+and arguments of operations are exact. What these cannot say (items other than float32 and int32, further files of the
+archive) is in a private topology unit that other decoders pass over, see `nnc_adapters.nnef.private`.
+
+The other way round, `NnefAdapter.embed` puts bitstreams into an archive, one ``<label>.nnr`` in place of each
+``<label>.dat``, and `NnefAdapter.extract` undoes that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+from numpy.typing import NDArray
+
+from nnc_adapters.nnef import archive
+from nnc_core.coder.plan import CodingParameters
+from nnc_core.errors import ModelError
+from nnc_core.limits import Limits
+from nnc_core.nnr_model import SourceModel, Topology
+from nnc_core.tables.code_points import TopologyStorageFormat
+
+__all__ = ["NnefAdapter"]
+
+
+@dataclass(frozen=True)
+class NnefAdapter:
+    """The way between NNEF archives and a `SourceModel`; ``limits`` bounds what is read.
+
+    An archive is a folder with graph.nnef in it, or a ``.tgz``, ``.tar`` or ``.zip`` file of its contents.
+    """
+
+    limits: Limits = field(default_factory=Limits)
+
+    name: ClassVar[str] = "nnef"
+    suffixes: ClassVar[tuple[str, ...]] = (".nnef.tgz", ".nnef.tar.gz", ".nnef.tar", ".nnef.zip", ".nnef")
+    topology_storage_format: ClassVar[TopologyStorageFormat] = TopologyStorageFormat.NNR_TPL_NNEF
+
+    def sniff(self, path: Path) -> bool:
+        """Whether there is a file graph.nnef, in the folder or at the beginning of the tar or zip file."""
+        return archive.looks_like_archive(Path(path))
+
+    def read(self, path: Path) -> SourceModel:
+        """Read a model; its tensors are fetched from the archive when they are asked for.
+
+        Raises `ModelError` for a damaged archive or graph, links, and names that lead out of it, `UnsupportedError` for
+        item types of vendors, `LimitError` for bombs, `MissingDependencyError` without the package ``nnef``.
+        """
+        from nnc_adapters.nnef import reader
+
+        return reader.read(Path(path), self.limits)
+
+    def write(
+        self,
+        tensors: Mapping[str, NDArray[Any]],
+        topology: Topology | None,
+        path: Path,
+        *,
+        into: Path | None = None,
+        force: bool = False,
+    ) -> None:
+        """Write the archive of ``topology`` with ``tensors``, or ``into`` with ``tensors`` in place of its own.
+
+        The suffix of ``path`` says what becomes of it: a tar or zip file, or a folder. Does not need the package
+        ``nnef``, but for ``into``. Raises `ModelError` where names, shapes or ranges do not fit the model,
+        `FileExistsError` where ``path`` exists and ``force`` is not given.
+        """
+        from nnc_adapters.lazy import overlay
+        from nnc_adapters.nnef import reader, writer
+
+        if into is not None:
+            base = reader.read(Path(into), self.limits, chosen=frozenset(tensors))
+            tensors, topology = overlay(base.tensors, tensors), base.topology
+        if topology is None or topology.storage_format != self.topology_storage_format:
+            raise ModelError("an NNEF model needs an NNEF topology, or an existing model to write into")
+        writer.write(tensors, topology, Path(path), self.limits, force=force)
+
+    def embed(
+        self,
+        source: Path,
+        target: Path,
+        *,
+        parameters: CodingParameters | None = None,
+        threads: int | None = None,
+        force: bool = False,
+    ) -> None:
+        """Write the archive ``source`` as ``target`` with ``<label>.nnr`` in place of ``<label>.dat``.
+
+        graph.nnef and all other files are unchanged, and each ``.nnr`` can be decoded alone. Tensors that NNR cannot
+        carry stay in their files. Raises as `read` and `write`.
+        """
+        from nnc_adapters.nnef import reader, writer
+
+        model = reader.read(Path(source), self.limits)
+        parameters = parameters or CodingParameters()
+        writer.embed(model, Path(target), self.limits, parameters, threads=threads, force=force)
+
+    def extract(self, source: Path, target: Path, *, force: bool = False) -> None:
+        """Write the archive ``source`` as ``target`` with every ``<label>.nnr`` decoded into ``<label>.dat``.
+
+        Raises as `read` and `write`, and `BitstreamError` for a damaged bitstream.
+        """
+        model = self.read(Path(source))
+        self.write(model.tensors, model.topology, target, force=force)

@@ -1,0 +1,222 @@
+"""Archives as NNEF has them: a folder, or a tar or zip archive of its contents; read file by file."""
+
+from __future__ import annotations
+
+import gzip
+import mmap
+import os
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO
+
+from nnc_adapters.nnef import tar
+from nnc_core.errors import ModelError
+from nnc_core.limits import Limits
+
+GRAPH, QUANTIZATION = "graph.nnef", "graph.quant"
+
+_GZIP, _ZIP = b"\x1f\x8b", b"PK"
+_PIECE = 1 << 20
+_LONGEST_PART = 255  # of a path, in bytes, on every common file system
+_BROKEN_ZIP = (zipfile.BadZipFile, zlib.error, EOFError, LookupError, NotImplementedError, OSError, RuntimeError)
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file of an archive; ``read`` gives its first bytes, brought into memory where they are touched if possible."""
+
+    size: int
+    read: Callable[[int], memoryview]
+
+    def data(self) -> memoryview:
+        """All bytes."""
+        return self.read(self.size)
+
+
+Files = dict[str, File]
+
+
+def safe_name(name: str) -> str:
+    """``name`` if it is a relative path that stays inside its folder on any system, else `ModelError`."""
+    parts = name.split("/")
+    outside = name.startswith("/") or name[1:2] == ":" or "\\" in name or "\0" in name
+    if outside or any(part in ("", ".", "..") for part in parts):
+        raise ModelError(f"{name!r} is not the name of a file inside the archive")
+    if any(len(part.encode("utf-8", "replace")) > _LONGEST_PART for part in parts):
+        raise ModelError(f"{name[:40]!r}... is too long for the name of a file")
+    return name
+
+
+def files_of(path: Path, limits: Limits) -> Files:
+    """The files of an archive by name, ``graph.nnef`` among them.
+
+    Raises `ModelError` for what is no archive, names that lead out of it, links, and damage; `LimitError` where its
+    files exceed ``limits.units`` in number or ``limits.decoded_bytes`` in size.
+    """
+    found: Files = {}
+    total = 0
+    for name, file in _listed(path, limits):
+        name = safe_name(name.removeprefix("./"))
+        if name in found:
+            raise ModelError(f"two files are called {name!r}")
+        found[name] = file
+        total += file.size
+        limits.check("units", len(found), "files of the archive")
+        limits.check("decoded_bytes", total, "files of the archive")
+    return _without_top_folder(found)
+
+
+def _listed(path: Path, limits: Limits) -> Iterator[tuple[str, File]]:
+    if path.is_dir():
+        return _in_folder(path)
+    with path.open("rb") as stream:
+        start = stream.read(tar.BLOCK)
+        if start.startswith(_ZIP):
+            return _in_zip(path)
+        if start.startswith(_GZIP):
+            return _in_tar(_inflated(stream, limits))
+        if tar.looks_like_tar(start):
+            return _in_tar(_mapped(stream))
+    raise ModelError("is no NNEF archive: neither a folder nor a tar or zip file")
+
+
+def _without_top_folder(found: Files) -> Files:
+    """The files, seen from the folder that holds the graph if this is the only one at the top."""
+    if GRAPH in found:
+        return found
+    tops = {PurePosixPath(name).parts[0] for name in found}
+    top = f"{tops.pop()}/" if len(tops) == 1 else ""
+    if top + GRAPH not in found:
+        raise ModelError(f"is no NNEF archive: it has no {GRAPH}")
+    return {name.removeprefix(top): file for name, file in found.items()}
+
+
+def _in_folder(root: Path) -> Iterator[tuple[str, File]]:
+    for folder, folders, names in os.walk(root):
+        folders.sort()
+        for name in (*folders, *sorted(names)):
+            path = Path(folder, name)
+            if path.is_symlink() or not (path.is_file() or path.is_dir()):
+                raise ModelError(f"{path.relative_to(root).as_posix()!r} is a link or a device, not a file")
+        for name in sorted(names):
+            path = Path(folder, name)
+            yield path.relative_to(root).as_posix(), File(path.stat().st_size, partial(_start_of, path))
+
+
+def _start_of(path: Path, size: int) -> memoryview:
+    with path.open("rb") as stream:
+        data = _mapped(stream)[:size]
+    if len(data) != size:
+        raise ModelError(f"the file has only {len(data)} bytes left", file=str(path))
+    return data
+
+
+def _mapped(stream: BinaryIO) -> memoryview:
+    if os.fstat(stream.fileno()).st_size == 0:
+        return memoryview(b"")
+    # not closed: the mapping ends with the last piece of it that is in use
+    return memoryview(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))
+
+
+def _in_tar(data: memoryview) -> Iterator[tuple[str, File]]:
+    try:
+        for member in tar.members(data):
+            whole = data[member.offset : member.offset + member.size]
+            yield member.name, File(member.size, partial(_first, whole))
+    except tar.TarError as error:
+        raise ModelError(f"a damaged tar archive: {error}") from error
+
+
+def _first(data: memoryview, size: int) -> memoryview:
+    return data[:size]
+
+
+def _inflated(stream: BinaryIO, limits: Limits) -> memoryview:
+    """What a gzip file holds, in a temporary file that vanishes with the last use of it."""
+    stream.seek(0)
+    total = 0
+    with tempfile.TemporaryFile() as target, gzip.GzipFile(fileobj=stream) as source:
+        for piece in _pieces(source):
+            total += len(piece)
+            limits.check("decoded_bytes", total, "the archive")
+            target.write(piece)
+        target.flush()
+        return _mapped(target)
+
+
+def _pieces(source: gzip.GzipFile) -> Iterator[bytes]:
+    try:
+        while piece := source.read(_PIECE):
+            yield piece
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise ModelError(f"a damaged gzip file: {error}") from error
+
+
+def _in_zip(path: Path) -> Iterator[tuple[str, File]]:
+    try:
+        archive = zipfile.ZipFile(path)
+    except (*_BROKEN_ZIP, ValueError) as error:
+        raise ModelError(f"a damaged zip archive: {error}") from error
+    for member in archive.infolist():
+        kind = member.external_attr >> 28
+        if kind not in (0, 4, 8):  # unknown, a folder, a file
+            raise ModelError(f"{member.filename!r} is a link or a device, not a file")
+        if not member.is_dir():
+            yield member.filename, File(member.file_size, partial(_start_of_member, archive, member))
+
+
+def _start_of_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, size: int) -> memoryview:
+    try:
+        with archive.open(member) as stream:
+            data = stream.read(size)
+    except (*_BROKEN_ZIP, ValueError) as error:
+        raise ModelError(f"a damaged zip archive: {error}", file=member.filename) from error
+    if len(data) != size:
+        raise ModelError(f"a damaged zip archive: {len(data)} of {size} bytes", file=member.filename)
+    return memoryview(data)
+
+
+def looks_like_archive(path: Path) -> bool:
+    """Whether there is a graph in a folder, or in the first part of a file; False for whatever cannot be read."""
+    try:
+        if path.is_dir():
+            return (path / GRAPH).is_file()
+        with path.open("rb") as stream:
+            return any(PurePosixPath(name).name == GRAPH for name in _first_names(stream))
+    except (*_BROKEN_ZIP, ValueError):
+        return False
+
+
+def _first_names(stream: BinaryIO) -> list[str]:
+    start = stream.read(tar.BLOCK)
+    stream.seek(0)
+    if start.startswith(_ZIP):
+        return zipfile.ZipFile(stream).namelist()
+    if start.startswith(_GZIP):
+        with gzip.GzipFile(fileobj=stream) as inflated:
+            return _names_in_tar(memoryview(inflated.read(_PIECE)))
+    return _names_in_tar(_mapped(stream)) if tar.looks_like_tar(start) else []
+
+
+def _names_in_tar(data: memoryview) -> list[str]:
+    """The names up to where the data end."""
+    names: list[str] = []
+    try:
+        names.extend(member.name for member in islice(tar.members(data), _PIECE // tar.BLOCK))
+    except tar.TarError:
+        return names
+    return names
+
+
+def check_together(names: Mapping[str, object]) -> None:
+    """`ModelError` unless files of these names can lie in one folder."""
+    for name in names:
+        for folder in PurePosixPath(safe_name(name)).parents:
+            if str(folder) in names:
+                raise ModelError(f"{str(folder)!r} is both a file and the folder of {name!r}")
