@@ -18,7 +18,7 @@ class Limits:
 
     tensor_elements: int = 1 << 29
     decoded_bytes: int = 1 << 34
-    units: int = 1 << 20
+    units: int = 1 << 17
     name_length: int = 4096
     dimensions: int = 64
     topology_bytes: int = (1 << 31) - 1
