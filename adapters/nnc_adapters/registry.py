@@ -22,6 +22,7 @@ OWN = {
     "onnx": "nnc_adapters.onnx:OnnxAdapter",
     "nnef": "nnc_adapters.nnef:NnefAdapter",
     "pytorch": "nnc_adapters.pytorch:PytorchAdapter",
+    "tensorflow": "nnc_adapters.tensorflow:TensorflowAdapter",
 }
 
 

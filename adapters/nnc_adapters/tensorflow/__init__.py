@@ -1,0 +1,78 @@
+"""TensorFlow and Keras models (ISO/IEC 15938-17, Annex D), read and written without TensorFlow.
+
+Every kind of file is kept as it is, byte for byte, but for the values of the coded tensors and the checksums of these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+from numpy.typing import NDArray
+
+from nnc_adapters.lazy import overlay
+from nnc_adapters.tensorflow import manifest, reader, writer
+from nnc_adapters.tensorflow.carriage import embed, extract
+from nnc_core.errors import ModelError
+from nnc_core.limits import Limits
+from nnc_core.nnr_model import SourceModel, Topology
+from nnc_core.tables.code_points import TopologyStorageFormat
+
+__all__ = ["TensorflowAdapter", "embed", "extract"]
+
+
+@dataclass(frozen=True)
+class TensorflowAdapter:
+    """The way between the files of TensorFlow and a `SourceModel`.
+
+    These are SavedModel folders, checkpoints (a folder with one, or its ``.index``), Keras files (``.keras``, ``.h5``)
+    and TFLite models. ``limits`` bounds what is read. What an optimizer keeps for each weight is never coded: it is
+    carried exactly, or becomes zeros, as in a new optimizer, without ``keep_optimizer``.
+    """
+
+    limits: Limits = field(default_factory=Limits)
+    keep_optimizer: bool = True
+
+    name: ClassVar[str] = "tensorflow"
+    suffixes: ClassVar[tuple[str, ...]] = (".keras", ".h5", ".hdf5", ".tflite", ".index")
+    topology_storage_format: ClassVar[TopologyStorageFormat] = TopologyStorageFormat.NNR_TPL_TEF
+
+    def sniff(self, path: Path) -> bool:
+        """Whether this is one of the folders or files; never raises on strange content."""
+        try:
+            return reader.kind(Path(path)) is not None
+        except (OSError, ModelError):
+            return False
+
+    def read(self, path: Path) -> SourceModel:
+        """Read a model; its tensors are fetched from its files when they are asked for.
+
+        Raises `ModelError` for damaged files, `UnsupportedError` for compressed checkpoints, `LimitError` where what is
+        not coded exceeds the limits, `MissingDependencyError` without ``h5py`` (Keras files), ``google-crc32c``
+        (checkpoints) or ``ml_dtypes`` (bfloat16).
+        """
+        return reader.read(Path(path), self.limits, keep_optimizer=self.keep_optimizer)
+
+    def write(
+        self,
+        tensors: Mapping[str, NDArray[Any]],
+        topology: Topology | None,
+        path: Path,
+        *,
+        into: Path | None = None,
+        force: bool = False,
+    ) -> None:
+        """Write the model of ``topology`` with ``tensors``, or the model ``into`` with ``tensors`` in place of its own.
+
+        Values are rounded to the data type that the model declares. Raises `ModelError` where names, shapes or ranges
+        do not fit the model, `FileExistsError` where something exists at ``path`` and ``force`` is not given.
+        """
+        if into is not None:
+            base = reader.read(Path(into), self.limits, chosen=frozenset(tensors))
+            tensors, topology = overlay(base.tensors, tensors), base.topology
+        if topology is None or topology.storage_format != self.topology_storage_format:
+            raise ModelError("a TensorFlow model needs a TensorFlow topology, or an existing model to write into")
+        files = manifest.unpack(topology.data, self.limits)
+        writer.write(tensors, files, Path(path), self.limits, force=force)

@@ -1,0 +1,157 @@
+"""SavedModel folders, and checkpoints in folders or by themselves."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+from nnc_adapters.tensorflow import bundle, object_graph, roles, table
+from nnc_adapters.tensorflow.content import Content, of_file
+from nnc_adapters.tensorflow.model import Opened, Span, Variable, unique
+from nnc_core.errors import ModelError
+from nnc_core.limits import Limits
+
+__all__ = ["INDEX", "is_folder", "is_index", "open_checkpoint", "open_folder", "prefixes"]
+
+INDEX = ".index"
+_GRAPHS = ("saved_model.pb", "saved_model.pbtxt")
+_SAVED_VARIABLES = "variables/variables"
+
+_VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
+_SLOT = "/.OPTIMIZER_SLOT/"
+# the optimizers of TensorFlow 1 have their variables below those of the model
+_OLD_SLOT = re.compile(r"/(Adam|Adadelta|Adagrad|Ftrl|Momentum|RMSProp)(_\d+)?$")
+
+
+def is_folder(path: Path) -> bool:
+    """Whether this is a SavedModel, or a folder with one checkpoint or more."""
+    return any((path / name).is_file() for name in _GRAPHS) or any(map(is_index, path.glob("*" + INDEX)))
+
+
+def is_index(path: Path) -> bool:
+    """Whether this is the index of a checkpoint."""
+    try:
+        return path.suffix == INDEX and of_file(path).raw()[-8:].tobytes() == table.MAGIC
+    except (ModelError, OSError):
+        return False
+
+
+def open_folder(path: Path, limits: Limits) -> Opened:
+    """Open a SavedModel or a folder with one checkpoint; `ModelError` where it is damaged or has links to elsewhere."""
+    files = {name: of_file(path / name) for name in _names(path)}
+    found = prefixes(files)
+    if len(found) > 1:
+        names = ", ".join(prefix + INDEX for prefix in found)
+        raise ModelError(f"there are several checkpoints in the folder; name one of {names}")
+    variables = [v for prefix in found for v in _variables(prefix, files, limits)]
+    kind = "saved_model" if any(name in files for name in _GRAPHS) else "checkpoint"
+    return Opened(kind, files, variables, tuple(_empty_folders(path)))
+
+
+def open_checkpoint(path: Path, limits: Limits) -> Opened:
+    """Open the checkpoint that has the index ``path``: this file and its data files, by their suffixes."""
+    shards = bundle.read(of_file(path).raw().data, limits).shards
+    suffixes = [INDEX, *(bundle.data_suffix(shard, shards) for shard in range(shards))]
+    named = {suffix: path.with_suffix("").with_name(path.stem + suffix) for suffix in suffixes}
+    files = {suffix: of_file(file) for suffix, file in named.items() if file.exists()}
+    return Opened("checkpoint_files", files, list(_variables("", files, limits)))
+
+
+def prefixes(files: Iterable[str]) -> list[str]:
+    """The names of the checkpoints among files: in a SavedModel the variables, else those that have an index."""
+    files = set(files)
+    if any(name in files for name in _GRAPHS):
+        return [_SAVED_VARIABLES] if _SAVED_VARIABLES + INDEX in files else []
+    return sorted(name.removesuffix(INDEX) for name in files if name.endswith(INDEX) and "/" not in name)
+
+
+def _names(root: Path) -> Iterator[str]:
+    for folder, folders, files in os.walk(root):
+        folders.sort()
+        for name in (*folders, *files):
+            _check_link(Path(folder, name), root)
+        yield from (Path(folder, name).relative_to(root).as_posix() for name in sorted(files))
+
+
+def _empty_folders(root: Path) -> Iterator[str]:
+    for folder, folders, files in os.walk(root):
+        folders.sort()
+        if not folders and not files and Path(folder) != root:
+            yield Path(folder).relative_to(root).as_posix()
+
+
+def _check_link(path: Path, root: Path) -> None:
+    if path.is_symlink() and (path.is_dir() or not path.resolve().is_relative_to(root.resolve())):
+        raise ModelError(f"{path.relative_to(root)} is a link; copy the model with what it links to")
+
+
+def _variables(prefix: str, files: Mapping[str, Content], limits: Limits) -> Iterator[Variable]:
+    index = bundle.read(files[prefix + INDEX].raw().data, limits)
+    names = {shard: prefix + bundle.data_suffix(shard, index.shards) for shard in range(index.shards)}
+    shards = {shard: files[name] for shard, name in names.items() if name in files}
+    bundle.verify(index, shards)
+    graph = _graph(index, shards)
+    groups = _same([item for item in index.items if item.dtype and item.size], graph.full_names, shards)
+    titles = _titles(groups, graph.full_names)
+    role_of = roles.by_name({title: group[0].shape for title, group in zip(titles, groups, strict=True)})
+    keys = {item.name for item in index.items}
+    for title, group in zip(titles, groups, strict=True):
+        first = group[0]
+        spans = tuple(Span(names[item.shard], item.offset) for item in group)
+        optimizer = all(_is_slot(item, graph, keys) for item in group)
+        yield Variable(title, first.dtype, first.shape, spans, role_of.get(title), optimizer)
+
+
+def _graph(index: bundle.Index, shards: Mapping[int, Content]) -> object_graph.Variables:
+    for item in index.items:
+        if item.key == object_graph.KEY:
+            return object_graph.read(bundle.string_scalar(item, shards[item.shard]))
+    return object_graph.Variables()
+
+
+def _same(
+    items: list[bundle.Item], full_names: Mapping[str, str], shards: Mapping[int, Content]
+) -> list[list[bundle.Item]]:
+    """The items in groups of those that are the same variable, stored several times."""
+    groups: dict[object, list[bundle.Item]] = {}
+    for item in items:
+        # with the checksum: what is called alike need not be alike
+        name = full_names.get(item.name) or item.key
+        group = groups.setdefault((name, item.data_type, item.shape, item.crc32c), [])
+        if group and not _equal(item, group[0], shards):
+            group = groups.setdefault(item.key, [])
+        group.append(item)
+    return list(groups.values())
+
+
+def _equal(item: bundle.Item, other: bundle.Item, shards: Mapping[int, Content]) -> bool:
+    pieces = zip(
+        shards[item.shard].pieces(item.offset, item.size),
+        shards[other.shard].pieces(other.offset, other.size),
+        strict=True,
+    )
+    return all(one == another for one, another in pieces)
+
+
+def _titles(groups: list[list[bundle.Item]], full_names: Mapping[str, str]) -> list[str]:
+    """What the variables were called in the program, where that is unambiguous, else their keys."""
+    full = [full_names.get(group[0].name, "") for group in groups]
+    times = Counter(full)
+    keys = [_key_name(group[0]) for group in groups]
+    return unique([name if name and times[name] == 1 else key for name, key in zip(full, keys, strict=True)])
+
+
+def _key_name(item: bundle.Item) -> str:
+    if item.is_slice:  # the name in a code that keeps the order of parts
+        name = item.key[1:].partition(b"\0\1")[0].decode("utf-8", "backslashreplace")
+        return name.replace("\0", "\\0") + "/part"
+    return item.name.removesuffix(_VALUE)
+
+
+def _is_slot(item: bundle.Item, graph: object_graph.Variables, keys: set[str]) -> bool:
+    old = _OLD_SLOT.search(item.name)
+    below = old is not None and item.name[: old.start()] in keys
+    return below or _SLOT in item.name or item.name in graph.optimizer

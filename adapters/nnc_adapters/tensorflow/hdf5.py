@@ -1,0 +1,119 @@
+"""HDF5 files of Keras: weights in place, everything else as it is.
+
+The package h5py says where the values of a dataset are. They are coded where they lie in one piece; datasets in chunks
+or in other files, which Keras does not write, stay as they are (links to other files are never followed).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+from nnc_adapters.dtypes import FLOATS, INTEGERS
+from nnc_adapters.tensorflow import roles
+from nnc_adapters.tensorflow.content import Content, View
+from nnc_adapters.tensorflow.model import Opened, Span, Variable
+from nnc_core.errors import MissingDependencyError, ModelError, NncError
+
+__all__ = ["SIGNATURE", "looks_like_keras", "open_hdf5", "variables"]
+
+SIGNATURE = b"\x89HDF\r\n\x1a\n"
+
+_OPTIMIZERS = ("optimizer/", "optimizer_weights/")
+_MARKS = {"layer_names", "model_config", "keras_version"}
+_GROUPS = {"model_weights", "layers", "vars", "_layer_checkpoint_dependencies"}
+
+# What Keras 3 numbers: the variables of a layer in the order in which it makes them.
+_KERNEL_BIAS = ("kernel", "bias")
+_CELL = ("kernel", "recurrent_kernel", "bias")
+_VARIABLES = {
+    **dict.fromkeys(("dense", "einsum_dense", "query_dense", "key_dense", "value_dense", "output_dense"), _KERNEL_BIAS),
+    **dict.fromkeys(("conv1d", "conv2d", "conv3d"), _KERNEL_BIAS),
+    **dict.fromkeys(("conv1d_transpose", "conv2d_transpose", "conv3d_transpose"), _KERNEL_BIAS),
+    **dict.fromkeys(("depthwise_conv1d", "depthwise_conv2d"), ("depthwise_kernel", "bias")),
+    **dict.fromkeys(("separable_conv1d", "separable_conv2d"), ("depthwise_kernel", "pointwise_kernel", "bias")),
+    **dict.fromkeys(("cell", "lstm_cell", "gru_cell", "simple_rnn_cell"), _CELL),
+    "embedding": ("embeddings",),
+    "batch_normalization": ("gamma", "beta", "moving_mean", "moving_variance"),
+}
+_COUNTED = re.compile(r"_\d+$")
+
+
+def open_hdf5(content: Content) -> Opened:
+    """Open a file of weights or a whole model; `ModelError` where it is damaged."""
+    return Opened("hdf5", {"model.h5": content}, variables(content, "model.h5"))
+
+
+def looks_like_keras(content: Content) -> bool:
+    """Whether Keras wrote this; also where that cannot be found out, for want of h5py."""
+    try:
+        with _opened(content) as file:
+            return bool(_MARKS & set(file.attrs) or _GROUPS & set(file))
+    except MissingDependencyError:
+        return True
+    except ModelError:
+        return False
+
+
+def variables(content: Content, name: str, prefix: str = "") -> list[Variable]:
+    """The arrays of numbers in an HDF5 file that ``name`` is the path of, called by their paths after ``prefix``."""
+    with _opened(content) as file:
+        found = list(_variables(file, name, prefix))
+    shapes = {variable.name: variable.shape for variable in found}
+    plain = {path: _plain_name(path) for path in shapes}
+    known = roles.by_name({plain[path]: shape for path, shape in shapes.items()})
+    return [replace(variable, role=known.get(plain[variable.name])) for variable in found]
+
+
+@contextmanager
+def _opened(content: Content) -> Iterator[Any]:
+    try:
+        import h5py  # type: ignore[import-untyped]
+    except ModuleNotFoundError as error:
+        raise MissingDependencyError("h5py", "tensorflow") from error
+    try:
+        with h5py.File(View(content), "r") as file:
+            yield file
+    except NncError:
+        raise
+    except Exception as error:  # of many types: libhdf5 finds damage wherever it looks
+        raise ModelError(f"the HDF5 file is damaged: {error}") from error
+
+
+def _variables(file: Any, name: str, prefix: str) -> Iterator[Variable]:
+    found: list[tuple[str, Any]] = []
+    file.visititems(lambda path, item: found.append((path, item)))
+    for path, item in found:
+        if hasattr(item, "dtype") and _is_in_place(item) and _is_text(path):
+            span = Span(name, item.id.get_offset())
+            optimizer = path.startswith(_OPTIMIZERS)
+            yield Variable(prefix + path, item.dtype.name, item.shape, (span,), optimizer=optimizer)
+
+
+def _is_in_place(dataset: Any) -> bool:
+    """Whether the values lie in the file as an array in memory would."""
+    kind = dataset.dtype
+    known = kind.name in FLOATS | INTEGERS and kind.newbyteorder("<") == kind and dataset.shape is not None
+    layout = dataset.id.get_create_plist()
+    # only a contiguous layout has an offset, and only once values were written
+    elsewhere = layout.get_external_count() or dataset.id.get_offset() is None
+    return known and dataset.size > 0 and not elsewhere and dataset.id.get_storage_size() == dataset.nbytes
+
+
+def _is_text(path: str) -> bool:
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _plain_name(path: str) -> str:
+    """``path``, with the name that the variable has in its layer in place of a number."""
+    layer, _, number = path.rpartition("/vars/")
+    names = _VARIABLES.get(_COUNTED.sub("", layer.rpartition("/")[2]), ())
+    known = number.isdecimal() and int(number) < len(names)
+    return f"{layer}/{names[int(number)]}" if known else path

@@ -1,0 +1,130 @@
+"""From the files of a model and the variables in them to a `SourceModel`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from numpy.typing import NDArray
+
+from nnc_adapters.dtypes import FLOATS, INTEGERS, named
+from nnc_adapters.lazy import LazyTensors
+from nnc_adapters.selection import SMALLEST_FLOATS, is_coded
+from nnc_adapters.tensorflow.content import Content
+from nnc_adapters.tensorflow.manifest import EXTRA, File, Manifest, Place, check_path, check_places, pack
+from nnc_core.limits import Limits
+from nnc_core.nnr_model import ModelInfo, ParameterType, SourceModel, Topology
+from nnc_core.tables.code_points import TopologyStorageFormat
+
+__all__ = ["Opened", "Span", "Variable", "source_model", "unique"]
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Where values begin."""
+
+    file: str
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """An array of numbers: the same values at each of its ``spans``.
+
+    ``role`` is None where it is not known; an ``optimizer`` keeps the variable for itself.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    spans: tuple[Span, ...]
+    role: ParameterType | None = None
+    optimizer: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A model as it is on disk. ``attributes`` are what an archive says about its members."""
+
+    kind: str
+    files: Mapping[str, Content]
+    variables: Sequence[Variable]
+    folders: tuple[str, ...] = ()
+    attributes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+def unique(names: Sequence[str]) -> list[str]:
+    """``names``, with a number behind those that occurred before."""
+    taken = set(names)
+    seen: set[str] = set()
+    found = []
+    for name in names:
+        candidate, number = name, 1
+        while candidate in seen:
+            number += 1
+            if f"{name}#{number}" not in taken:
+                candidate = f"{name}#{number}"
+        seen.add(candidate)
+        found.append(candidate)
+    return found
+
+
+def source_model(opened: Opened, limits: Limits, chosen: frozenset[str], keep_optimizer: bool) -> SourceModel:
+    """The coded variables as lazy tensors, and everything else as topology.
+
+    The variables called ``chosen`` are coded whatever the rules say; those of an optimizer never are, and become zeros
+    unless ``keep_optimizer``.
+    """
+    order = {path: number for number, path in enumerate(opened.files)}
+    variables = sorted(opened.variables, key=lambda v: (order[v.spans[0].file], v.spans[0].offset))
+    coded = [v for v in variables if _is_coded(v, opened, limits, chosen)]
+    dropped = [] if keep_optimizer else [v for v in variables if _is_slot(v) and v.name not in chosen]
+    manifest = Manifest(opened.kind, tuple(_files(opened, coded, dropped, limits)), opened.folders)
+    tensors = LazyTensors({v.name: partial(_load, v, opened) for v in coded})
+    info = ModelInfo(parameter_type={v.name: v.role for v in coded if v.role is not None})
+    return SourceModel(tensors, Topology(TopologyStorageFormat.NNR_TPL_TEF, pack(manifest)), info)
+
+
+def _is_coded(variable: Variable, opened: Opened, limits: Limits, chosen: frozenset[str]) -> bool:
+    limits.check("dimensions", len(variable.shape), f"tensor {variable.name!r}")
+    nameless = "\0" in variable.name or len(variable.name.encode()) > limits.name_length
+    if variable.dtype not in FLOATS | INTEGERS or nameless:
+        return False
+    if variable.name in chosen:
+        return True
+    elements = math.prod(variable.shape)
+    return not variable.optimizer and is_coded(variable.dtype, elements, partial(_load, variable, opened))
+
+
+def _is_slot(variable: Variable) -> bool:
+    """Whether an optimizer keeps a number for each weight here; its counters and rates are small."""
+    return variable.optimizer and variable.dtype in FLOATS and math.prod(variable.shape) >= SMALLEST_FLOATS
+
+
+def _load(variable: Variable, opened: Opened) -> NDArray[Any]:
+    span = variable.spans[0]
+    return opened.files[span.file].array(span.offset, named(variable.dtype, EXTRA), variable.shape)
+
+
+def _files(opened: Opened, coded: list[Variable], dropped: list[Variable], limits: Limits) -> Iterator[File]:
+    places: dict[str, list[Place]] = {path: [] for path in opened.files}
+    for name, variable in (*((v.name, v) for v in coded), *((None, v) for v in dropped)):
+        for span in variable.spans:
+            places[span.file].append(Place(span.offset, name, variable.dtype, variable.shape))
+    left = sum(c.size for c in opened.files.values()) - sum(p.size for found in places.values() for p in found)
+    limits.check("topology_bytes", left, "what is not coded")
+    for path, content in opened.files.items():
+        found = tuple(sorted(places[path], key=lambda p: p.offset))
+        check_places(found, content.size, path)
+        yield File(check_path(path), content.size, _around(content, found), found, opened.attributes.get(path, {}))
+
+
+def _around(content: Content, places: tuple[Place, ...]) -> bytes:
+    """The bytes of a file that belong to none of the places."""
+    starts = (0, *(place.end for place in places))
+    ends = (*(place.offset for place in places), content.size)
+    gaps = (content.pieces(start, end - start) for start, end in zip(starts, ends, strict=True))
+    return b"".join(piece for gap in gaps for piece in gap)
