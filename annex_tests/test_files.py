@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -45,9 +47,14 @@ def test_a_file_or_link_at_its_place_is_replaced_but_not_what_it_leads_to(tmp_pa
 
 def test_a_failure_leaves_what_was_there(tmp_path: Path) -> None:
     fill(tmp_path / "model", "old")
-    with pytest.raises(ZeroDivisionError), replacing_folder(tmp_path / "model", force=True) as folder:
-        (folder / "file").write_text("half")
-        raise ZeroDivisionError
+
+    def fail() -> None:
+        with replacing_folder(tmp_path / "model", force=True) as folder:
+            (folder / "file").write_text("half")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
     assert (tmp_path / "model" / "inner" / "file").read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["model"]
 
@@ -62,8 +69,37 @@ def test_a_folder_that_cannot_take_its_place_leaves_what_was_there(tmp_path: Pat
             raise OSError("no")
         real(source, target)
 
+    monkeypatch.setattr("nnc_adapters.files._exchanged", lambda one, other: False)
     monkeypatch.setattr("nnc_adapters.files.os.rename", failing)
     with pytest.raises(OSError, match="no"):
         fill(tmp_path / "model", "new", force=True)
     assert (tmp_path / "model" / "inner" / "file").read_text() == "old"
     assert {p.name for p in tmp_path.iterdir()} == {"model", "tried"}
+
+
+@pytest.mark.skipif(sys.platform not in ("linux", "darwin"), reason="the system cannot exchange two folders")
+def test_a_folder_is_there_at_every_moment_of_its_replacement(tmp_path: Path) -> None:
+    target, done, missing = tmp_path / "model", threading.Event(), []
+    fill(target, "old")
+
+    def watch() -> None:
+        while not done.is_set():
+            if not target.exists():
+                missing.append(target)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    for number in range(200):
+        fill(target, str(number), force=True)
+    done.set()
+    watcher.join()
+    assert not missing
+    assert (target / "inner" / "file").read_text() == "199"
+
+
+def test_a_system_that_cannot_exchange_folders_moves_the_old_one_aside(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("nnc_adapters.files._exchanged", lambda one, other: False)
+    fill(tmp_path / "model", "old")
+    fill(tmp_path / "model", "new", force=True)
+    assert (tmp_path / "model" / "inner" / "file").read_text() == "new"
+    assert [p.name for p in tmp_path.iterdir()] == ["model"]

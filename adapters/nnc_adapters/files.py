@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import secrets
 import shutil
@@ -11,6 +12,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 __all__ = ["replacing", "replacing_folder"]
+
+_WORKING_FOLDER = -100  # AT_FDCWD
+_EXCHANGE = 2  # RENAME_EXCHANGE, and RENAME_SWAP elsewhere
 
 
 @contextmanager
@@ -35,22 +39,25 @@ def replacing(path: Path, *, force: bool = False) -> Iterator[BinaryIO]:
 def replacing_folder(path: Path, *, force: bool = False) -> Iterator[Path]:
     """Make a new folder beside ``path`` that takes its place when the block ends well, and vanishes when it does not.
 
-    What was at ``path`` is moved aside before and removed after. Raises `FileExistsError` where ``path`` exists, unless
-    ``force``.
+    What was at ``path`` changes places with the new folder in one step, and is removed after; where the system cannot
+    do that (neither Linux nor macOS, or a file system of another kind) it is moved aside before, so that a kill between
+    the two steps leaves nothing at ``path``. Raises `FileExistsError` where ``path`` exists, unless ``force``.
     """
     _check_free(path, force)
     temporary, old = _beside(path), _beside(path)
     try:
         temporary.mkdir()
         yield temporary
-        with suppress(FileNotFoundError):
-            os.rename(path, old)
-        os.rename(temporary, path)
+        if not _exchanged(temporary, path):
+            with suppress(FileNotFoundError):
+                os.rename(path, old)
+            os.rename(temporary, path)
     except BaseException:
         _remove(temporary)
         if os.path.lexists(old) and not os.path.lexists(path):
             os.rename(old, path)
         raise
+    _remove(temporary)
     _remove(old)
 
 
@@ -62,6 +69,16 @@ def _check_free(path: Path, force: bool) -> None:
 def _beside(path: Path) -> Path:
     # not tempfile: its files are private to their owner, a model should follow the umask
     return path.with_name(f".nnc-{secrets.token_hex(8)}.tmp")
+
+
+def _exchanged(one: Path, other: Path) -> bool:
+    """Let two paths change places; `False` where one is missing or the system cannot."""
+    if os.name != "posix":
+        return False
+    system, names = ctypes.CDLL(None), (os.fsencode(one), os.fsencode(other))
+    if hasattr(system, "renameat2"):
+        return bool(system.renameat2(_WORKING_FOLDER, names[0], _WORKING_FOLDER, names[1], _EXCHANGE) == 0)
+    return hasattr(system, "renamex_np") and bool(system.renamex_np(*names, _EXCHANGE) == 0)
 
 
 def _remove(path: Path) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -31,7 +34,10 @@ _Fill = Callable[[TensorProto, wire.Hole], "list[wire.Piece]"]
 def write(
     tensors: Mapping[str, NDArray[Any]], topology: bytes, path: Path, single_file_bytes: int, *, force: bool
 ) -> None:
-    """Write the model; with a data file beside it where it would be larger than ``single_file_bytes``."""
+    """Write the model; with a data file beside it where it would be larger than ``single_file_bytes``.
+
+    That is ``<file name>.data``, or ``<file name>.<number>.data`` while an earlier one of that name is replaced.
+    """
     # the parsed model instead of the given bytes: these could say one thing to a parser, another to a scan
     skeleton = _Skeleton(parsed(topology).SerializeToString(deterministic=True))
     pieces = skeleton.with_raw_data()
@@ -40,12 +46,32 @@ def write(
         with replacing(path, force=force) as stream:
             _fill(stream, pieces, tensors, skeleton.weights)
         return
-    data_path = path.with_name(path.name + ".data")
+    earlier = _data_files(path)
+    data_path = _free_data_path(path, force)
     pieces, data = skeleton.with_external_data(data_path.name)
-    # the inner file is put in its place first: the model never refers to data that are not there yet
-    with replacing(path, force=force) as stream, replacing(data_path, force=force) as data_stream:
+    # The data are put in their place first, under a name that an earlier model does not use: whenever this ends, a
+    # model and the data that it refers to belong together.
+    with replacing(path, force=force) as stream, replacing(data_path) as data_stream:
         _fill(data_stream, data, tensors, skeleton.weights)
         _fill(stream, pieces, tensors, skeleton.weights)
+    for file in earlier:
+        file.unlink(missing_ok=True)
+
+
+def _data_files(path: Path) -> list[Path]:
+    """The files of external data that `write` may have made for the model ``path``."""
+    name = re.compile(re.escape(path.name) + r"(\.\d+)?\.data")
+    return [file for file in path.parent.iterdir() if name.fullmatch(file.name)]
+
+
+def _free_data_path(path: Path, force: bool) -> Path:
+    usual = path.with_name(path.name + ".data")
+    if not os.path.lexists(usual):
+        return usual
+    if not force:
+        raise FileExistsError(f"{usual} exists; use force to replace it")
+    numbered = (path.with_name(f"{path.name}.{number}.data") for number in count(2))
+    return next(name for name in numbered if not os.path.lexists(name))
 
 
 @dataclass(frozen=True, slots=True)
