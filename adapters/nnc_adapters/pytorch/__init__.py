@@ -1,7 +1,7 @@
 """PyTorch (ISO/IEC 15938-17, Annex C): state dicts, checkpoints, TorchScript, exported programs, safetensors.
 
 Every kind of file is treated alike: the bytes of the coded tensors are cut out, the rest is the topology, to the last
-byte. Nothing is executed and PyTorch is not needed, but for `compress` and `load`, which work on modules.
+byte. Nothing is executed and PyTorch is not needed, but for `compress`, `load` and `state_dict`, which work on modules.
 """
 
 from __future__ import annotations
@@ -9,17 +9,31 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from numpy.typing import NDArray
 
 from nnc_adapters.lazy import overlay
-from nnc_core.errors import ModelError
+from nnc_core.errors import MissingDependencyError, ModelError
 from nnc_core.limits import Limits
 from nnc_core.nnr_model import SourceModel, Topology
 from nnc_core.tables.code_points import TopologyStorageFormat
 
-__all__ = ["PytorchAdapter"]
+if TYPE_CHECKING:
+    from nnc_adapters.pytorch.modules import compress, load, state_dict
+
+__all__ = ["PytorchAdapter", "compress", "load", "state_dict"]
+
+
+def __getattr__(name: str) -> Any:
+    """`compress`, `load` and `state_dict` bring PyTorch with them, and only they."""
+    if name not in ("compress", "load", "state_dict"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        from nnc_adapters.pytorch import modules
+    except ModuleNotFoundError as error:
+        raise MissingDependencyError(error.name or "torch", "pytorch") from error
+    return getattr(modules, name)
 
 
 @dataclass(frozen=True)

@@ -130,7 +130,9 @@ def _shards(index: Any) -> dict[str, set[str]]:
     """The tensors of each shard, shards in the order of the index."""
     shards: dict[str, set[str]] = {}
     for tensor, name in index["weight_map"].items():
-        shards.setdefault(plain(name), set()).add(tensor)
+        if is_companion(plain(name)):
+            raise ValueError(f"{name!r} is no name for a shard")
+        shards.setdefault(name, set()).add(tensor)
     return shards
 
 
@@ -139,6 +141,11 @@ def plain(name: Any) -> str:
     if not isinstance(name, str) or not name or name in (".", "..") or set(name) & set("/\\:\0"):
         raise ValueError(f"{name!r} is not the name of a file in the folder")
     return name
+
+
+def is_companion(name: str) -> bool:
+    """Whether a file beside shards has no tensors."""
+    return name.endswith(_COMPANIONS)
 
 
 def _shard(path: Path, tensors: set[str], limits: Limits) -> File:
@@ -153,7 +160,11 @@ def _shard(path: Path, tensors: set[str], limits: Limits) -> File:
 
 
 def _companions(folder: Path, index: Path, shards: dict[str, set[str]]) -> list[Path]:
-    def kept(path: Path) -> bool:
-        return path.is_file() and path.name not in shards and 0 < path.stat().st_size <= _LARGEST_COMPANION
+    """The index, and the small files of text that are needed to use the shards."""
 
-    return sorted(p for p in folder.iterdir() if p == index or (p.suffix in _COMPANIONS and kept(p)))
+    def kept(path: Path) -> bool:
+        if path.name in shards or not is_companion(path.name) or not path.is_file():
+            return False
+        return path == index or 0 < path.stat().st_size <= _LARGEST_COMPANION
+
+    return sorted(filter(kept, folder.iterdir()))

@@ -137,7 +137,8 @@ class Layout:
         words = data.view(f"<u{item}").astype(f"=u{item}", copy=False)
         words = words if words.flags.aligned else words.copy()
         lying: NDArray[Any] = words.view(named(self.dtype, "pytorch")).reshape([self.shape[d] for d in self.order])
-        return lying.transpose([self.order.index(d) for d in range(len(self.order))])
+        turned: NDArray[Any] = lying.transpose([self.order.index(d) for d in range(len(self.order))])
+        return turned
 
     def lying(self, array: NDArray[Any]) -> NDArray[Any]:
         """``array`` as it lies in its place."""

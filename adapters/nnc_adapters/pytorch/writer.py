@@ -15,7 +15,7 @@ from nnc_adapters.dtypes import FLOATS, INTEGERS, converted, named, stored
 from nnc_adapters.files import replacing, replacing_folder
 from nnc_adapters.lazy import check_names
 from nnc_adapters.pytorch import texts
-from nnc_adapters.pytorch.layout import SHARDED, plain, scan
+from nnc_adapters.pytorch.layout import SHARDED, is_companion, plain, scan
 from nnc_adapters.pytorch.reader import DESCRIPTION
 from nnc_adapters.pytorch.views import Checksum, Data, Layout
 from nnc_core.errors import ModelError
@@ -156,6 +156,6 @@ def write(tensors: Tensors, topology: bytes, path: Path, limits: Limits, *, forc
 
 def _write(description: Description, file: Skeleton, tensors: Tensors, stream: BinaryIO) -> None:
     description.fill(stream, file, tensors)
-    if file.holes or description.kind != SHARDED:
+    if not is_companion(file.name):
         stream.flush()
         description.check_written(Data.mapped(Path(stream.name)))
