@@ -36,7 +36,7 @@ _FORMATS = {
     "float64": DecompressedDataFormat.FLOAT64,
 }
 _MAX_LEVEL = (1 << 31) - 1
-_FEW = 4096  # elements
+_FEW = 1024
 
 
 class _Unit(NamedTuple):

@@ -1,7 +1,6 @@
 // Choosing the parameter set of every context: what its bins would cost under each of the nine.
 #include <array>
 #include <cmath>
-#include <utility>
 
 #include "encoder.hpp"
 
@@ -11,7 +10,7 @@ namespace {
 
 constexpr int kSets = 9;
 constexpr std::size_t kBufferedBins = 256;
-constexpr std::size_t kUntilMet = 1024;
+constexpr std::size_t kUntilMet = 512;
 // After this many bins, only every fourth buffer of a context is followed, and counts for four.
 constexpr std::size_t kUntilSampled = 32768;
 
@@ -55,12 +54,15 @@ class Candidates {
     void feed(const std::uint8_t* bins, std::size_t count) {
         const std::size_t before = seen_;
         seen_ += count;
-        if (before < kUntilMet)
-            follow_each(std::make_integer_sequence<int, kSets>{}, bins, count);
-        else if (before < kUntilSampled)
+        if (before < kUntilMet) {
+            follow<0, 1, 2>(bins, count);
+            follow<3, 7, 8>(bins, count);
+            follow<4, 5, 6>(bins, count);
+        } else if (before < kUntilSampled) {
             follow_met(bins, count, 1);
-        else if (before / kBufferedBins % 4 == 0)
+        } else if (before / kBufferedBins % 4 == 0) {
             follow_met(bins, count, 4);
+        }
     }
 
     std::uint8_t best() const {
@@ -75,21 +77,26 @@ class Candidates {
     }
 
   private:
-    template <int... kSet>
-    void follow_each(std::integer_sequence<int, kSet...>, const std::uint8_t* bins, std::size_t count) {
-        (follow<kSet>(bins, count), ...);
-    }
-
-    template <int kSet>
+    // Three sets at a time: their states fit the registers, and none waits for the others.
+    template <int kA, int kB, int kC>
     void follow(const std::uint8_t* bins, std::size_t count) {
-        Estimators state = states_[kSet];
-        std::uint64_t cost = 0;
+        Estimators a = states_[kA], b = states_[kB], c = states_[kC];
+        std::uint64_t cost_a = 0, cost_b = 0, cost_c = 0;
         for (std::size_t i = 0; i < count; ++i) {
-            cost += rate_of(bins[i], state);
-            state.adapt(adaptation(kSet), bins[i]);
+            const unsigned bin = bins[i];
+            cost_a += rate_of(bin, a);
+            cost_b += rate_of(bin, b);
+            cost_c += rate_of(bin, c);
+            a.adapt(adaptation(kA), bin);
+            b.adapt(adaptation(kB), bin);
+            c.adapt(adaptation(kC), bin);
         }
-        states_[kSet] = state;
-        costs_[kSet] += cost;
+        states_[kA] = a;
+        states_[kB] = b;
+        states_[kC] = c;
+        costs_[kA] += cost_a;
+        costs_[kB] += cost_b;
+        costs_[kC] += cost_c;
     }
 
     void follow_met(const std::uint8_t* bins, std::size_t count, std::uint64_t weight) {

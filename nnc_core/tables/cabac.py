@@ -365,7 +365,7 @@ RATE_UNIT_BITS: Final = 15
 SHIFT_INDEX_RATE: Final = 3 << RATE_UNIT_BITS
 """What an encoder charges for signalling a shift index other than 0."""
 
-BINS_UNTIL_MET: Final = 1024
+BINS_UNTIL_MET: Final = 512
 """How many bins an encoder follows estimators that differ in their start only; see the next two."""
 
 SHORT_WINDOW_MEETS: Final = (0, 0, 0, 3, 4, 4, 4, 7, 8)
