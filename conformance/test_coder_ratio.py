@@ -119,5 +119,4 @@ def test_the_base_tool_set_is_not_much_larger_than_the_extended_one() -> None:
     extended, base = (
         len(nnc_core.encode(model, parameters=replace(p, general_profile_idc=profile))) for profile in (1, 0)
     )
-    assert extended != base
     assert abs(base - extended) < 0.05 * extended
