@@ -20,7 +20,7 @@ _TOKEN: Final = re.compile(
 _OPERATORS = frozenset([*"+-*/^<>!", "<=", ">=", "==", "!=", "&&", "||", "if", "else", "in", "for", "yield"])
 _OPENING, _CLOSING = frozenset("([{"), frozenset(")]}")
 # The package parses expressions by recursion, and crashes where that goes too deep.
-_MOST_OPERATORS = 256
+_MOST_OPERATORS = 64
 
 _ROLES: dict[str, dict[str, ParameterType]] = {
     "conv": {"filter": "conv.weight", "bias": "conv.bias"},

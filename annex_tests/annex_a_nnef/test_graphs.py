@@ -1,0 +1,133 @@
+"""Graphs: the variables that are seen without a parser, and what they are for."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nnc_adapters.nnef import graph
+from nnc_adapters.nnef.dat import Header
+from nnc_core.errors import ModelError
+from nnc_core.limits import Limits
+
+nnef = pytest.importorskip("nnef", reason="the package nnef is not installed")
+
+START = "version 1.0;\ngraph g(x) -> (y) { x = external<scalar>(shape = [1, 8]); "
+BLANK = st.sampled_from(["", " ", "\n", "\t ", " # a comment with 'quotes' and variable(\n"])
+LABEL = st.text(st.characters(exclude_characters="'\"\0", exclude_categories=["Cs"]), min_size=1)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.data())
+def test_variables_are_seen_as_the_package_nnef_sees_them(data):
+    text = START
+    for number in range(data.draw(st.integers(0, 3))):
+        label, quote = data.draw(LABEL), data.draw(st.sampled_from("'\""))
+        shape = data.draw(st.lists(st.integers(0, 99), max_size=4))
+        arguments = [("shape", f"[{','.join(map(str, shape))}]"), ("label", f"{quote}{label}{number}{quote}")]
+        blank = [data.draw(BLANK) for _ in range(8)]
+        named = [f"{b}{name}{b}={b}{value}" for b, (name, value) in zip(blank, data.draw(st.permutations(arguments)))]
+        kind = data.draw(st.sampled_from(["", "<scalar>", " < integer >"]))
+        text += f"v{number}{blank[2]}={blank[3]}variable{kind}{blank[4]}({blank[5]}{','.join(named)}{blank[6]});"
+    text += " y = copy(x); }"
+    operations = nnef.parse_string(text).operations
+    expected = {o.attribs["label"]: tuple(o.attribs["shape"]) for o in operations if o.name == "variable"}
+    assert graph.variables(text.encode()) == expected
+    assert graph.parsed(text.encode(), None, Limits()).shapes == expected
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "y = x + variable<scalar>(shape = [4], label = 'w');",
+        "[a, b] = [variable(shape = [1], label = 'f'), variable(shape = [1], label = 'g')]; y = copy(x);",
+        "variable = copy(x); y = copy(variable);",
+    ],
+)
+def test_variables_are_seen_wherever_they_stand(statement):
+    text = START.replace(";", "; extension KHR_enable_operator_expressions;", 1) + statement + "}"
+    operations = nnef.parse_string(text).operations
+    found = graph.parsed(text.encode(), None, Limits()).shapes
+    assert list(found) == [o.attribs["label"] for o in operations if o.name == "variable"]
+
+
+def test_fragments_of_their_own_are_allowed(adapter, make, floats):
+    text = """version 1.0;
+    extension KHR_enable_fragment_definitions;
+    extension KHR_enable_operator_expressions;
+    fragment twice(x: tensor<scalar>, n: integer) -> (y: tensor<scalar>) { y = reshape(x + x, shape = [1] * n); }
+    graph g(x) -> (y) {
+        x = external<scalar>(shape = [1, 8]); w = variable(shape = [1, 8], label = 'w'); y = twice(x + w, n = 2); }"""
+    folder = make({"w": floats(1, 8)}, files={"graph.nnef": text.encode()})
+    assert list(adapter.read(folder).tensors) == ["w"]
+
+
+BODIES = {
+    "conv(x, v0, v1)": {"w": "conv.weight", "b": "conv.bias"},
+    "deconv(x, v0, v1)": {"w": "conv.weight", "b": "conv.bias"},
+    "linear(x, v0, v1)": {"w": "fc.weight", "b": "fc.bias"},
+    "matmul(x, v0)": {"w": "fc.weight"},
+    "batch_normalization(x, v0, v1, v2, v3, epsilon = 0.1)": {
+        "w": "bn.mean",
+        "b": "bn.var",
+        "c": "bn.beta",
+        "d": "bn.gamma",
+    },
+    "max(x, v0)": {},
+}
+
+
+@pytest.mark.parametrize("body", BODIES)
+def test_roles_follow_from_the_operations(adapter, make, floats, body):
+    folder = make({label: floats(4, 8) for label in "wbcd"}, body=f"y = {body};")
+    assert adapter.read(folder).model_info["parameter_type"] == BODIES[body]
+
+
+def test_roles_are_found_behind_a_transposition_and_left_open_where_they_differ(adapter, make, floats):
+    body = "t = transpose(v0, axes = [1, 0]); z = matmul(x, t); u = add(x, v1); y = linear(z, filter = v1, bias = v2);"
+    folder = make({label: floats(8, 8) for label in "wvb"}, body=body)
+    assert adapter.read(folder).model_info["parameter_type"] == {"w": "fc.weight", "b": "fc.bias"}
+
+
+@pytest.mark.parametrize(
+    "body", ["clamp(x, v0, v1)", "pow(x, v0)", "copy(x); z = update(v0, x)", "copy(x); z = lt(x, v0)"]
+)
+def test_arguments_of_operations_are_exact(adapter, make, floats, body):
+    model = adapter.read(make({"a": floats(4, 8), "b": floats(4, 8)}, body=f"y = {body};"))
+    assert "a" in model.exact
+
+
+@pytest.mark.parametrize(
+    ("statement", "message"),
+    [
+        ("w = variable(shape = [2]);", "label"),
+        ("w = variable(label = 'w');", "shape"),
+        ("w = variable(shape = [-1], label = 'w');", "shape"),
+        ("w = variable(shape = [2*2], label = 'w');", "shape"),
+        ("w = variable(shape = [99999999999], label = 'w');", "shape"),
+        ("w = variable(shape = [2], label = w);", "label"),
+        ("w = variable(shape = [2], label = 'w);", "no end"),
+        ("a = variable(shape = [2], label = 'w'); b = variable(shape = [3], label = 'w');", "'w'.*declared"),
+        ("z = unknown(x);", "not an NNEF graph"),
+        ("", "not an NNEF graph"),
+    ],
+)
+def test_a_graph_that_makes_no_sense_is_refused(adapter, make, statement, message):
+    body = f"{statement} y = copy(x);" if statement else "y = "
+    with pytest.raises(ModelError, match=message):
+        adapter.read(make({}, body=body))
+
+
+def test_a_damaged_quantization_file_is_refused(adapter, make):
+    with pytest.raises(ModelError, match="not an NNEF graph"):
+        adapter.read(make({"w": (Header((1,)), np.zeros(1))}, files={"graph.quant": b'"v0": linear_quantize(min'}))
+
+
+def test_shapes_of_the_graph_and_of_the_file_must_agree(adapter, make, floats):
+    folder = make({"w": floats(4, 5)})
+    text = (folder / "graph.nnef").read_text()
+    (folder / "graph.nnef").write_text(text.replace("[4, 5]", "[5, 4]"))
+    with pytest.raises(ModelError, match=r"'w'.*\[4, 5\].*\[5, 4\]"):
+        adapter.read(folder)
