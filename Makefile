@@ -11,10 +11,10 @@ CXX_FILES := $(filter %.cpp %.hpp %.h,$(NATIVE))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint interop bench fuzz sanitize clean
+.PHONY: help demo test lint interop bench bench-large fuzz sanitize clean
 
 help:  ## list the targets
-	@awk -F ':.*  ## ' '/^[a-z-]+:.*  ## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*  ## ' '/^[a-z-]+:.*  ## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.demo  ## compress a digits classifier, restore it, compare the two (installs what it needs)
 	$(BIN)/python examples/digits_demo.py
@@ -33,6 +33,9 @@ interop: $(VENV)/.dev $(PEER)/.ready  ## exchange bitstreams with the public cod
 
 bench: $(VENV)/.dev $(PEER)/.ready  ## measure speed and memory, side by side with NNCodec
 	$(BIN)/python conformance/bench.py
+
+bench-large: $(VENV)/.dev  ## measure the memory that models of 3 GB take (LARGE='--gb N' for others)
+	$(BIN)/python annex_tests/bench_large.py $(LARGE)
 
 fuzz: $(VENV)/.dev  ## decode twenty thousand hostile bitstreams (FUZZ='--cases N --seed S' for others)
 	$(BIN)/python conformance/fuzz.py $(FUZZ)
