@@ -38,7 +38,7 @@ class _Format:
 @json_option
 def formats(as_json: bool) -> None:
     """List the formats of models and the containers, and what to install for those that lack something."""
-    found = [*_models(), *_containers()]
+    found = [*_models(), *_containers(), *_codecs()]
     if as_json:
         console.print_json(found)
         return
@@ -58,6 +58,11 @@ def _models() -> Iterator[_Format]:
 def _containers() -> Iterator[_Format]:
     for each in containers.carriers():
         yield _format(each.name, "container", "E", each.suffixes, each.packages, "containers")
+
+
+def _codecs() -> Iterator[_Format]:
+    for name in ("zarr", "numcodecs"):
+        yield _format(name, "array codec", "E", (), (name,), "containers")
 
 
 def _format(

@@ -86,12 +86,11 @@ class Zip:
         return data
 
     def _found(self, path: Path, archive: zipfile.ZipFile, limits: Limits) -> Iterator[tuple[str, partial[Buffer]]]:
-        total = 0
-        for member in archive.infolist():
-            if not member.filename.endswith(self.member_suffix):
-                continue
-            total += member.file_size
-            limits.check("decoded_bytes", total, str(path))
+        members = [member for member in archive.infolist() if member.filename.endswith(self.member_suffix)]
+        limits.check("decoded_bytes", sum(member.file_size for member in members), str(path))
+        if sum(member.compress_size for member in members) > path.stat().st_size:
+            raise ModelError("the archive is damaged: its members are larger than itself", file=str(path))
+        for member in members:
             _check(path, member)
             with _reported(path):
                 key = names.unquoted(member.filename.removesuffix(self.member_suffix))
@@ -129,6 +128,10 @@ class Npz(Zip):
 def _check(path: Path, member: zipfile.ZipInfo) -> None:
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise ModelError(f"compression method {member.compress_type}", file=str(path), tensor=member.filename)
+    if member.compress_type == zipfile.ZIP_STORED and member.file_size != member.compress_size:
+        raise ModelError(
+            "the archive is damaged: a stored member has two sizes", file=str(path), tensor=member.filename
+        )
     if member.file_size > _MOST_INFLATION * (member.compress_size + 1):
         message = f"{member.compress_size} bytes that claim to inflate to {member.file_size}"
         raise ModelError(message, file=str(path), tensor=member.filename)
