@@ -82,6 +82,7 @@ ALLOWED = frozenset(
         "torch.storage UntypedStorage",
     }
 )
+_ALONE = "tensor"  # the key of a tensor that is in no container
 _TORCHSCRIPT = ("__torch__.", "torch.jit._pickle ")
 
 
@@ -392,7 +393,7 @@ def tensors(value: Any, most: int) -> Iterator[tuple[tuple[str, ...], Tensor, bo
         for key, inner in pairs:
             yield from inside(inner, (*path, key if isinstance(key, str) else _text(key)), optimizer)
 
-    yield from inside(value, (), False)
+    yield from inside({_ALONE: value} if isinstance(value, Tensor) else value, (), False)
 
 
 def _text(key: Any) -> str:
