@@ -31,18 +31,18 @@ TORCH = network(
     "pytorch",
     {
         "conv.weight": ("conv", (4, 1, 3, 3)),
-        "conv.bias": ("shift", (4,)),
+        "conv.bias": ("bias", (4,)),
         "fc.weight": ("dense", (10, 4)),
-        "fc.bias": ("shift", (10,)),
+        "fc.bias": ("bias", (10,)),
     },
 )
 KERAS = network(
     "tensorflow",
     {
         "dense/kernel": ("dense", (4, 10)),
-        "dense/bias": ("shift", (10,)),
+        "dense/bias": ("bias", (10,)),
         "conv2d/kernel": ("conv", (3, 3, 1, 4)),
-        "conv2d/bias": ("shift", (4,)),
+        "conv2d/bias": ("bias", (4,)),
     },
 )
 TWINS = network("pytorch", {"a": ("dense", (4, 4)), "b": ("dense", (4, 4))})
@@ -90,8 +90,8 @@ def test_an_order_that_leads_to_other_shapes_does_not_decide_between_twins() -> 
 
 def test_what_is_left_over_is_named_on_both_sides() -> None:
     ours = network("pytorch", {"a": ("dense", (4, 4)), "extra": ("dense", (7, 7))})
-    theirs = network("pytorch", {"a": ("dense", (4, 4)), "missing": ("shift", (4,))})
-    with pytest.raises(ModelError, match=r"target needs missing \(shift \[4\]\); the source has left extra"):
+    theirs = network("pytorch", {"a": ("dense", (4, 4)), "missing": ("bias", (4,))})
+    with pytest.raises(ModelError, match=r"target needs missing \(bias \[4\]\); the source has left extra"):
         match(ours, theirs)
 
 
@@ -206,7 +206,7 @@ def test_a_mapping_may_transpose_keep_and_leave_out() -> None:
     ("value", "message"),
     [
         ("nothing", "which the source does not have"),
-        ("fc.bias", r"is weight \[10, 4\], but fc\.bias is shift \[10\]"),
+        ("fc.bias", r"is weight \[10, 4\], but fc\.bias is bias \[10\]"),
         ({"from": "fc.weight", "transpose": [0, 1]}, "transposed by"),
         ({"from": "fc.weight", "transpose": [0, 0]}, "transposed by"),
         ({"from": ["fc.weight", "fc.bias"], "transpose": [1, 0]}, "one source"),
@@ -288,6 +288,8 @@ def test_the_kinds_of_variables_follow_from_their_names_and_roles() -> None:
             "gru/cell/bias": (2, 9),
             "old/recurrent_kernel": (3, 9),
             "old/bias": (9,),
+            "layers/lstm/cell/vars/1": (3, 12),
+            "layers/lstm/cell/vars/2": (12,),
             "variables/7": (4, 5),
             "variables/8": (4, 5),
         },
@@ -296,5 +298,5 @@ def test_the_kinds_of_variables_follow_from_their_names_and_roles() -> None:
     assert list(kinds.values()) == [
         "conv", "deconv", "depthwise", "depthwise", "conv", "scale", "variance", "dense", "embedding",
         "lstm.input", "lstm.state", "lstm.bias", "gru.state", "gru.bias", "gru_reset_before.state",
-        "gru_reset_before.bias", "dense", None,
+        "gru_reset_before.bias", "lstm.state", "lstm.bias", "dense", None,
     ]  # fmt: skip

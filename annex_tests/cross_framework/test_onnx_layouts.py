@@ -125,10 +125,17 @@ def test_a_bitstream_for_the_other_layout_is_written(ours: Path, theirs: Path, t
     assert (tmp_path / "again.nnr").read_bytes() == target.read_bytes()
 
 
-def test_without_trust_in_an_order_biases_of_one_size_are_ambiguous(ours: Path, theirs: Path, tmp_path: Path) -> None:
+def test_where_every_role_and_shape_occurs_once_nothing_need_be_said(ours: Path, theirs: Path, tmp_path: Path) -> None:
+    assert nnc(ours, tmp_path / "out.onnx", "--into", theirs).exit_code == 0
+    np.testing.assert_allclose(outputs(tmp_path / "out.onnx"), outputs(ours), atol=1e-5)
+
+
+def test_without_trust_in_an_order_biases_of_one_size_are_ambiguous(tmp_path: Path) -> None:
+    ours = model(tmp_path / "ours.onnx", 1, "our.{}", gemm=True, width=CHANNELS)
+    theirs = model(tmp_path / "theirs.onnx", 2, "their/{}", gemm=False, width=CHANNELS)
     result = nnc(ours, tmp_path / "out.onnx", "--into", theirs)
     assert result.exit_code == 5
-    assert "ambiguous are shift [4]: their/1 / their/3 from our.1 / our.3" in result.stderr
+    assert "ambiguous are bias [4]: their/1 / their/7 from our.1 / our.7; --by structure" in result.stderr
     assert not (tmp_path / "out.onnx").exists()
 
 

@@ -20,12 +20,12 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 _ONNX: dict[tuple[str, int], str] = {
     ("Conv", 1): "conv",
-    ("Conv", 2): "shift",
+    ("Conv", 2): "bias",
     ("ConvTranspose", 1): "deconv",
-    ("ConvTranspose", 2): "shift",
+    ("ConvTranspose", 2): "bias",
     ("Gemm", 0): "dense",
     ("Gemm", 1): "dense_input_first",
-    ("Gemm", 2): "shift",
+    ("Gemm", 2): "bias",
     ("MatMul", 0): "dense",
     ("MatMul", 1): "dense_input_first",
     ("Gather", 0): "embedding",
@@ -35,13 +35,13 @@ _ONNX: dict[tuple[str, int], str] = {
     ("BatchNormalization", 4): "variance",
     **{(kind, 1): "scale" for kind in ("InstanceNormalization", "LayerNormalization", "GroupNormalization", "PRelu")},
     **{(kind, 2): "shift" for kind in ("InstanceNormalization", "LayerNormalization", "GroupNormalization")},
-    **{("Add", slot): "shift" for slot in (0, 1)},
+    **{("Add", slot): "bias" for slot in (0, 1)},
     **{("Mul", slot): "scale" for slot in (0, 1)},
 }
 _CELLS = {"LSTM": "lstm", "GRU": "gru", "RNN": "rnn"}
 _PLACES = {1: "input", 2: "state", 3: "bias"}
 _TURNED = {"dense": "dense_input_first", "dense_input_first": "dense"}
-_VECTORS = ("shift", "scale", "mean", "variance")
+_VECTORS = ("bias", "shift", "scale", "mean", "variance")
 
 
 def onnx_kinds(topology: bytes, shapes: Shapes, limits: Limits) -> dict[str, str | None]:
@@ -115,13 +115,13 @@ _NNEF: dict[tuple[str, str], str] = {
     ("linear", "filter"): "dense",
     ("matmul", "A"): "dense",
     ("matmul", "B"): "dense_input_first",
-    **{(kind, "bias"): "shift" for kind in ("conv", "deconv", "linear")},
+    **{(kind, "bias"): "bias" for kind in ("conv", "deconv", "linear")},
     ("batch_normalization", "mean"): "mean",
     ("batch_normalization", "variance"): "variance",
     ("batch_normalization", "offset"): "shift",
     ("batch_normalization", "scale"): "scale",
     ("prelu", "alpha"): "scale",
-    **{("add", slot): "shift" for slot in "xy"},
+    **{("add", slot): "bias" for slot in "xy"},
     **{("mul", slot): "scale" for slot in "xy"},
 }
 

@@ -288,7 +288,8 @@ def _onnx_cell(cell: str, gates: str) -> dict[str, Layout]:
 
 
 _VECTORS: dict[str, Layout] = {
-    # a bias, or the beta of a normalization: the number that is added last
+    "bias": Vector("bias"),
+    # of a normalization
     "shift": Vector("shift"),
     "scale": Vector("scale"),
     "mean": Vector("mean"),

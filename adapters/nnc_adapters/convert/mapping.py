@@ -137,7 +137,7 @@ def _check_entry(entry: Entry, wanted: Parameter, source: Network) -> None:
         _check_transpose(entry, wanted, source.parameters[entry.sources[0]])
         return
     parts = _chosen(entry, wanted, source)
-    if parts != list(wanted.parts):
+    if [_unnormalized(part) for part in parts] != [_unnormalized(part) for part in wanted.parts]:
         raise ModelError(
             f"is {_described(wanted.parts)}, but {', '.join(entry.sources)} is {_described(parts)}; the mapping can "
             'say {"from": name, "transpose": axes}',
@@ -145,6 +145,11 @@ def _check_entry(entry: Entry, wanted: Parameter, source: Network) -> None:
         )
     if entry.flatten and (wanted.kind not in _MATRICES or prod(entry.flatten) != wanted.parts[0].shape[1]):
         raise ModelError(f"{list(entry.flatten)} is not what its inputs are flattened from", tensor=wanted.name)
+
+
+def _unnormalized(part: Part) -> Part:
+    """``part`` without the difference that normalization makes, which graphs may have taken apart."""
+    return Part("bias", part.shape) if part.role == "shift" else part
 
 
 _MATRICES = ("dense", "dense_input_first")

@@ -6,6 +6,7 @@ import re
 from collections import defaultdict
 from collections.abc import Mapping
 
+from nnc_adapters.tensorflow.hdf5 import plain_name
 from nnc_core.nnr_model import ModelInfo, ParameterType
 
 __all__ = ["pytorch_kinds", "tensorflow_kinds"]
@@ -20,7 +21,7 @@ _PYTORCH_PLACES = {
     ("bias", "ih"): "input_bias",
     ("bias", "hh"): "state_bias",
 }
-_VECTORS = {"weight": "scale", "bias": "shift", "running_mean": "mean", "running_var": "variance"}
+_VECTORS = {"weight": "scale", "running_mean": "mean", "running_var": "variance"}
 
 
 def pytorch_kinds(shapes: Shapes) -> dict[str, str]:
@@ -36,6 +37,8 @@ def _pytorch_kind(name: str, shapes: Shapes) -> str:
         cell = _CELLS.get(state[0] // max(state[1], 1)) if len(state) == 2 else None
         return f"{cell}.{_PYTORCH_PLACES[found[1], found[2]]}" if cell else "other"
     rank = len(shapes[name])
+    if rank == 1 and last == "bias":
+        return "shift" if len(shapes.get(f"{prefix}{dot}weight", ())) == 1 else "bias"
     if rank == 1:
         return _VECTORS.get(last, "other")
     if last != "weight":
@@ -46,9 +49,9 @@ def _pytorch_kind(name: str, shapes: Shapes) -> str:
 
 _KERNELS = ("kernel", "weights", "w", "W")
 _TENSORFLOW: dict[str, str] = {
-    "bias": "shift",
-    "biases": "shift",
-    "b": "shift",
+    "bias": "bias",
+    "biases": "bias",
+    "b": "bias",
     "beta": "shift",
     "gamma": "scale",
     "moving_mean": "mean",
@@ -60,8 +63,8 @@ _TENSORFLOW: dict[str, str] = {
 _ROLES: dict[ParameterType, str] = {
     "conv.weight": "conv",
     "fc.weight": "dense",
-    "conv.bias": "shift",
-    "fc.bias": "shift",
+    "conv.bias": "bias",
+    "fc.bias": "bias",
     "bn.gamma": "scale",
     "bn.beta": "shift",
     "bn.mean": "mean",
@@ -73,7 +76,7 @@ def tensorflow_kinds(shapes: Shapes, info: ModelInfo) -> dict[str, str | None]:
     """The kind of every variable: from its name and its layer's, then from its role; None where neither says it."""
     layers: defaultdict[str, dict[str, str]] = defaultdict(dict)
     for name in shapes:
-        layer, _, last = name.partition(":")[0].rpartition("/")
+        layer, _, last = plain_name(name).partition(":")[0].rpartition("/")
         layers[layer][last] = name
     roles = info.get("parameter_type", {})
     kinds: dict[str, str | None] = {}
