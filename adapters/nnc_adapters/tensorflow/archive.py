@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import os
 import shutil
 import struct
 import tempfile
@@ -72,13 +74,25 @@ def _check(members: list[zipfile.ZipInfo], limits: Limits) -> None:
     limits.check("decoded_bytes", sum(member.file_size for member in members), "the archive")
 
 
+class _Nameless(io.FileIO):
+    """A temporary file that vanishes with the last of the contents in it, which keep it open."""
+
+    def __init__(self) -> None:
+        handle, path = tempfile.mkstemp()
+        os.unlink(path)
+        super().__init__(handle, "rb+")
+
+    def __del__(self) -> None:
+        self.close()
+
+
 def _contents(archive: zipfile.ZipFile, path: Path, members: list[zipfile.ZipInfo]) -> dict[str, Content]:
     """Stored members where they are; those that are compressed go to a file without a name."""
-    expanded = cast(BinaryIO, tempfile.TemporaryFile())  # noqa: SIM115  (the contents in it keep it open)
+    expanded = _Nameless()
     return {
         member.filename: _stored(path, member)
         if member.compress_type == zipfile.ZIP_STORED
-        else _expanded(archive, member, expanded)
+        else _expanded(archive, member, cast(BinaryIO, expanded))
         for member in members
     }
 

@@ -18,7 +18,7 @@ from nnc_adapters.tensorflow.content import Content, View
 from nnc_adapters.tensorflow.model import Opened, Span, Variable
 from nnc_core.errors import MissingDependencyError, ModelError, NncError
 
-__all__ = ["SIGNATURE", "looks_like_keras", "open_hdf5", "variables"]
+__all__ = ["SIGNATURE", "looks_like_keras", "open_hdf5", "plain_name", "variables"]
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
@@ -63,7 +63,7 @@ def variables(content: Content, name: str, prefix: str = "") -> list[Variable]:
     with _opened(content) as file:
         found = list(_variables(file, name, prefix))
     shapes = {variable.name: variable.shape for variable in found}
-    plain = {path: _plain_name(path) for path in shapes}
+    plain = {path: plain_name(path) for path in shapes}
     known = roles.by_name({plain[path]: shape for path, shape in shapes.items()})
     return [replace(variable, role=known.get(plain[variable.name])) for variable in found]
 
@@ -111,7 +111,7 @@ def _is_text(path: str) -> bool:
     return True
 
 
-def _plain_name(path: str) -> str:
+def plain_name(path: str) -> str:
     """``path``, with the name that the variable has in its layer in place of a number."""
     layer, _, number = path.rpartition("/vars/")
     names = _VARIABLES.get(_COUNTED.sub("", layer.rpartition("/")[2]), ())
