@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +13,23 @@ import onnx
 import pytest
 
 EXAMPLES = Path(__file__).parent
-ENVIRONMENT = {**os.environ, "COLUMNS": "120", "OMP_NUM_THREADS": "1"}
+ENVIRONMENT = {
+    **os.environ,
+    **{"COLUMNS": "120", "OMP_NUM_THREADS": "1", "TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"},
+    **{"CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "3"},
+}
+LARGEST_LOSS = 0.3
+
+
+def needs(*packages: str) -> pytest.MarkDecorator:
+    """Skip a test where a package is not installed; does not import it."""
+    missing = [package for package in packages if find_spec(package) is None]
+    return pytest.mark.skipif(bool(missing), reason=f"needs {', '.join(missing)}")
 
 
 def run(script: str, *arguments: str | Path) -> str:
     command = [sys.executable, EXAMPLES / script, *arguments]
-    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=120, env=ENVIRONMENT).stdout
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=240, env=ENVIRONMENT).stdout
 
 
 @pytest.fixture(scope="module")
@@ -59,3 +71,54 @@ def test_a_quarter_of_the_images_is_held_out() -> None:
     command = [sys.executable, "-c", code]
     output = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60, cwd=EXAMPLES).stdout
     assert output == "(1347, 1, 8, 8) (450, 1, 8, 8)\n"
+
+
+@pytest.fixture(scope="module")
+def formats() -> dict[str, list[str]]:
+    """The rows of the table of formats, without the frame."""
+    lines = run("accuracy_by_format.py").splitlines()
+    rows = [[cell.strip() for cell in line.strip("│").split("│")] for line in lines if line.startswith("│")]
+    return {name: cells for name, *cells in rows}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "ONNX",
+        pytest.param("NNEF", marks=needs("nnef", "nnef_tools", "torch")),
+        pytest.param("PyTorch", marks=needs("torch")),
+        pytest.param("Keras", marks=needs("keras", "tensorflow", "h5py")),
+    ],
+)
+def test_no_format_loses_accuracy(formats: dict[str, list[str]], name: str) -> None:
+    before, after, percent, *accuracies = formats[name]
+    right, right_after = (float(cell.removesuffix(" %")) for cell in accuracies)
+    assert right > 99
+    assert right_after >= right - LARGEST_LOSS
+    assert int(after) < int(before) / 4
+    assert percent == f"{100 * int(after) / int(before):.1f} %"
+
+
+@needs("nnef")
+def test_an_nnef_archive_carries_a_bitstream_for_each_tensor_and_its_graph_unchanged(tmp_path: Path) -> None:
+    output = run("nnef_archive.py", "--keep", tmp_path)
+    plain, carrier, restored = (tmp_path / f"digits{end}.nnef" for end in ("", "-nnr", "-restored"))
+    assert {path.stem for path in carrier.glob("*.nnr")} == {path.stem for path in plain.glob("*.dat")}
+    assert {path.name for path in restored.iterdir()} == {path.name for path in plain.iterdir()}
+    graphs = {(archive / "graph.nnef").read_bytes() for archive in (plain, carrier, restored)}
+    assert len(graphs) == 1
+    assert "graph.nnef is the same in all three archives" in output
+    assert "in the restored archive it is the same" in output
+
+
+@needs("keras", "tensorflow", "google_crc32c")
+def test_a_saved_model_predicts_after_coding_as_before(tmp_path: Path) -> None:
+    output = run("savedmodel.py", "--keep", tmp_path)
+    assert (tmp_path / "digits" / "saved_model.pb").read_bytes() == (
+        tmp_path / "digits-restored" / "saved_model.pb"
+    ).read_bytes()
+    assert (tmp_path / "digits.nnr").stat().st_size < 60_000
+    (line,) = (line for line in output.splitlines() if line.startswith("accuracy"))
+    before, after = (float(word) for word in line.split() if word[0].isdigit())
+    assert before > 99
+    assert after >= before - LARGEST_LOSS
