@@ -113,11 +113,14 @@ class Envelope:
     def sniff(self, path: Path) -> bool:
         return path.is_file() and path.read_bytes().startswith(b"Dear")
 
+    def takes(self, path: Path) -> bool:
+        return self.sniff(path)
+
     def embed(self, source: Path, target: Path, *, into: Path | None, force: bool, limits: Limits) -> None:
         greeting = into.read_bytes() if into else b"Dear"
         target.write_bytes(greeting + source.read_bytes())
 
-    def extract(self, source: Path, target: Path, *, tensor: str | None, force: bool, limits: Limits) -> None:
+    def extract(self, source: Path, target: Path, *, force: bool, limits: Limits) -> None:
         target.write_bytes(source.read_bytes()[4:])
 
 

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nnc_adapters.containers.base import Container, Extendable
-from nnc_adapters.containers.concatenation import Concatenation
 from nnc_adapters.containers.registry import Carrier, find, for_target
 from nnc_adapters.files import replacing
 from nnc_core.coder.carriage import MODEL, joined, split
@@ -54,12 +53,12 @@ def embed(
     """
     source, target, limits = Path(source), Path(target), limits or Limits()
     base = None if into is None else Path(into)
-    writer = for_target(target, container)
-    if not force and os.path.lexists(target):  # before the work, not only after it
-        raise FileExistsError(f"{target} exists; use force to replace it")
+    writer = for_target(target, container, base)
     if isinstance(writer, Carrier):
         _embed_foreign(writer, source, target, base, force, limits)
         return EmbedReport(target, writer.name)
+    if not force and os.path.lexists(target):  # before the work, not only after it
+        raise FileExistsError(f"{target} exists; use force to replace it")
     with _carried(source, target.parent, limits, per_tensor) as items:
         _write(writer, target, items, base, force)
         return EmbedReport(target, writer.name, len(items), sum(len(items[key]) for key in items))
@@ -81,8 +80,10 @@ def extract(
     source, target, limits = Path(source), Path(target), limits or Limits()
     reader = find(source)
     if isinstance(reader, Carrier):
-        reader.extract(source, target, tensor=tensor, force=force, limits=limits)
-        return EmbedReport(target, "nnr", 1, target.stat().st_size)
+        with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+            plain = Path(folder, "carried.nnr")
+            reader.extract(source, plain, force=False, limits=limits)
+            return extract(plain, target, tensor=tensor, force=force, limits=limits)
     with reader.open(source, limits) as items, replacing(target, force=force) as stream:
         pieces = joined(items, limits) if tensor is None else [_part(source, items, tensor, limits)]
         size = sum(stream.write(piece) for piece in pieces)
@@ -109,12 +110,11 @@ def _write(writer: Container, target: Path, items: Mapping[str, Buffer], base: P
 
 
 def _embed_foreign(writer: Carrier, source: Path, target: Path, base: Path | None, force: bool, limits: Limits) -> None:
-    """Carriers take plain bitstreams; make one of what is in a container."""
+    """Carriers take a file with one bitstream."""
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-        if not Concatenation().sniff(source):
-            extract(source, Path(folder, "carried.nnr"), limits=limits)
-            source = Path(folder, "carried.nnr")
-        writer.embed(source, target, into=base, force=force, limits=limits)
+        plain = Path(folder, "carried.nnr")
+        extract(source, plain, limits=limits)
+        writer.embed(plain, target, into=base, force=force, limits=limits)
 
 
 @contextmanager
@@ -124,7 +124,7 @@ def _carried(source: Path, folder: Path, limits: Limits, per_tensor: bool) -> It
     if isinstance(reader, Carrier):
         with tempfile.TemporaryDirectory(dir=folder) as temporary:
             plain = Path(temporary, "carried.nnr")
-            reader.extract(source, plain, tensor=None, force=False, limits=limits)
+            reader.extract(source, plain, force=False, limits=limits)
             with _carried(plain, folder, limits, per_tensor) as items:
                 yield items
         return

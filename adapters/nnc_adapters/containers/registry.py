@@ -36,12 +36,16 @@ class Carrier(Protocol):
         """Whether ``path`` carries NNR in this way; never raises on strange content."""
         ...
 
+    def takes(self, path: Path) -> bool:
+        """Whether NNR can be put into what is at ``path``; never raises on strange content."""
+        ...
+
     def embed(self, source: Path, target: Path, *, into: Path | None, force: bool, limits: Limits) -> None:
         """Write ``target``, which carries the bitstream in the ``.nnr`` file ``source``, perhaps based on ``into``."""
         ...
 
-    def extract(self, source: Path, target: Path, *, tensor: str | None, force: bool, limits: Limits) -> None:
-        """Write the bitstream in ``source``, or that of one tensor, as the ``.nnr`` file ``target``."""
+    def extract(self, source: Path, target: Path, *, force: bool, limits: Limits) -> None:
+        """Write the bitstream in ``source`` as the ``.nnr`` file ``target``."""
         ...
 
 
@@ -55,7 +59,10 @@ CONTAINERS: tuple[Container, ...] = (
     Folder(),
 )
 
-FOREIGN: tuple[str, ...] = ()
+FOREIGN: tuple[str, ...] = (
+    "nnc_adapters.containers.models:NnefArchive",
+    "nnc_adapters.containers.models:SavedModel",
+)
 """Carriers as ``module:class``; the classes take no arguments."""
 
 
@@ -82,11 +89,22 @@ def find(path: Path) -> Container | Carrier:
     raise ModelError(f"carries no NNR in a known way ({names})", file=str(path))
 
 
-def for_target(path: Path, name: str | None = None) -> Container | Carrier:
-    """What writes ``path``: what is called ``name``, or what its suffix says; a name without suffix is a folder."""
+def for_target(path: Path, name: str | None = None, base: Path | None = None) -> Container | Carrier:
+    """What writes ``path``: what is called ``name``, or what takes ``base`` or the existing ``path``, or what the
+    suffix says; a name without suffix is a folder. `ModelError` where none of these help.
+    """
+    if name is None:
+        name = _taking(base or path) or _by_suffix(path)
     for candidate in carriers():
-        if candidate.name == name or (name is None and path.name.lower().endswith(candidate.suffixes or ("/",))):
+        if candidate.name == name:
             return candidate
-    if name is None and not path.suffix:
-        return Folder()
     raise ModelError("which container is meant? name one: " + ", ".join(c.name for c in carriers()), file=str(path))
+
+
+def _taking(path: Path) -> str | None:
+    return next((c.name for c in carriers() if isinstance(c, Carrier) and path.exists() and c.takes(path)), None)
+
+
+def _by_suffix(path: Path) -> str | None:
+    named = (c.name for c in carriers() if c.suffixes and path.name.lower().endswith(c.suffixes))
+    return next(named, None if path.suffix else Folder.name)

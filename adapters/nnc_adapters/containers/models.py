@@ -1,0 +1,138 @@
+"""Models that carry their own bitstream: NNEF archives (Annex A) and SavedModel folders (Annex D)."""
+
+from __future__ import annotations
+
+import io
+import shutil
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+from nnc_adapters.containers.concatenation import Concatenation
+from nnc_adapters.files import replacing, replacing_folder
+from nnc_adapters.nnef import NnefAdapter, archive, output, private, reader, writer
+from nnc_adapters.nnef.dat import Header
+from nnc_adapters.tensorflow import carriage
+from nnc_core.bitstream import Bitstream, BitstreamWriter
+from nnc_core.coder.carriage import MODEL, Parts, joined, split
+from nnc_core.errors import ModelError, NncError
+from nnc_core.limits import Limits
+from nnc_core.nnr_model import Topology
+from nnc_core.syntax import Buffer
+from nnc_core.tables.code_points import NnrUnitType, TopologyStorageFormat
+
+__all__ = ["NnefArchive", "SavedModel"]
+
+
+class SavedModel:
+    """One bitstream, in the folder ``assets.extra`` that loaders leave alone."""
+
+    name: str = "savedmodel"
+    suffixes: tuple[str, ...] = ()
+    packages: tuple[str, ...] = ()
+
+    def sniff(self, path: Path) -> bool:
+        """Whether it is a SavedModel with a bitstream in it."""
+        return self.takes(path) and (path / carriage._PLACE).is_file()
+
+    def takes(self, path: Path) -> bool:
+        """Whether it is a SavedModel."""
+        return (path / "saved_model.pb").is_file()
+
+    def embed(self, source: Path, target: Path, *, into: Path | None, force: bool, limits: Limits) -> None:
+        """Put the bitstream into the SavedModel ``target``, or into a copy of the one that ``into`` is."""
+        if into is None:
+            carriage.embed(source, target, force=force)
+            return
+        with replacing_folder(target, force=force) as folder:
+            shutil.copytree(into, folder, dirs_exist_ok=True)
+            carriage.embed(source, folder, force=True)
+
+    def extract(self, source: Path, target: Path, *, force: bool, limits: Limits) -> None:
+        """Copy the bitstream."""
+        carriage.extract(source, target, force=force)
+
+
+class NnefArchive:
+    """One bitstream for each variable, ``<label>.nnr`` in place of ``<label>.dat``; graph.nnef is unchanged.
+
+    Units are copied: what was embedded is extracted byte for byte. `NnefAdapter.embed` codes an archive's tensors
+    instead.
+    """
+
+    name: str = "nnef"
+    suffixes: tuple[str, ...] = NnefAdapter.suffixes
+    packages: tuple[str, ...] = ("nnef",)
+
+    def sniff(self, path: Path) -> bool:
+        """Whether it is an archive with a bitstream in it."""
+        try:
+            return self.takes(path) and any(name.endswith(reader.NNR) for name in archive.files_of(path, Limits()))
+        except (NncError, OSError):
+            return False
+
+    def takes(self, path: Path) -> bool:
+        """Whether it is an archive."""
+        return archive.looks_like_archive(path)
+
+    def embed(self, source: Path, target: Path, *, into: Path | None, force: bool, limits: Limits) -> None:
+        """Write the archive that the bitstream describes, or ``into`` with its tensors.
+
+        `ModelError` where the bitstream has no NNEF topology, and where its tensors are not those of the model.
+        """
+        with Concatenation().open(source, limits) as items:
+            (data,) = items.values()
+            topology = Bitstream(data, limits).topology if into is None else reader.read(into, limits).topology
+            if topology is None or topology.storage_format != TopologyStorageFormat.NNR_TPL_NNEF:
+                raise ModelError("an NNEF archive needs an NNEF topology, or an existing archive")
+            _write_archive(split(data, limits), topology, target, limits, force)
+
+    def extract(self, source: Path, target: Path, *, force: bool, limits: Limits) -> None:
+        """Write the bitstream of all tensors, with the archive's other files in its topology.
+
+        `ModelError` for an archive of which some tensors are not coded.
+        """
+        model = reader.read(source, limits)
+        files = archive.files_of(source, limits)
+        parts: dict[str, Buffer] = {}
+        for label in model.tensors:
+            name = reader.file_stem(label) + reader.NNR
+            if name not in files:
+                raise ModelError("is not coded; compress the archive instead", file=str(source), tensor=label)
+            parts[label] = split(files[name].data(), limits)[label]
+        if parts and model.topology:
+            parts = {MODEL: _beginning(Bitstream(next(iter(parts.values())), limits), model.topology), **parts}
+        with replacing(target, force=force) as stream:
+            stream.writelines(joined(parts, limits))
+
+
+def _write_archive(parts: Parts, topology: Topology, target: Path, limits: Limits, force: bool) -> None:
+    labels = cast(Mapping[str, Any], dict.fromkeys(parts.keys() - {MODEL}))
+    plan = writer._plan(labels, topology, limits)
+
+    def content(label: str) -> output.Pieces:
+        return (_with_header(parts[label], label, plan.headers.get(label)),)
+
+    output.write(target, writer._files(plan, reader.NNR, content), force=force)
+
+
+def _with_header(part: bytes, label: str, header: Header | None) -> bytes:
+    """A tensor's bitstream, with the header of its file where the tensor does not say it."""
+    described = None if header is None else private.pack(private.Private({label: header}))
+    if described is None:
+        return part
+    bitstream = Bitstream(part)
+    unnamed = Topology(TopologyStorageFormat.NNR_TPL_UNREC, b"", private=described)
+    rest = (u for u in bitstream.units if u.type not in (NnrUnitType.NNR_STR, NnrUnitType.NNR_MPS))
+    return b"".join((_beginning(bitstream, unnamed), *(part[u.offset : u.offset + u.size] for u in rest)))
+
+
+def _beginning(bitstream: Bitstream, topology: Topology) -> bytes:
+    """Start unit and model parameter set as in ``bitstream``, and the topology."""
+    if bitstream.mps is None:
+        raise ModelError("a bitstream without model parameter set")
+    stream = io.BytesIO()
+    mps = replace(bitstream.mps, topology_carriage_flag=True)
+    BitstreamWriter(stream, mps, bitstream.general_profile_idc).topology(topology)
+    return stream.getvalue()
