@@ -79,7 +79,8 @@ def source_model(opened: Opened, limits: Limits, chosen: frozenset[str], keep_op
     unless ``keep_optimizer``.
     """
     order = {path: number for number, path in enumerate(opened.files)}
-    variables = sorted(opened.variables, key=lambda v: (order[v.spans[0].file], v.spans[0].offset))
+    # in the order in which a model is written
+    variables = sorted(opened.variables, key=lambda v: min((order[span.file], span.offset) for span in v.spans))
     coded = [v for v in variables if _is_coded(v, opened, limits, chosen)]
     dropped = [] if keep_optimizer else [v for v in variables if _is_slot(v) and v.name not in chosen]
     manifest = Manifest(opened.kind, tuple(_files(opened, coded, dropped, limits)), opened.folders)
