@@ -45,7 +45,7 @@ def members(view: memoryview) -> dict[str, Member]:
     """
     try:
         found = list(_members(view))
-    except (struct.error, UnicodeDecodeError) as error:
+    except (struct.error, OverflowError, UnicodeDecodeError) as error:
         raise ArchiveError(f"the archive is damaged: {error}") from error
     for before, after in pairwise(sorted(found, key=lambda member: (member.start, member.end))):
         if before.end > after.start:

@@ -64,7 +64,7 @@ def scan(data: Data, limits: Limits) -> Scan:
             return legacy.scan(data.view, limits)
         if data.path is None or data.path.suffix == ".safetensors" or safetensors.is_safetensors(data.view):
             return safetensors.scan(data.view)
-    except (ValueError, TypeError, LookupError, AttributeError, RecursionError, struct.error) as error:
+    except (ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError, struct.error) as error:
         raise ModelError(_explained(error), file=file) from error
     raise ModelError(_explained(ValueError("it begins like no file of PyTorch or safetensors")), file=file)
 

@@ -224,11 +224,7 @@ class _Machine:
         self.top(list).extend(values)
 
     def set_items(self, values: _Stack) -> None:
-        target = self.top(dict)
-        for key, value in zip(values[::2], values[1::2], strict=True):
-            if isinstance(key, tuple) and any(isinstance(inner, tuple) for inner in key):
-                raise PickleError("a pickle has a key made of keys")
-            target[key] = value
+        self.top(dict).update((_key(key), value) for key, value in zip(values[::2], values[1::2], strict=True))
 
     def persistent(self) -> None:
         self.stack.append(_storage(self.pop()))
@@ -257,8 +253,10 @@ class _Machine:
     def call(self, function: Global, arguments: Any) -> Any:
         if not isinstance(arguments, tuple):
             raise PickleError("a pickle calls something without arguments")
-        if function.name in ("collections OrderedDict", "torch Size"):
-            return (dict if function.name.endswith("Dict") else tuple)(*arguments)
+        if function.name == "torch Size":
+            return tuple(*arguments)
+        if function.name == "collections OrderedDict":
+            return _ordered(*arguments)
         if function.name in _WRAPPERS or function.name.startswith("torch.jit._pickle "):
             return arguments[0]
         if function.name == "torch._tensor _rebuild_from_type_v2" and isinstance(arguments[0], Global):
@@ -268,6 +266,17 @@ class _Machine:
             self.pickle.tensors.append(tensor)
             return tensor
         return Call(function)
+
+
+def _key(key: Any) -> Any:
+    # looking up tuples inside tuples without end would exhaust the interpreter's stack
+    if isinstance(key, tuple) and any(isinstance(inner, tuple) for inner in key):
+        raise PickleError("a pickle has a key made of keys")
+    return key
+
+
+def _ordered(pairs: Any = ()) -> dict[Any, Any]:
+    return {_key(key): value for key, value in pairs}
 
 
 _WRAPPERS = (f"{_REBUILD}parameter", f"{_REBUILD}parameter_with_state")

@@ -8,7 +8,7 @@ from math import prod
 from typing import Any
 
 from nnc_adapters.pytorch import texts
-from nnc_adapters.pytorch.views import ITEM_SIZES, Scan, View, contiguous
+from nnc_adapters.pytorch.views import ITEM_SIZES, Scan, View, check_shape, contiguous
 
 _MOST_HEADER = 100_000_000
 _METADATA = "__metadata__"
@@ -68,6 +68,7 @@ def _view(name: str, entry: dict[str, Any], base: int) -> View:
     if entry.keys() != {"dtype", "shape", "data_offsets"}:
         raise ValueError(f"tensor {name!r} is described by {sorted(entry)}")
     kind, shape = entry["dtype"], tuple(texts.count(s) for s in entry["shape"])
+    check_shape((name,), shape)
     begin, end = (texts.count(offset) for offset in entry["data_offsets"])
     bits = _BITS.get(kind) or 8 * ITEM_SIZES.get(_TYPES.get(kind, ""), 0)
     if not bits:

@@ -25,7 +25,8 @@ ITEM_SIZES = {
     **dict.fromkeys(("int64", "uint64", "float64", "complex64"), 8),
     "complex128": 16,
 }
-_MOST_DIMENSIONS = 32  # of arrays in older numpy
+_MOST_DIMENSIONS = 64
+_MOST_CODED_DIMENSIONS = 32  # of arrays in older numpy
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +88,7 @@ class View:
     @property
     def codable(self) -> bool:
         """Whether the codec knows the type, and the elements fill their bytes without gaps."""
-        known = self.dtype in FLOATS | INTEGERS and 0 < len(self.shape) <= _MOST_DIMENSIONS and self.elements > 0
+        known = self.dtype in FLOATS | INTEGERS and 0 < len(self.shape) <= _MOST_CODED_DIMENSIONS and self.elements > 0
         return known and self.end - self.start == self.elements * ITEM_SIZES[self.dtype] and self._is_dense()
 
     @property
@@ -105,12 +106,19 @@ class View:
 
     def checked(self) -> View:
         """The view; `ValueError` where it reaches beyond its storage."""
+        check_shape(self.path, self.shape)
         if len(self.shape) != len(self.strides) or min((*self.shape, *self.strides, 0)) < 0:
             raise ValueError(f"tensor {'.'.join(self.path)!r} has shape {self.shape} and strides {self.strides}")
         begin, end = self.storage
         if self.dtype in ITEM_SIZES and not (begin <= self.start and self.end <= end):
             raise ValueError(f"tensor {'.'.join(self.path)!r} reaches beyond its {end - begin} bytes")
         return self
+
+
+def check_shape(path: tuple[str, ...], shape: tuple[int, ...]) -> None:
+    """`ValueError` for more dimensions than PyTorch has, whose product could have no end."""
+    if len(shape) > _MOST_DIMENSIONS:
+        raise ValueError(f"tensor {'.'.join(path)!r} has {len(shape)} dimensions")
 
 
 def contiguous(shape: tuple[int, ...]) -> tuple[int, ...]:

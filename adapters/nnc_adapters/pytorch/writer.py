@@ -88,7 +88,10 @@ class Description:
 
     def check_written(self, data: Data) -> None:
         """`ModelError` unless what was written is a model that would be read: a topology can say anything."""
-        scan(data, self.limits)
+        try:
+            scan(data, self.limits)
+        except ModelError as error:
+            raise ModelError(f"the topology makes no model: {error.message}") from error
 
 
 def _layout(tensor: Mapping[str, Any]) -> Layout:
