@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nnc_adapters.convert.layouts import LAYOUTS, Framework
+from nnc_adapters.convert.layouts import LAYOUTS, Framework, Same
 from nnc_adapters.convert.mapping import check, converted, load, to_json
 from nnc_adapters.convert.matching import By, match, unanswered, with_questions
 from nnc_adapters.convert.names import pytorch_kinds, tensorflow_kinds
@@ -86,6 +86,18 @@ def test_an_order_that_leads_to_other_shapes_does_not_decide_between_twins() -> 
     theirs = network("pytorch", {"z": ("dense", (2, 4)), "x": ("dense", (4, 4)), "y": ("dense", (4, 4))})
     with pytest.raises(ModelError, match="ambiguous"):
         match(ours, theirs, "structure")
+
+
+def test_a_tensor_of_which_nothing_is_known_moves_only_by_its_name_within_its_family() -> None:
+    def unknown(name: str, family: str) -> Network:
+        entry = Same(f"unknown in {family}")
+        return Network(None, {name: Parameter(name, (4, 4), None, entry, tuple(entry.parts((4, 4))))})
+
+    assert to_json(match(unknown("w", "tflite"), unknown("w", "tflite"))) == {"w": "w"}
+    for ours in (unknown("v", "tflite"), unknown("w", "onnx")):
+        for by in (None, "structure"):
+            with pytest.raises(ModelError, match=r"the target needs w \(unknown in tflite \[4, 4\]\)"):
+                match(ours, unknown("w", "tflite"), by)  # type: ignore[arg-type]
 
 
 def test_what_is_left_over_is_named_on_both_sides() -> None:
@@ -230,7 +242,7 @@ def test_a_mapping_for_a_tensor_that_is_not_there_is_refused() -> None:
         check(load({"who": None}), TORCH, KERAS)
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"a": "b", "a": "c"}', '"\\ud800', b"\xff"])
+@pytest.mark.parametrize("text", ["{", "[]", '{"a": "b", "a": "c"}', '"\\ud800', b"\xff", "[" * 100_000])
 def test_a_mapping_file_that_is_none_is_refused(tmp_path: Path, text: str | bytes) -> None:
     path = tmp_path / "map.json"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())

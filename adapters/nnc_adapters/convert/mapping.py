@@ -44,7 +44,7 @@ def load(content: str | Path | Mapping[str, Any]) -> Plan:
         return {name: _entry(name, value) for name, value in content.items()}
     try:
         value = json.loads(Path(content).read_text("utf-8"), object_pairs_hook=_unique)
-    except ValueError as error:
+    except (RecursionError, ValueError) as error:
         raise ModelError(f"is no JSON: {error}", file=str(content)) from error
     if not isinstance(value, dict):
         raise ModelError("is no object of target name: source name", file=str(content))

@@ -13,7 +13,7 @@ from typing import Literal, TypeVar
 
 from nnc_adapters.convert.layouts import Part
 from nnc_adapters.convert.mapping import Entry, Plan, entry_of_parts
-from nnc_adapters.convert.network import Network, PartOf
+from nnc_adapters.convert.network import UNKNOWN, Network, PartOf
 from nnc_core.errors import ModelError
 
 __all__ = ["By", "match", "unanswered", "with_questions"]
@@ -34,7 +34,8 @@ def match(source: Network, target: Network, by: By | None = None) -> Plan:
 
     ``by`` names are equal names; ``by`` order, the n-th part is the n-th part; ``by`` structure, parts of one role are
     the same where they alone have a shape, or in their order if this leads to the same shapes everywhere. Without
-    ``by``, equal names that fit come first, then parts that alone have a role and shape; order decides nothing.
+    ``by``, equal names that fit come first, then parts that alone have a role and shape; order decides nothing. Graphs
+    are in the order of their operations, all else as it is stored: variables of a SavedModel mostly by their names.
     """
     given, wanted = source.parts(), target.parts()
     pairs = _MATCHERS[by](given, wanted)
@@ -81,6 +82,7 @@ def _by_order(given: Parts, wanted: Parts) -> Pairs:
 
 def _by_structure(given: Parts, wanted: Parts, *, trust_order: bool) -> Pairs:
     pairs: Pairs = {}
+    given, wanted = _known(given), _known(wanted)
     ours, theirs = _grouped(given, _role), _grouped(wanted, _role)
     for role, refs in theirs.items():
         if trust_order and [wanted[r] for r in refs] == [given[r] for r in ours[role]]:
@@ -88,6 +90,10 @@ def _by_structure(given: Parts, wanted: Parts, *, trust_order: bool) -> Pairs:
     same, like = _grouped(given, _whole), _grouped(wanted, _whole)
     alone = (part for part, refs in like.items() if len(refs) == len(same[part]) == 1)
     return {like[part][0]: same[part][0] for part in alone} | pairs
+
+
+def _known(parts: Parts) -> Parts:
+    return {ref: part for ref, part in parts.items() if not part.role.startswith(UNKNOWN)}
 
 
 def _role(part: Part) -> str:
@@ -110,7 +116,8 @@ def _check_complete(pairs: Pairs, given: Parts, wanted: Parts, by: By | None) ->
     taken = set(pairs.values())
     ours = _grouped({ref: part for ref, part in given.items() if ref not in taken}, _whole)
     theirs = _grouped({ref: part for ref, part in wanted.items() if ref not in pairs}, _whole)
-    both = [part for part in theirs if part in ours] if by not in ("names", "order") else []
+    by_structure = by not in ("names", "order")
+    both = [part for part in theirs if part in ours and by_structure and not part.role.startswith(UNKNOWN)]
     missing = [ref for part, refs in theirs.items() if part not in both for ref in refs]
     unused = [ref for part, refs in ours.items() if part not in both for ref in refs]
     texts = []

@@ -10,10 +10,14 @@ from nnc_adapters.base import Adapter
 from nnc_adapters.convert import graphs, names
 from nnc_adapters.convert.layouts import CHANNELS_LAST, LAYOUTS, Framework, Layout, Part, Same, Shape
 from nnc_adapters.dtypes import FLOATS
+from nnc_adapters.tensorflow.manifest import unpack
 from nnc_core.limits import Limits
 from nnc_core.nnr_model import SourceModel
 
-__all__ = ["Network", "Parameter", "PartOf", "describe"]
+__all__ = ["UNKNOWN", "Network", "Parameter", "PartOf", "describe"]
+
+UNKNOWN = "unknown in"
+"""How the role of a part begins of which nothing is known but where it comes from."""
 
 
 class PartOf(NamedTuple):
@@ -53,15 +57,19 @@ class Network:
 
 def describe(model: SourceModel, adapter: Adapter, limits: Limits) -> Network:
     """The parameters of a model that ``adapter`` has read."""
-    framework = _framework(adapter.name)
+    family = _family(model, adapter, limits)
+    framework = next((known for known in LAYOUTS if known == family), None)
     arrays = ((name, model.tensors[name]) for name in model.tensors)
     shapes = {name: array.shape for name, array in arrays if array.dtype.name in FLOATS}
     kinds = _kinds(framework, model, shapes, limits)
-    return Network(framework, {name: _parameter(name, shapes[name], kind, framework) for name, kind in kinds.items()})
+    return Network(framework, {n: _parameter(n, shapes[n], kind, framework, family) for n, kind in kinds.items()})
 
 
-def _framework(name: str) -> Framework | None:
-    return next((framework for framework in LAYOUTS if framework == name), None)
+def _family(model: SourceModel, adapter: Adapter, limits: Limits) -> str:
+    """Which layouts to expect: TFLite has its own, which only its graph could tell."""
+    if adapter.name == "tensorflow" and model.topology is not None:
+        return "tflite" if unpack(model.topology.data, limits).kind == "tflite" else adapter.name
+    return adapter.name
 
 
 def _kinds(
@@ -78,13 +86,13 @@ def _kinds(
     return dict.fromkeys(shapes)
 
 
-def _parameter(name: str, shape: Shape, kind: str | None, framework: Framework | None) -> Parameter:
+def _parameter(name: str, shape: Shape, kind: str | None, framework: Framework | None, family: str) -> Parameter:
     if framework is not None and kind is not None:
         try:
             layout = LAYOUTS[framework][kind]
             return Parameter(name, shape, kind, layout, tuple(layout.parts(shape)))
         except (KeyError, ValueError):  # it is called like something that it cannot be
             pass
-    # the same in both models, as long as both are of one framework
-    unknown = Same(f"unknown in {framework}")
+    # the same where both models are of one family and call it by one name
+    unknown = Same(f"{UNKNOWN} {family}")
     return Parameter(name, shape, None, unknown, tuple(unknown.parts(shape)))
