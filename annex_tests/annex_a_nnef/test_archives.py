@@ -46,9 +46,12 @@ def test_the_same_model_makes_the_same_archive(adapter, everything, tmp_path):
 def test_other_tools_read_the_archives(adapter, everything, tree, tmp_path, container):
     model = adapter.read(everything)
     adapter.write(model.tensors, model.topology, tmp_path / container)
-    opened = zipfile.ZipFile(tmp_path / container) if container.endswith("zip") else tarfile.open(tmp_path / container)
-    with opened as archive:
-        archive.extractall(tmp_path / "out", **({} if container.endswith("zip") else {"filter": "data"}))
+    if container.endswith(".zip"):
+        with zipfile.ZipFile(tmp_path / container) as archive:
+            archive.extractall(tmp_path / "out")
+    else:
+        with tarfile.open(tmp_path / container) as archive:
+            archive.extractall(tmp_path / "out", filter="data")
     assert tree(tmp_path / "out") == tree(everything)
 
 
@@ -168,7 +171,7 @@ def test_another_topology_is_refused(adapter, tmp_path, topology):
 
 def test_a_vendors_item_type_is_named_with_its_tensor(adapter, vendor_archive):
     assert adapter.sniff(vendor_archive)
-    with pytest.raises(UnsupportedError, match="'weight'.*0x54522040"):
+    with pytest.raises(UnsupportedError, match=r"'weight'.*0x54522040"):
         adapter.read(vendor_archive)
 
 
@@ -189,5 +192,5 @@ def test_what_is_no_archive_is_not_taken_for_one(adapter, tmp_path, content):
     assert not adapter.sniff(path)
     assert not adapter.sniff(tmp_path)
     assert not adapter.sniff(tmp_path / "absent")
-    with pytest.raises(ModelError, match="archive|gzip"):
+    with pytest.raises(ModelError, match=r"archive|gzip"):
         adapter.read(path)

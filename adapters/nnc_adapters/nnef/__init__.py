@@ -1,4 +1,4 @@
-"""NNEF models (ISO/IEC 15938-17, Annex A); the package ``nnef`` is imported when a model is read.
+"""NNEF models (ISO/IEC 15938-17, Annex A); the package ``nnef`` is used when a model is read, in another process.
 
 A bitstream that stands for a whole archive carries graph.nnef in its topology unit and graph.quant in its quantization
 unit, both unchanged, and each variable in a data unit under its label. Floats are quantized; integers, small tensors

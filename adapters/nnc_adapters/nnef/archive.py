@@ -167,7 +167,7 @@ def _in_zip(path: Path) -> Iterator[tuple[str, File]]:
         kind = member.external_attr >> 28
         if kind not in (0, 4, 8):  # unknown, a folder, a file
             raise ModelError(f"{member.filename!r} is a link or a device, not a file")
-        if not member.is_dir():
+        if not member.filename.endswith("/"):
             yield member.filename, File(member.file_size, partial(_start_of_member, archive, member))
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
-from nnc_core.errors import MissingDependencyError, ModelError, UnsupportedError
-from nnc_core.limits import Limits
+from nnc_adapters.nnef import parser
+from nnc_core.errors import ModelError
 from nnc_core.nnr_model import ParameterType
 
 _TOKEN: Final = re.compile(
@@ -17,10 +17,6 @@ _TOKEN: Final = re.compile(
     r"|(?P<word>\w+)"
     r"|(?P<mark>->|&&|\|\||[<>=!]=|[^\s\w'\"])",
 )
-_OPERATORS = frozenset([*"+-*/^<>!", "<=", ">=", "==", "!=", "&&", "||", "if", "else", "in", "for", "yield"])
-_OPENING, _CLOSING = frozenset("([{"), frozenset(")]}")
-# The package parses expressions by recursion, and crashes where that goes too deep.
-_MOST_OPERATORS = 64
 
 _ROLES: dict[str, dict[str, ParameterType]] = {
     "conv": {"filter": "conv.weight", "bias": "conv.bias"},
@@ -61,17 +57,15 @@ class _Token(NamedTuple):
     text: str
 
 
-def parsed(data: bytes, quantization: bytes | None, limits: Limits) -> Graph:
-    """Parse and check a graph with the package ``nnef``.
+def parsed(data: bytes, quantization: bytes | None) -> Graph:
+    """Parse and check a graph and what graph.quant says of it.
 
-    Raises `ModelError` where the package finds fault, `UnsupportedError` and `LimitError` where the text would make it
-    crash or take forever, `MissingDependencyError` without it.
+    Raises `ModelError` where the package ``nnef`` finds fault, `MissingDependencyError` without it.
     """
     text = _text(data, "graph.nnef")
     shapes = variables(data)
-    _check_harmless(text, limits)
-    operations = _operations(text, None if quantization is None else _text(quantization, "graph.quant"))
-    found = {o.attribs["label"]: tuple(o.attribs["shape"]) for o in operations if o.name == "variable"}
+    operations = parser.operations(text, None if quantization is None else _text(quantization, "graph.quant"))
+    found = {operation.label: operation.shape for operation in operations if operation.name == "variable"}
     if found != shapes:
         raise ModelError(f"graph.nnef declares variables {sorted(found)}, and {sorted(shapes)} can be seen")
     uses = list(_uses(operations))
@@ -86,18 +80,6 @@ def _text(data: bytes, name: str) -> str:
     if "\0" in text:
         raise ModelError(f"{name} has a zero byte")
     return text
-
-
-def _operations(text: str, quantization: str | None) -> list[Any]:
-    try:
-        import nnef  # type: ignore[import-untyped]
-    except ModuleNotFoundError as error:
-        raise MissingDependencyError(error.name or "nnef", "nnef") from error
-    try:
-        operations: list[Any] = nnef.parse_string(text, quantization).operations
-    except nnef.Error as error:
-        raise ModelError(f"not an NNEF graph: {error}") from None
-    return operations
 
 
 def variables(data: bytes) -> dict[str, tuple[int, ...]]:
@@ -162,34 +144,16 @@ def _value(arguments: list[_Token], name: str) -> list[_Token]:
     return []
 
 
-def _check_harmless(text: str, limits: Limits) -> None:
-    depth = operators = 0
-    in_graph = False
-    brackets = False  # whether an array has just ended, perhaps with parentheses around it
-    for kind, token in _tokens(text):
-        if kind == "string":
-            continue
-        depth += (token in _OPENING) - (token in _CLOSING)
-        limits.check("nesting", depth, "graph.nnef")
-        in_graph |= depth == 0 and token == "graph"
-        if in_graph and (token == "for" or (token == "*" and brackets)):
-            raise UnsupportedError("arrays that NNEF expressions make")
-        brackets = token == "]" or (brackets and token == ")")
-        operators = 0 if token in (",", ";", "{", "}") else operators + (token in _OPERATORS)
-        if operators > _MOST_OPERATORS:
-            raise UnsupportedError(f"NNEF expressions with more than {_MOST_OPERATORS} operators")
-
-
-def _uses(operations: list[Any]) -> Iterator[tuple[str, str, str]]:
+def _uses(operations: list[parser.Operation]) -> Iterator[tuple[str, str, str]]:
     """Label, operation and name of the input, for each use of a variable; reshaping is looked through."""
     labels: dict[str, str] = {}
     for operation in operations:
         if operation.name == "variable":
-            labels[operation.outputs["output"]] = operation.attribs["label"]
+            labels |= dict.fromkeys(operation.outputs, operation.label)
             continue
-        used = [(slot, labels[str(v)]) for slot, v in operation.inputs.items() if isinstance(v, str) and v in labels]
+        used = [(slot, labels[value]) for slot, value in operation.inputs.items() if value in labels]
         if operation.name in _PASSING:
-            labels |= {str(output): label for output in operation.outputs.values() for _, label in used}
+            labels |= {output: label for output in operation.outputs for _, label in used}
         else:
             yield from ((label, operation.name, slot) for slot, label in used)
 

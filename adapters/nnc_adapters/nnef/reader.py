@@ -58,7 +58,7 @@ def _read(path: Path, limits: Limits, chosen: frozenset[str]) -> SourceModel:
     _refuse_vendors(files)
     text = _small(files, archive.GRAPH, limits)
     quantization = _small(files, archive.QUANTIZATION, limits) if archive.QUANTIZATION in files else None
-    found = graph.parsed(text, quantization, limits)
+    found = graph.parsed(text, quantization)
     variables = [_variable(label, shape, files, limits) for label, shape in found.shapes.items()]
     coded = {v.label: v for v in variables if v.label in chosen or _is_coded(v, found)}
     exact = {v.label: v for v in variables if v.label not in coded and _fits(v)}

@@ -12,7 +12,7 @@ END = bytes(2 * BLOCK)
 _FILE, _FOLDER = (b"0", b"\0", b"7"), b"5"
 _LONG_NAME, _EXTENDED, _GLOBAL = b"L", b"x", b"g"
 _LONGEST_EXTENSION = 1 << 20
-_CHECKSUM = slice(148, 156)
+_CHECKSUM, _MAGIC = slice(148, 156), slice(257, 262)
 
 
 class TarError(ValueError):
@@ -34,9 +34,9 @@ class _Header(NamedTuple):
 
 
 def looks_like_tar(block: bytes) -> bool:
-    """Whether a first block of 512 bytes is a header."""
+    """Whether a first block of 512 bytes is meant to be a header."""
     try:
-        return len(block) >= BLOCK and _header(block[:BLOCK]) is not None
+        return block[_MAGIC] == b"ustar" or (len(block) >= BLOCK and _header(block[:BLOCK]) is not None)
     except TarError:
         return False
 
