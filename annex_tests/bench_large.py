@@ -21,10 +21,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -77,9 +78,8 @@ def weights(name: str, shape: tuple[int, int]) -> NDArray[np.float32]:
     """The same Laplace-distributed values for the same name, with a spread of 1.5 steps."""
     generator = np.random.default_rng(list(name.encode()))
     array = generator.standard_exponential(shape, np.float32)
-    array *= generator.choice(np.array([-1.5, 1.5], np.float32) * np.float32(STEP), (shape[0], 1))
-    array[:, ::2] *= -1
-    return array
+    array *= np.float32(1.5 * STEP)
+    return np.negative(array, out=array, where=generator.integers(0, 2, shape, bool))
 
 
 def make_onnx(folder: Path, model: Shapes) -> Path:
@@ -183,7 +183,7 @@ def differences(bitstream: Path, restored: Path, model: Shapes) -> list[str]:
         ]
 
 
-def difference(file: nnc_core.NnrFile, tensors: object, name: str) -> str | None:
+def difference(file: nnc_core.NnrFile, tensors: Mapping[str, NDArray[Any]], name: str) -> str | None:
     found, decoded = tensors[name], file[name]
     if not np.array_equal(found, decoded):
         return "is not what the bitstream says"
@@ -232,6 +232,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--gb", type=float, default=3, help="size of each model [3]")
     model = shapes(int(parser.parse_args().gb * GIB))
+    if len(model) < 3:
+        parser.error("too small: a model has at least three tensors")
     table = Table(title=f"{len(model)} tensors, the largest of {max(map(nbytes, model.values())) // MIB} MiB")
     for column in ("model", "", "GiB", "% left", "seconds", "MiB/s", "peak MiB with files", "own", "bound", "within"):
         table.add_column(column, justify="left" if column in ("model", "") else "right")
