@@ -66,6 +66,8 @@ def test_an_hdf5_file_of_weights_is_none_of_ours(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "x", "w") as file:
         file["group/w"] = np.ones(40, np.uint8)
     assert not any(c.sniff(tmp_path / "x") for c in containers.CONTAINERS)
+    h5py.File(tmp_path / "x", "w").close()
+    assert not any(c.sniff(tmp_path / "x") for c in containers.CONTAINERS)
 
 
 def test_zipfile_reads_ours_and_finds_nothing_that_leaves_its_folder(bitstream: Path, coded: bytes) -> None:

@@ -379,6 +379,22 @@ def test_a_cut_hdf5_file_is_refused(h5py, tmp_path):
             read_all("hdf5", tmp_path / "x")
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_mutated_hdf5_files_raise_typed_errors_or_are_read(h5py, tmp_path, seed):
+    rng = random.Random(seed)
+    whole = written("hdf5", tmp_path).read_bytes()
+    outcomes = set()
+    for _ in range(150):
+        (tmp_path / "x").write_bytes(mutated(whole, rng))
+        CONTAINER["hdf5"].sniff(tmp_path / "x")
+        try:
+            join(read_all("hdf5", tmp_path / "x"))
+            outcomes.add("read")
+        except NncError as error:
+            outcomes.add(type(error).__name__)
+    assert outcomes - {"read"}
+
+
 # folders
 
 

@@ -21,7 +21,6 @@ from nnc_core.syntax import Buffer
 __all__ = ["Hdf5"]
 
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
-_BROKEN = (OSError, RuntimeError, LookupError, ValueError, TypeError)
 _HEAD = 8
 
 
@@ -33,12 +32,13 @@ class Hdf5:
     packages: tuple[str, ...] = ("h5py",)
 
     def sniff(self, path: Path) -> bool:
-        """Whether the root group has only datasets of bytes, the first an NNR; without ``h5py``, whether it is HDF5."""
+        """Whether the root group has datasets, and all begin like NNR; without ``h5py``, whether it is HDF5."""
         try:
             if not _is_hdf5(path):
                 return False
-            with _file(path) as file:
-                return all(_begins(path, file, link) for link in file)
+            with _file(path) as file, _reported(path):
+                links = list(file)
+                return bool(links) and all(_begins(path, file, link) for link in links)
         except MissingDependencyError:
             return True
         except (NncError, OSError):
@@ -88,7 +88,9 @@ def _file(path: Path) -> Iterator[Any]:
 def _reported(path: Path, key: str | None = None) -> Iterator[None]:
     try:
         yield
-    except _BROKEN as error:
+    except NncError:
+        raise
+    except Exception as error:  # the library has no error of its own: damage comes out as whatever it leads to
         raise ModelError(f"the file is damaged: {error}", file=str(path), tensor=key) from error
 
 
