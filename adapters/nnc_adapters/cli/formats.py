@@ -62,7 +62,7 @@ def _containers() -> Iterator[_Format]:
 
 def _codecs() -> Iterator[_Format]:
     for name in ("zarr", "numcodecs"):
-        yield _format(name, "array codec", "E", (), (name,), "containers")
+        yield _format(name, "array codec", "E", (), (name,), "zarr")
 
 
 def _format(
