@@ -70,6 +70,12 @@ def test_other_shapes_missing_and_additional_tensors_are_problems() -> None:
     }
 
 
+def test_a_scalar_may_become_a_tensor_of_one_element_but_of_no_other_shape() -> None:
+    assert compare_tensor("t", np.array(2.5), np.array([2.5])).exact
+    assert compare_tensor("t", np.array([2.5]), np.array(2.5)).problem == "shape () instead of (1,)"
+    assert compare_tensor("t", np.array(2.5), np.array([[2.5]])).problem == "shape (1, 1) instead of ()"
+
+
 def test_noise_on_a_tensor_of_zeros_is_infinitely_bad() -> None:
     result = compare_tensor("t", np.zeros(3), np.array([0, 1e-9, 0]))
     assert result.sqnr_db == -math.inf
