@@ -51,7 +51,7 @@ def nnc() -> Iterator[Run]:
 
 def weights() -> dict[str, np.ndarray]:
     generator = np.random.default_rng(3)
-    return {f"w{number}": generator.laplace(0, 0.02, (400, 500)).astype(np.float32) for number in range(4)}
+    return {f"w{number}": generator.laplace(0, 0.02, (400, 200)).astype(np.float32) for number in range(4)}
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +60,7 @@ def onnx_model(tmp_path_factory) -> Path:
     helper = onnx.helper
     nodes = [helper.make_node("MatMul", ["x", name], [f"y{name}"]) for name in weights()]
     inputs = [helper.make_tensor_value_info("x", 1, [1, 400])]
-    outputs = [helper.make_tensor_value_info(f"y{name}", 1, [1, 500]) for name in weights()]
+    outputs = [helper.make_tensor_value_info(f"y{name}", 1, [1, 200]) for name in weights()]
     initializers = [onnx.numpy_helper.from_array(array, name) for name, array in weights().items()]
     graph = helper.make_graph(nodes, "graph", inputs, outputs, initializers)
     path = tmp_path_factory.mktemp("onnx") / "model.onnx"
