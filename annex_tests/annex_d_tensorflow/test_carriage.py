@@ -45,5 +45,5 @@ def test_what_is_no_saved_model_is_refused(bitstream, tmp_path):
 
 
 def test_a_model_without_one_is_refused(saved, tmp_path):
-    with pytest.raises(ModelError, match="no assets.extra/model.nnr"):
+    with pytest.raises(ModelError, match=r"no assets\.extra/model\.nnr"):
         extract(saved("export"), tmp_path / "out.nnr")

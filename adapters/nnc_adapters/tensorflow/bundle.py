@@ -100,7 +100,7 @@ def data_suffix(shard: int, shards: int) -> str:
 
 def read(data: memoryview, limits: Limits) -> Index:
     """Read an index; `ModelError` where it is damaged, `UnsupportedError` where it is compressed or big endian."""
-    entries = table.entries(data)
+    entries = table.entries(data, limits)
     header = next(entries, None)
     if header is None or header.key != b"":
         raise ModelError("the index is damaged: it has no header")
@@ -122,7 +122,6 @@ def _shards(header: Message) -> int:
 
 
 def _item(data: memoryview, entry: table.Entry, shards: int, limits: Limits) -> Item | None:
-    limits.check("name_length", len(entry.key), "the index of a checkpoint")
     message = Message(data, entry.start, entry.end)
     if next(message.messages(_SLICES), None) is not None:
         return None

@@ -10,12 +10,29 @@ from nnc_core.errors import ModelError
 __all__ = ["Table", "root"]
 
 
+# How often the bytes of a file may be read. Parts of it can be shared, so that a small file could take forever.
+_TIMES = 16
+
+
+@dataclass(slots=True)
+class _Budget:
+    """How many bytes of vectors may still be read."""
+
+    left: int
+
+    def spend(self, size: int, at: int) -> None:
+        self.left -= size
+        if self.left < 0:
+            raise ModelError(f"its parts are shared too often, as the vector at byte {at}")
+
+
 @dataclass(frozen=True, slots=True)
 class Table:
     """A table at byte ``at``; fields that are not stored have their default."""
 
     data: memoryview
     at: int
+    budget: _Budget
 
     def number(self, field: int, size: int, default: int = 0) -> int:
         """An integer of ``size`` bytes; two's complement."""
@@ -25,13 +42,13 @@ class Table:
     def table(self, field: int) -> Table | None:
         """A table."""
         at = self._field(field)
-        return None if at is None else Table(self.data, _target(self.data, at))
+        return None if at is None else Table(self.data, _target(self.data, at), self.budget)
 
     def tables(self, field: int) -> Iterator[Table]:
         """The tables in a vector."""
         start, count = self.vector(field, 4)
         for at in range(start, start + 4 * count, 4):
-            yield Table(self.data, _target(self.data, at))
+            yield Table(self.data, _target(self.data, at), self.budget)
 
     def numbers(self, field: int) -> list[int]:
         """The integers of 4 bytes in a vector."""
@@ -52,6 +69,7 @@ class Table:
         count = _read(self.data, start, 4)
         if start + 4 + count * size > len(self.data):
             raise ModelError(f"a vector of {count} elements at byte {start} ends outside the file")
+        self.budget.spend(4 + count * size, start)
         return start + 4, count
 
     def _field(self, field: int) -> int | None:
@@ -67,7 +85,7 @@ class Table:
 
 def root(data: memoryview) -> Table:
     """The table that a file consists of."""
-    return Table(data, _target(data, 0))
+    return Table(data, _target(data, 0), _Budget(_TIMES * len(data)))
 
 
 def _target(data: memoryview, at: int) -> int:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from nnc_adapters import wire
 from nnc_adapters.tensorflow.checksum import masked_crc32c
 from nnc_core.errors import ModelError, UnsupportedError
+from nnc_core.limits import Limits
 
 __all__ = ["MAGIC", "Entry", "entries", "seal"]
 
@@ -39,25 +40,31 @@ class Entry(NamedTuple):
     block: Block
 
 
-def entries(table: memoryview) -> Iterator[Entry]:
-    """Every entry of a table, in order; `ModelError` where it is damaged, `UnsupportedError` for compressed blocks."""
+def entries(table: memoryview, limits: Limits) -> Iterator[Entry]:
+    """Every entry of a table, in order.
+
+    Raises `ModelError` where it is damaged, `UnsupportedError` for compressed blocks, `LimitError` for a key beyond
+    ``limits.name_length``.
+    """
     try:
-        yield from _entries(table)
+        yield from _entries(table, limits)
     except wire.WireError as error:
         raise ModelError(f"the index is damaged: {error}") from error
 
 
-def _entries(table: memoryview) -> Iterator[Entry]:
+def _entries(table: memoryview, limits: Limits) -> Iterator[Entry]:
     footer = len(table) - _FOOTER
     if footer < 0 or table[-len(MAGIC) :] != MAGIC:
         raise ModelError("is no index of a checkpoint: it does not end like a LevelDB table")
     _, at = _handle(table, footer, len(table) - len(MAGIC), footer)
     index, _ = _handle(table, at, len(table) - len(MAGIC), footer)
-    last = None
-    for pointer in _block_entries(table, index):
+    last, end = None, 0
+    for pointer in _block_entries(table, index, limits):
         block, _ = _handle(table, pointer.start, pointer.end, footer)
-        for entry in _block_entries(table, block):
-            # a block that is visited twice fails here
+        if block.start < end:
+            raise wire.WireError(f"the block at byte {block.start} comes after one that ends at byte {end}")
+        end = block.end + _TRAILER
+        for entry in _block_entries(table, block, limits):
             if last is not None and entry.key <= last:
                 raise ModelError(f"the index is damaged: its keys are not in order at byte {entry.start}")
             last = entry.key
@@ -73,7 +80,7 @@ def _handle(table: memoryview, at: int, end: int, available: int) -> tuple[Block
     return Block(start, start + size), at
 
 
-def _block_entries(table: memoryview, block: Block) -> Iterator[Entry]:
+def _block_entries(table: memoryview, block: Block, limits: Limits) -> Iterator[Entry]:
     _check_trailer(table, block)
     at, end = block.start, _restarts(table, block)
     key = b""
@@ -83,6 +90,7 @@ def _block_entries(table: memoryview, block: Block) -> Iterator[Entry]:
         size, at = wire.varint(table, at, end)
         if shared > len(key) or at + added + size > end:
             raise wire.WireError(f"an entry before byte {at} reaches out of its block")
+        limits.check("name_length", shared + added, "the index of a checkpoint")
         key = key[:shared] + bytes(table[at : at + added])
         yield Entry(key, at + added, at + added + size, block)
         at += added + size

@@ -13,7 +13,7 @@ from nnc_core.errors import ModelError
 from nnc_core.limits import Limits
 from nnc_core.nnr_model import ParameterType
 
-__all__ = ["IDENTIFIER", "open_tflite"]
+__all__ = ["IDENTIFIER", "open_tflite", "variables"]
 
 IDENTIFIER = b"TFL3"
 _FILE = "model.tflite"
@@ -61,7 +61,12 @@ class _Tensor:
 
 def open_tflite(content: Content, limits: Limits) -> Opened:
     """Open a model; `ModelError` where something in it is not inside the file."""
-    model = root(content.raw().data)
+    return Opened("tflite", {_FILE: content}, variables(content.raw().data, _FILE, limits))
+
+
+def variables(data: memoryview, file: str, limits: Limits) -> list[Variable]:
+    """The constants in a model, which ``file`` is the path of, called by their names."""
+    model = root(data)
     buffers = [_buffer(table) for table in model.tables(_BUFFERS)]
     codes = [max(table.number(_OLD_CODE, 1), table.number(_CODE, 4)) for table in model.tables(_CODES)]
     shared: dict[int, list[_Tensor]] = {}
@@ -71,15 +76,13 @@ def open_tflite(content: Content, limits: Limits) -> Opened:
     # tensors of different types in the same bytes: which of them the values are is anybody's guess
     groups = [group for group in shared.values() if len({tensor.dtype for tensor in group}) == 1]
     names = unique([group[0].name for group in groups])
-    variables = [_variable(name, group) for name, group in zip(names, groups, strict=True)]
-    return Opened("tflite", {_FILE: content}, variables)
+    return [_variable(name, group, file) for name, group in zip(names, groups, strict=True)]
 
 
-def _variable(name: str, group: list[_Tensor]) -> Variable:
+def _variable(name: str, group: list[_Tensor], file: str) -> Variable:
     first, roles = group[0], {tensor.role for tensor in group}
-    return Variable(
-        name, first.dtype, first.shape, (Span(_FILE, first.offset),), first.role if len(roles) == 1 else None
-    )
+    role = first.role if len(roles) == 1 else None
+    return Variable(name, first.dtype, first.shape, (Span(file, first.offset),), role)
 
 
 def _buffer(table: Table) -> tuple[int, int]:

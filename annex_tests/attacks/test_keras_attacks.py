@@ -1,0 +1,133 @@
+"""Hostile Keras archives and HDF5 files: refused with an error that says why."""
+
+from __future__ import annotations
+
+import io
+import random
+import struct
+import zipfile
+
+import numpy as np
+import pytest
+
+from nnc_adapters.tensorflow import TensorflowAdapter
+from nnc_core.errors import LimitError, ModelError, UnsupportedError
+from nnc_core.limits import Limits
+
+WEIGHT = np.arange(64, dtype=np.float32).reshape(8, 8)
+
+
+@pytest.fixture
+def adapter():
+    return TensorflowAdapter()
+
+
+@pytest.fixture
+def weights():
+    """An HDF5 file as Keras makes them."""
+    h5py = pytest.importorskip("h5py", reason="h5py is not installed")
+    stream = io.BytesIO()
+    with h5py.File(stream, "w") as file:
+        file["layers/dense/vars/0"] = WEIGHT
+        file["layers/dense/vars/1"] = WEIGHT[0]
+        file["layers/dense/vars"].attrs["name"] = "dense"
+    return stream.getvalue()
+
+
+def archive(members, method=zipfile.ZIP_STORED):
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", method) as target:
+        for name, data in members.items():
+            target.writestr(name, data)
+    return stream.getvalue()
+
+
+@pytest.fixture
+def read_file(adapter, tmp_path):
+    def call(name, data):
+        (tmp_path / name).write_bytes(data)
+        return adapter.read(tmp_path / name)
+
+    return call
+
+
+def test_an_honest_archive_is_read(read_file, weights):
+    model = read_file("m.keras", archive({"config.json": "{}", "model.weights.h5": weights}))
+    np.testing.assert_array_equal(model.tensors["layers/dense/vars/0"], WEIGHT)
+
+
+@pytest.mark.parametrize("name", ["../x", "/etc/passwd", "a/../../x", "C:/x", "a\\..\\x", "a//b", "./a", ".."])
+def test_members_outside_the_archive_are_refused(read_file, weights, name):
+    with pytest.raises(ModelError, match="no path inside"):
+        read_file("m.keras", archive({"config.json": "{}", "model.weights.h5": weights, name: b"x"}))
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_members_of_the_same_name_are_refused(read_file, weights):
+    stream = io.BytesIO(archive({"config.json": "{}", "model.weights.h5": weights}))
+    with zipfile.ZipFile(stream, "a") as target:
+        target.writestr("config.json", "{}")
+    with pytest.raises(ModelError, match="same name"):
+        read_file("m.keras", stream.getvalue())
+
+
+def test_an_archive_that_explodes_is_refused(tmp_path, weights):
+    members = {"config.json": "{}", "model.weights.h5": weights, "zeros": bytes(1 << 22)}
+    (tmp_path / "m.keras").write_bytes(archive(members, zipfile.ZIP_DEFLATED))
+    with pytest.raises(LimitError, match="decoded_bytes"):
+        TensorflowAdapter(Limits(decoded_bytes=1 << 20)).read(tmp_path / "m.keras")
+
+
+def test_an_archive_with_a_wrong_checksum_is_refused(read_file, weights):
+    data = archive({"config.json": "{}", "model.weights.h5": weights})
+    with pytest.raises(ModelError, match="checksum"):
+        read_file("m.keras", data.replace(WEIGHT.tobytes(), WEIGHT[::-1].tobytes()))
+
+
+def test_an_encrypted_archive_is_not_supported(read_file, weights):
+    data = bytearray(archive({"config.json": "{}", "model.weights.h5": weights}))
+    data[data.index(b"PK\1\2") + 8] |= 1
+    with pytest.raises(UnsupportedError, match="encrypted"):
+        read_file("m.keras", bytes(data))
+
+
+def test_a_member_that_is_elsewhere_is_refused(read_file, weights):
+    data = bytearray(archive({"config.json": "{}", "model.weights.h5": weights}))
+    at = data.index(b"PK\1\2", data.index(b"PK\1\2") + 1) + 42
+    data[at : at + 4] = struct.pack("<I", 7)
+    with pytest.raises(ModelError, match="archive is damaged"):
+        read_file("m.keras", bytes(data))
+
+
+@pytest.mark.parametrize("part", [0.1, 0.5, 0.9])
+def test_a_cut_hdf5_file_is_refused(read_file, weights, part):
+    whole = b"".join([weights[: int(len(weights) * part)]])
+    with pytest.raises(ModelError):
+        read_file("m.h5", whole)
+
+
+def test_links_of_an_hdf5_file_are_not_followed(read_file, tmp_path):
+    h5py = pytest.importorskip("h5py", reason="h5py is not installed")
+    (tmp_path / "secret").write_bytes(WEIGHT.tobytes())
+    with h5py.File(tmp_path / "other.h5", "w") as other:
+        other["w"] = WEIGHT
+    with h5py.File(tmp_path / "m.h5", "w") as file:
+        file.attrs["keras_version"] = "3"
+        file["link"] = h5py.ExternalLink(str(tmp_path / "other.h5"), "/w")
+        file.create_dataset("raw", (8, 8), "f4", external=[(str(tmp_path / "secret"), 0, 256)])
+        layout = h5py.VirtualLayout((8, 8), "f4")
+        layout[:] = h5py.VirtualSource(str(tmp_path / "other.h5"), "w", shape=(8, 8))
+        file.create_virtual_dataset("virtual", layout)
+        group = file.create_group("group")
+        group["circle"] = file["/"]
+    model = TensorflowAdapter().read(tmp_path / "m.h5")
+    assert not model.tensors
+    assert WEIGHT.tobytes() not in model.topology.data
+
+
+@pytest.mark.parametrize("name", ["m.h5", "m.keras"])
+def test_damaged_keras_files_are_read_or_refused(read_file, weights, name, damaged, survives):
+    generator = random.Random(22)
+    whole = weights if name == "m.h5" else archive({"config.json": "{}", "model.weights.h5": weights})
+    for _ in range(400):
+        survives(read_file, name, damaged(whole, generator))
