@@ -29,7 +29,9 @@ def test_embedded_bitstreams_decode_to_what_the_whole_bitstream_does(
 
 
 def test_every_tensor_is_a_bitstream_of_its_own_and_all_else_is_unchanged(adapter, everything, tree, tmp_path):
-    adapter.embed(everything, tmp_path / "e", parameters=FINE)
+    steps = []
+    adapter.embed(everything, tmp_path / "e", parameters=FINE, progress=lambda *step: steps.append(step))
+    assert steps == [(done, 11) for done in range(1, 12)]
     before, after = tree(everything), tree(tmp_path / "e")
     model = adapter.read(everything)
     for label, array in model.tensors.items():

@@ -11,7 +11,7 @@ The other way round, `NnefAdapter.embed` puts bitstreams into an archive, one ``
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -88,17 +88,26 @@ class NnefAdapter:
         parameters: CodingParameters | None = None,
         threads: int | None = None,
         force: bool = False,
+        progress: Callable[[int, int], None] | None = None,
     ) -> None:
         """Write the archive ``source`` as ``target`` with ``<label>.nnr`` in place of ``<label>.dat``.
 
         graph.nnef and all other files are unchanged, and each ``.nnr`` can be decoded alone. Tensors that NNR cannot
-        carry stay in their files. Raises as `read` and `write`.
+        carry stay in their files. ``progress`` is called with the number of tensors done and their total. Raises as
+        `read` and `write`.
         """
         from nnc_adapters.nnef import reader, writer
 
         model = reader.read(Path(source), self.limits)
-        parameters = parameters or CodingParameters()
-        writer.embed(model, Path(target), self.limits, parameters, threads=threads, force=force)
+        writer.embed(
+            model,
+            Path(target),
+            self.limits,
+            parameters=parameters or CodingParameters(),
+            threads=threads,
+            force=force,
+            progress=progress,
+        )
 
     def extract(self, source: Path, target: Path, *, force: bool = False) -> None:
         """Write the archive ``source`` as ``target`` with every ``<label>.nnr`` decoded into ``<label>.dat``.

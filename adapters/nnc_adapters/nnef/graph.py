@@ -15,7 +15,7 @@ _TOKEN: Final = re.compile(
     r"\s+|\#[^\n]*"
     r"|(?P<string>'[^']*'|\"[^\"]*\")"
     r"|(?P<word>\w+)"
-    r"|(?P<mark>->|&&|\|\||[<>=!]=|[^\s\w'\"])",
+    r"|(?P<mark>[^\s\w'\"])",
 )
 
 _ROLES: dict[str, dict[str, ParameterType]] = {

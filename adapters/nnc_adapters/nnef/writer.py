@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,8 +20,6 @@ from nnc_core.errors import ModelError
 from nnc_core.limits import Limits
 from nnc_core.nnr_model import ModelInfo, SourceModel, Topology
 from nnc_core.tables.code_points import TopologyStorageFormat
-
-_Content = Callable[[], output.Pieces]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +61,14 @@ def write(
 
 
 def embed(
-    model: SourceModel, target: Path, limits: Limits, parameters: CodingParameters, *, threads: int | None, force: bool
+    model: SourceModel,
+    target: Path,
+    limits: Limits,
+    *,
+    parameters: CodingParameters,
+    threads: int | None,
+    force: bool,
+    progress: Callable[[int, int], None] | None,
 ) -> None:
     """Write the archive with every tensor as a bitstream ``<label>.nnr``; what NNR cannot carry stays as it is."""
     topology = model.topology
@@ -70,8 +76,13 @@ def embed(
         raise ModelError("an NNEF archive needs a graph")
     plan = _plan(model.tensors, topology, limits)
 
+    done = itertools.count(1)
+
     def content(label: str) -> output.Pieces:
-        return (_nnr(model, label, plan.headers.get(label), parameters, threads),)
+        data = _nnr(model, label, plan.headers.get(label), parameters, threads)
+        if progress is not None:
+            progress(next(done), len(plan.variables))
+        return (data,)
 
     output.write(target, _files(plan, NNR, content), force=force)
 
