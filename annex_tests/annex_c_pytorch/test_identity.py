@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import zipfile
 from collections import Counter, OrderedDict
 
 import numpy as np
@@ -158,6 +160,38 @@ def test_torchscript_is_read(torch, save, network, image, identical, tmp_path, h
         assert {array.shape for array in read.tensors.values()} >= {(16, 3, 3, 3), (16, 16, 2, 2)}
     else:
         assert {n for n, t in network.state_dict().items() if t.numel() >= 16} == set(read.tensors)
+
+
+def in_zip64(data):
+    """An archive as it is written beyond 4 GiB: sizes and places are in other fields."""
+    end = data.rfind(b"PK\5\6")
+    count, size, start = struct.unpack_from("<10xHII", data, end)
+    entries, at = b"", start
+    for _ in range(count):
+        head = bytearray(data[at : at + 46])
+        packed, plain, name, extra, comment = struct.unpack_from("<20xIIHHH", head)
+        (local,) = struct.unpack_from("<42xI", head)
+        head[20:28], head[42:46] = b"\xff" * 8, b"\xff" * 4
+        more = struct.pack("<HHI", 0x7075, 4, 0) + struct.pack("<HHQQQ", 1, 24, plain, packed, local)
+        head[30:32] = struct.pack("<H", extra + len(more))
+        tail = at + 46 + name + extra
+        entries += bytes(head) + data[at + 46 : tail] + more + data[tail : tail + comment]
+        at = tail + comment
+    end64 = struct.pack("<4sQHHIIQQQQ", b"PK\6\6", 44, 45, 45, 0, 0, count, count, len(entries), start)
+    locator = struct.pack("<4sIQI", b"PK\6\7", 0, start + len(entries), 1)
+    last = struct.pack("<4s4H2IH", b"PK\5\6", 0, 0, 0xFFFF, 0xFFFF, 0xFFFFFFFF, 0xFFFFFFFF, 0)
+    return data[:start] + entries + end64 + locator + last
+
+
+def test_archives_as_they_are_beyond_4_gib_are_read(torch, save, adapter, identical, tmp_path):
+    path = save({"a": torch.randn(20), "b": torch.randn(30)}, tmp_path / "m.pt")
+    path.write_bytes(in_zip64(path.read_bytes()))
+    assert torch.load(path, weights_only=True)["b"].shape == (30,)
+    read = identical(path)
+    assert list(read.tensors) == ["a", "b"]
+    adapter.write({name: array + 1 for name, array in read.tensors.items()}, read.topology, tmp_path / "new.pt")
+    with zipfile.ZipFile(tmp_path / "new.pt") as archive:
+        assert archive.testzip() is None
 
 
 SAFE = [t for t in FLOATS + INTEGERS + EXACT if t not in ("complex128", "complex32")]
