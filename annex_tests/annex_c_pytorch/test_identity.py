@@ -165,7 +165,7 @@ def test_torchscript_is_read(torch, save, network, image, identical, tmp_path, h
 def in_zip64(data):
     """An archive as it is written beyond 4 GiB: sizes and places are in other fields."""
     end = data.rfind(b"PK\5\6")
-    count, size, start = struct.unpack_from("<10xHII", data, end)
+    count, _, start = struct.unpack_from("<10xHII", data, end)
     entries, at = b"", start
     for _ in range(count):
         head = bytearray(data[at : at + 46])
