@@ -17,7 +17,6 @@ from nnc_adapters.nnef.dat import Header, ItemType
 nnef = pytest.importorskip("nnef", reason="the package nnef is not installed")
 
 ROOT = Path(__file__).resolve().parents[2]
-CONTAINERS = ("", ".tgz", ".tar.gz", ".tar", ".zip")
 
 Variables = Mapping[str, "tuple[Header, NDArray[Any]]"]
 Tree = dict[str, bytes]
