@@ -5,6 +5,7 @@ set -eu
 
 cd "$(dirname "$0")/.."
 python=${PYTHON:-python3}
+PATH=$(dirname "$(command -v "$python")"):$PATH  # for its cmake
 tree=$PWD/build/sanitize
 
 # A tree of its own, so that the package that is imported is the one with the sanitized module.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 NNC = [sys.executable, "-m", "nnc_adapters.cli"]
@@ -50,6 +51,7 @@ def test_an_interrupt_ends_the_program_quietly() -> None:
         assert process.stderr is not None
         process.stdin.write(bytes(1 << 20))  # more than a pipe holds: when this is over, the program is reading
         process.stdin.flush()
+        time.sleep(0.5)  # until it waits for more: a signal just before a system call would not end that call
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 130
         assert process.stderr.read() == b""

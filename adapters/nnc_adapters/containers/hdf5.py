@@ -55,7 +55,7 @@ class Hdf5:
     def write(self, path: Path, items: Mapping[str, Buffer], *, force: bool = False) -> None:
         """Write the datasets, one after another; equal items make equal bytes."""
         h5py = _h5py()
-        with replacing(path, force=force) as stream, h5py.File(stream.name, "w", track_order=True) as file:
+        with replacing(path, force=force) as stream, h5py.File(_created(h5py, stream.name)) as file:
             for key in items:
                 data = np.frombuffer(items[key], np.uint8)
                 file.create_dataset(names.for_hdf5(key), data=data, track_times=False)
@@ -67,6 +67,14 @@ def _h5py() -> Any:
     except ModuleNotFoundError as error:
         raise MissingDependencyError("h5py", "containers") from error
     return h5py
+
+
+def _created(h5py: Any, path: str) -> Any:
+    """A new file without the time in it, that keeps the order of its datasets."""
+    properties = h5py.h5p.create(h5py.h5p.FILE_CREATE)
+    properties.set_obj_track_times(False)
+    properties.set_link_creation_order(h5py.h5p.CRT_ORDER_TRACKED | h5py.h5p.CRT_ORDER_INDEXED)
+    return h5py.h5f.create(path.encode(), h5py.h5f.ACC_TRUNC, fcpl=properties)
 
 
 def _is_hdf5(path: Path) -> bool:
