@@ -46,6 +46,10 @@ class TensorflowAdapter:
         except (OSError, ModelError):
             return False
 
+    def default_suffix(self, topology: Topology) -> str:
+        """How the name of the file should end that ``topology`` makes; nothing for a folder."""
+        return writer.SUFFIXES.get(manifest.unpack(topology.data, self.limits).kind, "")
+
     def read(self, path: Path) -> SourceModel:
         """Read a model; its tensors are fetched from its files when they are asked for.
 

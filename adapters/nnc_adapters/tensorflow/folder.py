@@ -8,9 +8,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
+from nnc_adapters.names import free
 from nnc_adapters.tensorflow import bundle, object_graph, roles, table
 from nnc_adapters.tensorflow.content import Content, of_file
-from nnc_adapters.tensorflow.model import Opened, Span, Variable, unique
+from nnc_adapters.tensorflow.model import Opened, Span, Variable
 from nnc_core.errors import ModelError
 from nnc_core.limits import Limits
 
@@ -141,7 +142,8 @@ def _titles(groups: list[list[bundle.Item]], full_names: Mapping[str, str]) -> l
     full = [full_names.get(group[0].name, "") for group in groups]
     times = Counter(full)
     keys = [_key_name(group[0]) for group in groups]
-    return unique([name if name and times[name] == 1 else key for name, key in zip(full, keys, strict=True)])
+    taken: Counter[str] = Counter()
+    return [free(name if name and times[name] == 1 else key, taken) for name, key in zip(full, keys, strict=True)]
 
 
 def _key_name(item: bundle.Item) -> str:

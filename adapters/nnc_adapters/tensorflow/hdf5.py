@@ -87,7 +87,7 @@ def _variables(file: Any, name: str, prefix: str) -> Iterator[Variable]:
     found: list[tuple[str, Any]] = []
     file.visititems(lambda path, item: found.append((path, item)))
     for path, item in found:
-        if hasattr(item, "dtype") and _is_in_place(item) and _is_text(path):
+        if hasattr(item, "dtype") and _is_in_place(item):
             span = Span(name, item.id.get_offset())
             optimizer = path.startswith(_OPTIMIZERS)
             yield Variable(prefix + path, item.dtype.name, item.shape, (span,), optimizer=optimizer)
@@ -101,14 +101,6 @@ def _is_in_place(dataset: Any) -> bool:
     # only a contiguous layout has an offset, and only once values were written
     elsewhere = layout.get_external_count() or dataset.id.get_offset() is None
     return known and dataset.size > 0 and not elsewhere and dataset.id.get_storage_size() == dataset.nbytes
-
-
-def _is_text(path: str) -> bool:
-    try:
-        path.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def plain_name(path: str) -> str:

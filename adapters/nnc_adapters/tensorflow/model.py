@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from nnc_adapters.dtypes import FLOATS, INTEGERS, named
 from nnc_adapters.lazy import LazyTensors
+from nnc_adapters.names import expressible
 from nnc_adapters.selection import SMALLEST_FLOATS, is_coded
 from nnc_adapters.tensorflow.content import Content
 from nnc_adapters.tensorflow.manifest import EXTRA, File, Manifest, Place, check_path, check_places, pack
@@ -19,7 +20,7 @@ from nnc_core.limits import Limits
 from nnc_core.nnr_model import ModelInfo, ParameterType, SourceModel, Topology
 from nnc_core.tables.code_points import TopologyStorageFormat
 
-__all__ = ["Opened", "Span", "Variable", "source_model", "unique"]
+__all__ = ["Opened", "Span", "Variable", "source_model"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,22 +57,6 @@ class Opened:
     attributes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
-def unique(names: Sequence[str]) -> list[str]:
-    """``names``, with a number behind those that occurred before."""
-    taken = set(names)
-    seen: set[str] = set()
-    found = []
-    for name in names:
-        candidate, number = name, 1
-        while candidate in seen:
-            number += 1
-            if f"{name}#{number}" not in taken:
-                candidate = f"{name}#{number}"
-        seen.add(candidate)
-        found.append(candidate)
-    return found
-
-
 def source_model(opened: Opened, limits: Limits, chosen: frozenset[str], keep_optimizer: bool) -> SourceModel:
     """The coded variables as lazy tensors, and everything else as topology.
 
@@ -91,8 +76,7 @@ def source_model(opened: Opened, limits: Limits, chosen: frozenset[str], keep_op
 
 def _is_coded(variable: Variable, opened: Opened, limits: Limits, chosen: frozenset[str]) -> bool:
     limits.check("dimensions", len(variable.shape), f"tensor {variable.name!r}")
-    nameless = "\0" in variable.name or len(variable.name.encode()) > limits.name_length
-    if variable.dtype not in FLOATS | INTEGERS or nameless:
+    if variable.dtype not in FLOATS | INTEGERS or not expressible(variable.name, limits):
         return False
     if variable.name in chosen:
         return True

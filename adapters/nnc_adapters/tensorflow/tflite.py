@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from nnc_adapters.names import free
 from nnc_adapters.tensorflow.content import Content
 from nnc_adapters.tensorflow.flatbuffer import Table, root
-from nnc_adapters.tensorflow.model import Opened, Span, Variable, unique
+from nnc_adapters.tensorflow.model import Opened, Span, Variable
 from nnc_core.errors import ModelError
 from nnc_core.limits import Limits
 from nnc_core.nnr_model import ParameterType
@@ -75,8 +77,8 @@ def variables(data: memoryview, file: str, limits: Limits) -> list[Variable]:
             shared.setdefault(tensor.offset, []).append(tensor)
     # tensors of different types in the same bytes: which of them the values are is anybody's guess
     groups = [group for group in shared.values() if len({tensor.dtype for tensor in group}) == 1]
-    names = unique([group[0].name for group in groups])
-    return [_variable(name, group, file) for name, group in zip(names, groups, strict=True)]
+    taken: Counter[str] = Counter()
+    return [_variable(free(group[0].name, taken), group, file) for group in groups]
 
 
 def _variable(name: str, group: list[_Tensor], file: str) -> Variable:

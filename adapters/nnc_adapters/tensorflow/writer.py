@@ -21,7 +21,10 @@ from nnc_adapters.tensorflow.manifest import File, Manifest, Place
 from nnc_core.errors import ModelError
 from nnc_core.limits import Limits
 
-__all__ = ["write"]
+__all__ = ["SUFFIXES", "write"]
+
+SUFFIXES = {"checkpoint_files": folder.INDEX, "keras": ".keras", "hdf5": ".h5", "tflite": ".tflite"}
+"""How the names of files end, by the kind of model; the others are folders."""
 
 _Tensors = Mapping[str, NDArray[Any]]
 _Open = tuple[File, IO[bytes]]
