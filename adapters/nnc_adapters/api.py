@@ -151,13 +151,19 @@ def decompress(
     into = None if into is None else Path(into)
     with nnc_core.open(source, limits=limits) as file:
         adapter = _adapter_for(file.topology, into, source)
-        target = source.with_suffix(adapter.suffixes[0]) if target is None else Path(target)
+        target = source.with_suffix(_suffix(adapter, file.topology, into)) if target is None else Path(target)
         if not force and os.path.lexists(target):  # the adapter would find out only after its preparations
             raise FileExistsError(f"{target} exists; use force to replace it")
         with file.decoding_ahead(threads) as decoded:
             tensors = _Watched(decoded, progress)
             adapter.write(tensors, file.topology, target, into=into, force=force)
         return DecompressReport(target, len(tensors), tensors.weights, time.perf_counter() - started)
+
+
+def _suffix(adapter: Adapter, topology: Topology | None, into: Path | None) -> str:
+    if into is not None:
+        return into.suffix
+    return adapter.suffixes[0] if topology is None else adapter.default_suffix(topology)
 
 
 def _adapter_for(topology: Topology | None, into: Path | None, source: Path) -> Adapter:

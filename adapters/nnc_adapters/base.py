@@ -26,6 +26,10 @@ class Adapter(Protocol):
         """Whether the file's content looks like this format; never raises on strange content."""
         ...
 
+    def default_suffix(self, topology: Topology) -> str:
+        """How the name of the file should end that ``topology`` makes; empty for a folder."""
+        ...
+
     def read(self, path: Path) -> SourceModel:
         """Read a model; `ModelError` where the file is damaged, `MissingDependencyError` without its library."""
         ...

@@ -174,7 +174,7 @@ def _opened(path: Path, limits: Limits, threads: int | None) -> Iterator[_Model]
     if topology is None:
         raise ModelError("carries no topology: what its tensors are to the network is not known", file=str(path))
     with tempfile.TemporaryDirectory() as folder:
-        restored = Path(folder, "model" + registry.adapter(topology.storage_format).suffixes[0])
+        restored = Path(folder, "model" + registry.adapter(topology.storage_format).default_suffix(topology))
         api.decompress(path, restored, threads=threads, limits=limits)
         yield _read(restored, limits)
 

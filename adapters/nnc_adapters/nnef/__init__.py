@@ -45,6 +45,10 @@ class NnefAdapter:
         """Whether there is a file graph.nnef, in the folder or at the beginning of the tar or zip file."""
         return archive.looks_like_archive(Path(path))
 
+    def default_suffix(self, topology: Topology) -> str:
+        """The suffix of compressed archives."""
+        return self.suffixes[0]
+
     def read(self, path: Path) -> SourceModel:
         """Read a model; its tensors are fetched from the archive when they are asked for.
 

@@ -52,6 +52,10 @@ class OnnxAdapter:
             return False
         return present >= {ir_version, graph}
 
+    def default_suffix(self, topology: Topology) -> str:
+        """The suffix of ONNX files."""
+        return self.suffixes[0]
+
     def read(self, path: Path) -> SourceModel:
         """Read a model; its tensors are fetched from the file when they are asked for.
 

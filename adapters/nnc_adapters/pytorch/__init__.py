@@ -55,6 +55,12 @@ class PytorchAdapter:
 
         return layout.is_model(Path(path))
 
+    def default_suffix(self, topology: Topology) -> str:
+        """How the name of the file should end that ``topology`` makes; empty for a folder of shards."""
+        from nnc_adapters.pytorch import writer
+
+        return writer.SUFFIXES.get(writer.Description(topology.data, self.limits).kind, self.suffixes[0])
+
     def read(self, path: Path) -> SourceModel:
         """Read a model; its tensors are fetched from the file when they are asked for.
 

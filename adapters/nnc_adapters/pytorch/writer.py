@@ -34,6 +34,10 @@ class Skeleton:
     checksums: list[Checksum]
 
 
+SUFFIXES = {"safetensors": ".safetensors", "export": ".pt2", SHARDED: ""}
+"""How the names of files end, by the kind of model, where that is not ``.pt``."""
+
+
 class Description:
     """What a topology says about the files of a model and the tensors that they lack.
 
