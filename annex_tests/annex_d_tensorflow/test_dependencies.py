@@ -22,8 +22,8 @@ pytestmark = pytest.mark.filterwarnings("ignore")
     ],
 )
 def test_an_absent_package_is_named(saved, adapter, monkeypatch, kind, module, package):
+    path = saved(kind)  # Keras needs the packages too
     monkeypatch.setitem(sys.modules, module, None)
-    path = saved(kind)
     assert adapter.sniff(path)
     with pytest.raises(MissingDependencyError, match=package) as caught:
         dict(adapter.read(path).tensors)
