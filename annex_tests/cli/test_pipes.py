@@ -45,8 +45,15 @@ def test_a_reader_that_leaves_early_is_no_error_message(bitstream: Path) -> None
         assert process.wait(60) == 141
 
 
+def _heed_interrupts() -> None:
+    """A shell lets what it runs in the background ignore interrupts."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_an_interrupt_ends_the_program_quietly() -> None:
-    with subprocess.Popen([*NNC, "inspect", "-"], stdin=PIPE, stdout=PIPE, stderr=PIPE) as process:
+    with subprocess.Popen(
+        [*NNC, "inspect", "-"], stdin=PIPE, stdout=PIPE, stderr=PIPE, preexec_fn=_heed_interrupts
+    ) as process:
         assert process.stdin is not None
         assert process.stderr is not None
         process.stdin.write(bytes(1 << 20))  # more than a pipe holds: when this is over, the program is reading
