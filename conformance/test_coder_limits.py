@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import tracemalloc
 import zlib
 from collections.abc import Iterator
@@ -171,14 +170,12 @@ def test_a_description_that_inflates_without_end_is_stopped_at_the_limit() -> No
         _ = NnrFile(bomb, Limits(topology_bytes=1 << 20)).topology
 
 
-def test_a_million_units_are_refused_by_their_number() -> None:
+def test_too_many_units_are_refused_by_their_number() -> None:
     start = DATA[: Bitstream(DATA).units[2].offset]
     unit = bytes([0, 5, (NnrUnitType.NNR_QNT << 2) | 2, 0, 0])
-    began = time.monotonic()
     with pytest.raises(LimitError, match="units"):
         NnrFile(start + 2000 * unit, Limits(units=1000))
     assert len(NnrFile(start + 900 * unit, Limits(units=1000)).units) == 902
-    assert time.monotonic() - began < 5
 
 
 # --- what is dense but true must not be taken for a lie --------------------------------------------------------------

@@ -45,10 +45,10 @@ def is_model(path: Path) -> bool:
         if path.is_dir():
             return bool(_indexes(path)) or (path / _DISTRIBUTED).is_file()
         data = Data.mapped(path)
-        if safetensors.is_safetensors(data.view) or legacy.is_legacy(data.view):
-            return True
         if is_archive(data.view):
             return zipped.is_known(data.view)
+        if safetensors.is_safetensors(data.view) or legacy.is_legacy(data.view):
+            return True
         return path.name.endswith(_INDEX) and _is_index(path)
     except (OSError, ModelError, ValueError):
         return False

@@ -6,6 +6,7 @@ Only the globals that ``torch.load(weights_only=True)`` admits are known; all ot
 from __future__ import annotations
 
 import pickletools
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -153,11 +154,14 @@ def load(stream: Any, *, torchscript: bool = False) -> Pickle:
     """
     machine = _Machine(torchscript)
     try:
-        for opcode, argument, _ in pickletools.genops(stream):
-            if opcode.name == "STOP":
-                machine.pickle.value = machine.pop()
-                return machine.pickle
-            machine.run(opcode.name, argument)
+        with warnings.catch_warnings():
+            # Escapes in strings that Python does not know; they are the file's affair, not its reader's.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            for opcode, argument, _ in pickletools.genops(stream):
+                if opcode.name == "STOP":
+                    machine.pickle.value = machine.pop()
+                    return machine.pickle
+                machine.run(opcode.name, argument)
     except PickleError:
         raise
     except (ValueError, TypeError, LookupError, OverflowError, AttributeError) as error:
