@@ -1,0 +1,7 @@
+"""A bitstream as units: an index that leaves payloads untouched, and a writer that streams (clauses 7.2 and 7.3)."""
+
+from nnc_core.bitstream.index import Bitstream
+from nnc_core.bitstream.units import UnitRecord
+from nnc_core.bitstream.writer import BitstreamWriter
+
+__all__ = ["Bitstream", "BitstreamWriter", "UnitRecord"]

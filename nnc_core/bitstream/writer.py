@@ -1,0 +1,105 @@
+"""Writes a bitstream unit by unit (clauses 7.2 and 7.3)."""
+
+from __future__ import annotations
+
+from typing import BinaryIO
+
+from nnc_core.errors import UnitOrderError, UnsupportedError
+from nnc_core.limits import Limits
+from nnc_core.nnr_model import Topology
+from nnc_core.syntax.data_unit import context_after, element_names, nnr_compressed_data_unit_header
+from nnc_core.syntax.elements import Buffer
+from nnc_core.syntax.parameter_sets import nnr_model_parameter_set_payload
+from nnc_core.syntax.quantization import nnr_quantization_unit_header
+from nnc_core.syntax.records import (
+    CompressedDataUnitHeader,
+    ModelParameterSet,
+    QuantizationUnitHeader,
+    StartUnitHeader,
+    SyntaxContext,
+    TopologyUnitHeader,
+)
+from nnc_core.syntax.topology import deflate, nnr_topology_unit_header
+from nnc_core.syntax.units import nnr_start_unit_header, unit_prefix
+from nnc_core.syntax.writer import Writer
+from nnc_core.tables.code_points import (
+    PRIVATE_TOPOLOGY,
+    NnrUnitType,
+    QuantizationStorageFormat,
+    TopologyCompressionFormat,
+)
+
+EMPTY = b"\0"
+"""Topology data of no bytes, in the form that all known decoders read."""
+
+
+def _smallest(data: bytes) -> tuple[TopologyCompressionFormat, bytes]:
+    """A description as its unit carries it: compressed where that makes it smaller, never empty."""
+    packed = deflate(data)
+    if len(packed) < len(data):
+        return TopologyCompressionFormat.NNR_DFL, packed
+    return TopologyCompressionFormat.NNR_PT_RAW, data or EMPTY
+
+
+class BitstreamWriter:
+    """Writes a bitstream to a binary file object, unit by unit; ``size`` counts the bytes.
+
+    Construction writes the start unit and the model parameter set; `topology` comes next, then each `data_unit`.
+    A record that the syntax cannot hold raises `ElementValueError`, one beyond ``limits`` `LimitError`, a tensor
+    that is written twice `UnitOrderError`.
+    """
+
+    def __init__(
+        self, stream: BinaryIO, mps: ModelParameterSet, general_profile_idc: int = 1, limits: Limits | None = None
+    ) -> None:
+        self._stream = stream
+        self.size = 0
+        self.context = SyntaxContext(general_profile_idc, limits=limits or Limits()).with_parameters(mps)
+        self._names: set[str] = set()
+        start, parameters = Writer(), Writer()
+        nnr_start_unit_header(start, StartUnitHeader(general_profile_idc))
+        nnr_model_parameter_set_payload(parameters, mps, self.context)
+        self._unit(NnrUnitType.NNR_STR, start.data())
+        self._unit(NnrUnitType.NNR_MPS, parameters.data())
+
+    def topology(self, topology: Topology) -> None:
+        """Write a topology unit, and the units for what comes with it; data are compressed where that saves bytes.
+
+        `UnsupportedError` for a quantization description in terms of a format that has no code point for that.
+        """
+        self._description(topology.storage_format, topology.data)
+        if topology.quantization is not None:
+            self._quantization(topology.storage_format, topology.quantization)
+        if topology.private is not None:
+            self._description(PRIVATE_TOPOLOGY, topology.private)
+
+    def _description(self, storage_format: int, data: bytes) -> None:
+        compression, payload = _smallest(data)
+        writer = Writer()
+        nnr_topology_unit_header(writer, TopologyUnitHeader(storage_format, compression))
+        self._unit(NnrUnitType.NNR_TPL, writer.data(), payload)
+
+    def _quantization(self, storage_format: int, data: bytes) -> None:
+        if storage_format not in QuantizationStorageFormat._value2member_map_:
+            raise UnsupportedError(f"quantization_storage_format {storage_format:d}")
+        compression, payload = _smallest(data)
+        writer = Writer()
+        nnr_quantization_unit_header(writer, QuantizationUnitHeader(storage_format, compression))
+        self._unit(NnrUnitType.NNR_QNT, writer.data(), payload)
+
+    def data_unit(self, header: CompressedDataUnitHeader, payload: Buffer) -> None:
+        """Write a data unit."""
+        writer = Writer()
+        nnr_compressed_data_unit_header(writer, header, self.context)
+        for name in element_names(header, self.context):
+            if name in self._names:
+                raise UnitOrderError("the tensor is coded twice", tensor=name)
+            self._names.add(name)
+        self.context = context_after(header, self.context)
+        self._unit(NnrUnitType.NNR_NDU, writer.data(), payload)
+
+    def _unit(self, nnr_unit_type: NnrUnitType, header: bytes, payload: Buffer = b"") -> None:
+        prefix = unit_prefix(nnr_unit_type, header, len(payload))
+        self._stream.write(prefix)
+        self._stream.write(payload)
+        self.size += len(prefix) + len(payload)
