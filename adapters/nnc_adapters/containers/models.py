@@ -34,7 +34,7 @@ class SavedModel:
 
     def sniff(self, path: Path) -> bool:
         """Whether it is a SavedModel with a bitstream in it."""
-        return self.takes(path) and (path / carriage._PLACE).is_file()
+        return self.takes(path) and (path / carriage.PLACE).is_file()
 
     def takes(self, path: Path) -> bool:
         """Whether it is a SavedModel."""
@@ -109,12 +109,12 @@ class NnefArchive:
 
 def _write_archive(parts: Parts, topology: Topology, target: Path, limits: Limits, force: bool) -> None:
     labels = cast(Mapping[str, Any], dict.fromkeys(parts.keys() - {MODEL}))
-    plan = writer._plan(labels, topology, limits)
+    plan = writer.planned(labels, topology, limits)
 
     def content(label: str) -> output.Pieces:
         return (_with_header(parts[label], label, plan.headers.get(label)),)
 
-    output.write(target, writer._files(plan, reader.NNR, content), force=force)
+    output.write(target, writer.members(plan, reader.NNR, content), force=force)
 
 
 def _with_header(part: bytes, label: str, header: Header | None) -> bytes:

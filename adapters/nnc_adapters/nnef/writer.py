@@ -23,7 +23,7 @@ from nnc_core.tables.code_points import TopologyStorageFormat
 
 
 @dataclass(frozen=True, slots=True)
-class _Plan:
+class Plan:
     """The files of an archive: those at hand, and the variables' by label."""
 
     files: dict[str, bytes]
@@ -31,7 +31,8 @@ class _Plan:
     headers: Mapping[str, dat.Header]
 
 
-def _plan(tensors: Mapping[str, NDArray[Any]], topology: Topology, limits: Limits) -> _Plan:
+def planned(tensors: Mapping[str, NDArray[Any]], topology: Topology, limits: Limits) -> Plan:
+    """What to write for a topology; `ModelError` where ``tensors`` are not its variables."""
     shapes = graph.variables(topology.data)
     described = private.unpack(topology.private, shapes, limits)
     files = {archive.GRAPH: topology.data}
@@ -42,14 +43,14 @@ def _plan(tensors: Mapping[str, NDArray[Any]], topology: Topology, limits: Limit
     files |= described.files
     variables = {label: shape for label, shape in shapes.items() if file_stem(label) + DAT not in files}
     check_names(tensors, variables)
-    return _Plan(files, variables, described.headers)
+    return Plan(files, variables, described.headers)
 
 
 def write(
     tensors: Mapping[str, NDArray[Any]], topology: Topology, target: Path, limits: Limits, *, force: bool
 ) -> None:
     """Write the archive with every tensor in ``<label>.dat``."""
-    plan = _plan(tensors, topology, limits)
+    plan = planned(tensors, topology, limits)
 
     def content(label: str) -> output.Pieces:
         try:
@@ -57,7 +58,7 @@ def write(
         except ModelError as error:
             raise ModelError(error.message, tensor=label) from error
 
-    output.write(target, _files(plan, DAT, content), force=force)
+    output.write(target, members(plan, DAT, content), force=force)
 
 
 def embed(
@@ -74,7 +75,7 @@ def embed(
     topology = model.topology
     if topology is None:
         raise ModelError("an NNEF archive needs a graph")
-    plan = _plan(model.tensors, topology, limits)
+    plan = planned(model.tensors, topology, limits)
 
     done = itertools.count(1)
 
@@ -84,10 +85,14 @@ def embed(
             progress(next(done), len(plan.variables))
         return (data,)
 
-    output.write(target, _files(plan, NNR, content), force=force)
+    output.write(target, members(plan, NNR, content), force=force)
 
 
-def _files(plan: _Plan, suffix: str, content: Callable[[str], output.Pieces]) -> Iterator[tuple[str, output.Pieces]]:
+def members(plan: Plan, suffix: str, content: Callable[[str], output.Pieces]) -> Iterator[tuple[str, output.Pieces]]:
+    """The files of the archive by name, each variable's with ``suffix`` and what ``content`` says of its label.
+
+    `ModelError` where two files would have the same name.
+    """
     names = {label: file_stem(label) + suffix for label in plan.variables}
     if len({*names.values(), *plan.files}) < len(names) + len(plan.files):
         raise ModelError("two files of the archive have the same name")
