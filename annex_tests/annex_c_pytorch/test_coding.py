@@ -247,19 +247,6 @@ def test_pytorch_is_not_needed_for_files(torch, save, tmp_path):
     assert (tmp_path / "out.pt").read_bytes() == path.read_bytes()
 
 
-def test_a_distributed_checkpoint_is_converted_as_its_refusal_says(torch, save, network, adapter, tmp_path):
-    converters = pytest.importorskip("torch.distributed.checkpoint.format_utils", reason="PyTorch is not distributed")
-    path = save(network.state_dict(), tmp_path / "m.pt")
-    converters.torch_save_to_dcp(path, tmp_path / "distributed")
-    with pytest.raises(nnc_core.ModelError, match="dcp_to_torch"):
-        adapter.read(tmp_path / "distributed")
-    converters.dcp_to_torch_save(tmp_path / "distributed", tmp_path / "converted.pt")
-    restored, decoded = through(tmp_path / "converted.pt")
-    converters.torch_save_to_dcp(restored, tmp_path / "again")
-    converters.dcp_to_torch_save(tmp_path / "again", tmp_path / "again.pt")
-    same_but_coded(torch, network.state_dict(), torch.load(tmp_path / "again.pt", weights_only=True), decoded)
-
-
 def test_a_pickled_module_is_refused_with_the_way_to_convert_it(torch, save, adapter, network, tmp_path):
     path = save(network, tmp_path / "m.pt")
     with pytest.raises(nnc_core.ModelError, match=r"Sequential, which could run code.*weights_only=False"):

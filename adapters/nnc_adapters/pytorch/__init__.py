@@ -50,7 +50,7 @@ class PytorchAdapter:
     topology_storage_format: ClassVar[TopologyStorageFormat] = TopologyStorageFormat.NNR_TPL_PYT
 
     def sniff(self, path: Path) -> bool:
-        """Whether the content is an archive or pickle of PyTorch, safetensors, or an index of shards."""
+        """Whether the content is an archive or pickle of PyTorch, safetensors, an index of shards, or a checkpoint."""
         from nnc_adapters.pytorch import layout
 
         return layout.is_model(Path(path))

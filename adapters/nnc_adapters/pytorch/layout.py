@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nnc_adapters.pytorch import legacy, pickles, safetensors, texts, zipped
+from nnc_adapters.pytorch import distributed, legacy, pickles, safetensors, texts, zipped
 from nnc_adapters.pytorch.archive import is_archive
 from nnc_adapters.pytorch.views import Data, Scan
 from nnc_core.errors import ModelError
 from nnc_core.limits import Limits
 
 SHARDED = "sharded"
+DISTRIBUTED = "distributed"
+FOLDERS = (SHARDED, DISTRIBUTED)
+"""The kinds of models that are several files in a folder."""
 _INDEX = ".index.json"
-_DISTRIBUTED = ".metadata"
 # What lies beside shards and is needed to use them; where the folder was given, it is kept.
 _COMPANIONS = (".json", ".txt", ".model", ".jinja")
 _LARGEST_COMPANION = 1 << 26
+_CONVERT = "torch.save(torch.load(file, weights_only=False).state_dict(), 'weights.pt')"
+_CONVERT_CHECKPOINT = "python -m torch.distributed.checkpoint.format_utils dcp_to_torch folder checkpoint.pt"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +49,7 @@ def is_model(path: Path) -> bool:
     """Whether a file or folder looks like a model that can be read; never raises."""
     try:
         if path.is_dir():
-            return bool(_indexes(path)) or (path / _DISTRIBUTED).is_file()
+            return bool(_indexes(path)) or distributed.is_checkpoint(path)
         data = Data.mapped(path)
         if is_archive(data.view):
             return zipped.is_known(data.view)
@@ -56,27 +62,26 @@ def is_model(path: Path) -> bool:
 
 def scan(data: Data, limits: Limits) -> Scan:
     """Find the tensors of one file; `ModelError` where it is damaged, or of no known kind."""
-    file = str(data.path) if data.path else None
-    try:
+    with _reading(data.path):
         if is_archive(data.view):
             return zipped.scan(data.view, limits)
         if legacy.is_legacy(data.view):
             return legacy.scan(data.view, limits)
         if data.path is None or data.path.suffix == ".safetensors" or safetensors.is_safetensors(data.view):
             return safetensors.scan(data.view)
+        raise ValueError("it begins like no file of PyTorch or safetensors")
+
+
+@contextmanager
+def _reading(path: Path | None, convert: str = _CONVERT) -> Iterator[None]:
+    """`ModelError` for whatever a damaged file leads to; where pickles need to be run, it says how to ``convert``."""
+    try:
+        yield
     except (ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError, struct.error) as error:
-        raise ModelError(_explained(error), file=file) from error
-    raise ModelError(_explained(ValueError("it begins like no file of PyTorch or safetensors")), file=file)
-
-
-def _explained(error: Exception) -> str:
-    how = ""
-    if isinstance(error, pickles.PickleError):
-        how = (
-            "; only tensors, numbers, texts and containers are read. If you trust the file, convert it: "
-            "torch.save(torch.load(file, weights_only=False).state_dict(), 'weights.pt')"
-        )
-    return f"cannot be read: {error}{how}"
+        how = ""
+        if isinstance(error, pickles.PickleError):
+            how = f"; only tensors, numbers, texts and containers are read. If you trust it, convert it: {convert}"
+        raise ModelError(f"cannot be read: {error}{how}", file=str(path) if path else None) from error
 
 
 def opened(path: Path, limits: Limits) -> Model:
@@ -88,14 +93,34 @@ def opened(path: Path, limits: Limits) -> Model:
         data = Data.mapped(path)
         found = scan(data, limits)
         return Model(found.kind, [File("", data, found)], found.nested)
+    if distributed.is_checkpoint(path) and not _indexes(path):
+        return _checkpoint(path, limits)
     index = path if not path.is_dir() else _index(path)
     try:
         shards = _shards(texts.document(index.read_bytes()))
     except (ValueError, TypeError, LookupError, AttributeError) as error:
         raise ModelError(f"is no index of shards: {error}", file=str(index)) from error
     files = [_shard(index.parent / name, tensors, limits) for name, tensors in shards.items()]
-    beside = _companions(path, index, shards) if path.is_dir() else [index]
-    return Model(SHARDED, [*files, *(File(p.name, Data.mapped(p), Scan("", [])) for p in beside)])
+    beside = _companions(path, index, shards) if path.is_dir() else [_companion(index)]
+    return Model(SHARDED, [*files, *beside])
+
+
+def _checkpoint(folder: Path, limits: Limits) -> Model:
+    metadata = folder / distributed.METADATA
+    limits.check("topology_bytes", metadata.stat().st_size, metadata.name)
+    with _reading(metadata, _CONVERT_CHECKPOINT):
+        pieces = {plain(name): inside for name, inside in distributed.pieces(metadata.read_bytes()).items()}
+    files = [_pieces(folder / name, inside, limits) for name, inside in pieces.items()]
+    beside = [_companion(metadata), *_companions(folder, metadata, pieces)]
+    return Model(DISTRIBUTED, [*files, *beside], nested=True)
+
+
+def _pieces(path: Path, pieces: list[distributed.Piece], limits: Limits) -> File:
+    if not path.is_file():
+        raise ModelError(f"{distributed.METADATA} lists this file, and it is not there", file=str(path))
+    data = Data.mapped(path)
+    with _reading(path, _CONVERT_CHECKPOINT):
+        return File(path.name, data, distributed.scan(data.view, pieces, limits))
 
 
 def _indexes(folder: Path) -> list[Path]:
@@ -111,13 +136,6 @@ def _is_index(path: Path) -> bool:
 
 def _index(folder: Path) -> Path:
     found = _indexes(folder)
-    if not found and (folder / _DISTRIBUTED).is_file():
-        raise ModelError(
-            "is a distributed checkpoint, which PyTorch reads only by running pickles. If you trust it, convert it: "
-            f"python -m torch.distributed.checkpoint.format_utils dcp_to_torch {folder} checkpoint.pt "
-            "(and torch_to_dcp for the way back)",
-            file=str(folder),
-        )
     if not found:
         raise ModelError(f"has no index of shards (*{_INDEX})", file=str(folder))
     if len(found) > 1:
@@ -159,7 +177,7 @@ def _shard(path: Path, tensors: set[str], limits: Limits) -> File:
     return File(path.name, data, found)
 
 
-def _companions(folder: Path, index: Path, shards: dict[str, set[str]]) -> list[Path]:
+def _companions(folder: Path, index: Path, shards: Collection[str]) -> list[File]:
     """The index, and the small files of text that are needed to use the shards."""
 
     def kept(path: Path) -> bool:
@@ -167,4 +185,8 @@ def _companions(folder: Path, index: Path, shards: dict[str, set[str]]) -> list[
             return False
         return path == index or 0 < path.stat().st_size <= _LARGEST_COMPANION
 
-    return sorted(filter(kept, folder.iterdir()))
+    return [_companion(path) for path in sorted(filter(kept, folder.iterdir()))]
+
+
+def _companion(path: Path) -> File:
+    return File(path.name, Data.mapped(path), Scan("", []))

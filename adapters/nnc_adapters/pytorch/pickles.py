@@ -84,7 +84,8 @@ ALLOWED = frozenset(
     }
 )
 _ALONE = "tensor"  # the key of a tensor that is in no container
-_TORCHSCRIPT = ("__torch__.", "torch.jit._pickle ")
+TORCHSCRIPT = ("__torch__.", "torch.jit._pickle ")
+"""How the names of the classes begin that a TorchScript archive may define."""
 
 
 class PickleError(ValueError):
@@ -107,8 +108,9 @@ class Call:
 
 @dataclass(eq=False, slots=True)
 class Object:
-    """An instance of a class that a TorchScript archive defines."""
+    """An instance of the class ``made``, one of those that the caller admits."""
 
+    made: str
     state: Any = None
 
 
@@ -147,12 +149,12 @@ class Pickle:
     tensors: list[Tensor] = field(default_factory=list)
 
 
-def load(stream: Any, *, torchscript: bool = False) -> Pickle:
-    """Read one pickle from a binary file object, up to its end; ``torchscript`` admits classes of such an archive.
+def load(stream: Any, *, classes: tuple[str, ...] = ()) -> Pickle:
+    """Read one pickle from a binary file object, up to its end; names that begin like one of ``classes`` are admitted.
 
     Raises `PickleError` for what is no pickle, or refers to anything that PyTorch does not take for mere data.
     """
-    machine = _Machine(torchscript)
+    machine = _Machine(classes)
     try:
         with warnings.catch_warnings():
             # Escapes in strings that Python does not know; they are the file's affair, not its reader's.
@@ -172,9 +174,9 @@ def load(stream: Any, *, torchscript: bool = False) -> Pickle:
 class _Machine:
     """The stack machine of pickles, without anything that calls."""
 
-    def __init__(self, torchscript: bool) -> None:
+    def __init__(self, classes: tuple[str, ...]) -> None:
         self.pickle = Pickle()
-        self.torchscript = torchscript
+        self.classes = classes
         self.stack: _Stack = []
         self.memo: dict[int, Any] = {}
 
@@ -220,7 +222,7 @@ class _Machine:
         self.global_(f"{module} {name}")
 
     def allowed(self, name: str) -> str:
-        if name in ALLOWED or (self.torchscript and name.startswith(_TORCHSCRIPT)):
+        if name in ALLOWED or name.startswith(self.classes):
             return name
         raise PickleError(f"its pickle refers to {name.replace(' ', '.')}, which could run code")
 
@@ -237,9 +239,9 @@ class _Machine:
     def new_object(self) -> None:
         self.pop()
         made = self.top(Global).name
-        if not (self.torchscript and made.startswith(_TORCHSCRIPT)):
+        if not made.startswith(self.classes):
             raise PickleError(f"its pickle makes a {made.replace(' ', '.')}")
-        self.stack[-1] = Object()
+        self.stack[-1] = Object(made)
 
     def build(self) -> None:
         state = self.pop()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -15,7 +16,7 @@ from nnc_adapters.dtypes import FLOATS, INTEGERS, converted, named, stored
 from nnc_adapters.files import replacing, replacing_folder
 from nnc_adapters.lazy import check_names
 from nnc_adapters.pytorch import texts
-from nnc_adapters.pytorch.layout import SHARDED, is_companion, plain, scan
+from nnc_adapters.pytorch.layout import FOLDERS, opened, plain, scan
 from nnc_adapters.pytorch.reader import DESCRIPTION
 from nnc_adapters.pytorch.views import Checksum, Data, Layout
 from nnc_core.errors import ModelError
@@ -34,7 +35,7 @@ class Skeleton:
     checksums: list[Checksum]
 
 
-SUFFIXES = {"safetensors": ".safetensors", "export": ".pt2", SHARDED: ""}
+SUFFIXES = {"safetensors": ".safetensors", "export": ".pt2", **dict.fromkeys(FOLDERS, "")}
 """How the names of files end, by the kind of model, where that is not ``.pt``."""
 
 
@@ -62,9 +63,9 @@ class Description:
         if sorted(filled) != sorted(self.layouts):
             raise ValueError("its tensors are not those that its files lack")
         names = [file.name for file in self.files]
-        if self.kind != SHARDED and names != [""]:
+        if self.kind not in FOLDERS and names != [""]:
             raise ValueError("a single file is not alone")
-        if self.kind == SHARDED and len({plain(name).lower() for name in names}) != len(names):
+        if self.kind in FOLDERS and len({plain(name).lower() for name in names}) != len(names):
             raise ValueError("two files have the same name")
 
     def fill(self, stream: BinaryIO, file: Skeleton, tensors: Tensors) -> None:
@@ -89,13 +90,6 @@ class Description:
             return stored(layout.lying(converted(array, named(layout.dtype, "pytorch"))))
         except ValueError as error:
             raise ModelError(str(error), tensor=name) from error
-
-    def check_written(self, data: Data) -> None:
-        """`ModelError` unless what was written is a model that would be read: a topology can say anything."""
-        try:
-            scan(data, self.limits)
-        except ModelError as error:
-            raise ModelError(f"the topology makes no model: {error.message}") from error
 
 
 def _layout(tensor: Mapping[str, Any]) -> Layout:
@@ -148,21 +142,30 @@ class _Output:
 
 
 def write(tensors: Tensors, topology: bytes, path: Path, limits: Limits, *, force: bool) -> None:
-    """Write the model: a file, or a folder of shards with their index."""
+    """Write the model: a file, or a folder of several."""
     description = Description(topology, limits)
     check_names(tensors, description.layouts)
-    if description.kind != SHARDED:
+    if description.kind not in FOLDERS:
         with replacing(path, force=force) as stream:
-            _write(description, description.files[0], tensors, stream)
+            description.fill(stream, description.files[0], tensors)
+            stream.flush()
+            with _checked():
+                scan(Data.mapped(Path(stream.name)), limits)
         return
     with replacing_folder(path, force=force) as folder:
         for file in description.files:
             with (folder / file.name).open("xb") as stream:
-                _write(description, file, tensors, stream)
+                description.fill(stream, file, tensors)
+        with _checked():
+            found = {file.name for file in opened(folder, limits).files}
+            for unlisted in (file.name for file in description.files if file.name not in found):
+                scan(Data.mapped(folder / unlisted), limits)
 
 
-def _write(description: Description, file: Skeleton, tensors: Tensors, stream: BinaryIO) -> None:
-    description.fill(stream, file, tensors)
-    if not is_companion(file.name):
-        stream.flush()
-        description.check_written(Data.mapped(Path(stream.name)))
+@contextmanager
+def _checked() -> Iterator[None]:
+    """What was written must be a model that would be read: a topology can say anything."""
+    try:
+        yield
+    except ModelError as error:
+        raise ModelError(f"the topology makes no model: {error.message}") from error

@@ -86,14 +86,14 @@ def scan(view: memoryview, limits: Limits) -> Scan:
     if any(name in archive.members for name in _OLD_EXPORTS):
         raise ValueError(f"it was exported by an old version of PyTorch; {_HOW}")
     if "constants.pkl" in archive.members:
-        views = [*_pickled(archive, "data", torchscript=True), *_pickled(archive, "constants", torchscript=True)]
+        views = [*_pickled(archive, "data", pickles.TORCHSCRIPT), *_pickled(archive, "constants", pickles.TORCHSCRIPT)]
         return Scan("torchscript", views, archive.checksums(views))
-    views = list(_pickled(archive, "data", torchscript=False))
+    views = list(_pickled(archive, "data"))
     return Scan("zip", views, archive.checksums(views), nested=True)
 
 
-def _pickled(archive: _Archive, name: str, *, torchscript: bool) -> Iterator[View]:
-    pickle = pickles.load(io.BytesIO(archive.read(f"{name}.pkl")), torchscript=torchscript)
+def _pickled(archive: _Archive, name: str, classes: tuple[str, ...] = ()) -> Iterator[View]:
+    pickle = pickles.load(io.BytesIO(archive.read(f"{name}.pkl")), classes=classes)
     spans: dict[str, tuple[int, int]] = {}
     for storage in pickle.storages:
         member = archive.stored(f"{name}/{storage.key}")
