@@ -37,7 +37,7 @@ bench: $(VENV)/.dev $(PEER)/.ready  ## measure speed and memory, side by side wi
 bench-large: $(VENV)/.dev  ## measure the memory that models of 3 GB take (LARGE='--gb N' for others)
 	$(BIN)/python annex_tests/bench_large.py $(LARGE)
 
-fuzz: $(VENV)/.dev  ## decode twenty thousand hostile bitstreams (FUZZ='--cases N --seed S' for others)
+fuzz: $(VENV)/.dev  ## decode tens of thousands of hostile bitstreams (FUZZ='--cases N --seed S' for others)
 	$(BIN)/python conformance/fuzz.py $(FUZZ)
 
 sanitize: $(VENV)/.dev  ## test and fuzz the native code under AddressSanitizer and UndefinedBehaviorSanitizer

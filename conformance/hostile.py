@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, wraps
 from itertools import product
 from pathlib import Path
 from random import Random
 
 import numpy as np
+from damage import EXTREMES, Damage, flipped, inserted_or_deleted, overwritten, with_extreme_number
 
 import nnc_core
 from nnc_core.bitstream import Bitstream, UnitRecord
@@ -45,8 +46,6 @@ SHARED = Path(os.environ.get("NNC_SHARED") or Path(__file__).resolve().parents[2
 
 _LONGEST_SEED = 2000
 _MOST_ELEMENTS = 5000
-_EXTREMES = (0, 1, 2, 7, 255, 1 << 10, 1 << 16, (1 << 20) + 1, (1 << 29) + 1, (1 << 31) - 1, 1 << 31, (1 << 32) - 1)
-_BYTES = (0x00, 0x01, 0x7F, 0x80, 0xFE, 0xFF)
 
 
 @dataclass(frozen=True)
@@ -255,7 +254,7 @@ class Disturber(Writer):
         self._count(name)
         if self.elements - 1 not in self._places:
             return int(value)
-        extreme = self._source.choice((*_EXTREMES, value + 1, max(0, value - 1), 2 * value))
+        extreme = self._source.choice((*EXTREMES, value + 1, max(0, value - 1), 2 * value))
         return -extreme if valid and valid[0] < 0 and self._source.random() < 0.5 else extreme
 
     def _put(self, value: int, bits: int) -> None:
@@ -298,32 +297,6 @@ def _kind(found: UnitRecord) -> NnrUnitType:
     return NnrUnitType(found.type) if found.type <= max(NnrUnitType) else NnrUnitType.NNR_QNT
 
 
-def flipped(source: Random, seed: Seed) -> bytes:
-    """Flip a few bits."""
-    data = bytearray(seed.data)
-    for _ in range(source.choice((1, 1, 2, 4, 16))):
-        data[source.randrange(len(data))] ^= 1 << source.randrange(8)
-    return bytes(data)
-
-
-def overwritten(source: Random, seed: Seed) -> bytes:
-    """Set a few bytes."""
-    data = bytearray(seed.data)
-    for _ in range(source.choice((1, 1, 2, 4))):
-        data[source.randrange(len(data))] = source.choice((*_BYTES, source.randrange(256)))
-    return bytes(data)
-
-
-def inserted_or_deleted(source: Random, seed: Seed) -> bytes:
-    """Insert or take out a few bytes."""
-    at = source.randrange(len(seed.data))
-    count = source.choice((1, 2, 3, 8, 40))
-    if source.random() < 0.5:
-        return seed.data[:at] + seed.data[at + count :]
-    filling = source.choice((source.randbytes(count), bytes(count), b"\xff" * count))
-    return seed.data[:at] + filling + seed.data[at:]
-
-
 def reordered(source: Random, seed: Seed) -> bytes:
     """Move, repeat, or drop whole units."""
     parts = list(seed.parts)
@@ -343,16 +316,18 @@ def repacked(source: Random, seed: Seed) -> bytes:
     found = source.choice(seed.units)
     start = found.payload_offset - found.offset
     head, payload = parts[found.index][2 if found.size < 1 << 15 else 4 : start], parts[found.index][start:]
-    body = Seed("", source.choice((head, payload)) or b"\0")
-    changed = source.choice((flipped, overwritten, inserted_or_deleted, _replaced))(source, body)
-    head, payload = (changed, payload) if body.data is head else (head, changed)
+    damage = source.choice((flipped, overwritten, inserted_or_deleted, with_extreme_number, _replaced))
+    if source.random() < 0.5:
+        head = damage(source, head)
+    else:
+        payload = damage(source, payload)
     size = 2 + len(head) + len(payload)
     parts[found.index] = size.to_bytes(2, "big") + head + payload
     return b"".join(parts)
 
 
-def _replaced(source: Random, seed: Seed) -> bytes:
-    count = source.choice((0, 1, 2, 9, len(seed.data), 2000))
+def _replaced(source: Random, data: bytes) -> bytes:
+    count = source.choice((0, 1, 2, 9, len(data), 2000))
     return source.choice((bytes(count), b"\xff" * count, source.randbytes(count)))
 
 
@@ -363,11 +338,27 @@ def spliced(source: Random, seed: Seed, other: Seed) -> bytes:
     return b"".join([*seed.parts[: source.randrange(len(seed.parts)) + 1], *other.parts[source.randrange(3) :]])
 
 
-_DAMAGES = (flipped, overwritten, inserted_or_deleted, disturbed, disturbed, disturbed, reordered, repacked, repacked)
+def _of_bytes(damage: Damage) -> Callable[[Random, Seed], bytes]:
+    """Damage that knows nothing of units."""
+
+    @wraps(damage)
+    def done(source: Random, seed: Seed) -> bytes:
+        return damage(source, seed.data)
+
+    return done
+
+
+_DAMAGES = (
+    *map(_of_bytes, (flipped, overwritten, inserted_or_deleted, with_extreme_number)),
+    *(disturbed, disturbed, disturbed, reordered, repacked, repacked),
+)
 
 
 class Cases:
-    """The hostile bitstreams of one run: number ``n`` is the same whenever ``seed`` and the corpus are."""
+    """The hostile bitstreams of one run: number ``n`` is the same whenever ``seed`` and the corpus are.
+
+    The first ``cuts`` are the bitstreams to start from, cut at every byte.
+    """
 
     def __init__(self, seed: int) -> None:
         self._seed = seed
@@ -376,13 +367,14 @@ class Cases:
         Random(seed).shuffle(cuts)
         self._own = len([*encoded(), *handmade()])
         self._cuts = sorted(cuts, key=lambda cut: cut[0] >= self._own)  # those of the corpus come last
+        self.cuts = len(cuts)
 
     def __getitem__(self, number: int) -> tuple[str, bytes]:
         """What was done to which bitstream, and the result."""
-        if number % 3 == 0 and number // 3 < len(self._cuts):
-            which, size = self._cuts[number // 3]
+        if number < self.cuts:
+            which, size = self._cuts[number]
             return f"{self._seeds[which].name}: cut to {size} bytes", self._seeds[which].data[:size]
-        source = Random(f"{self._seed} {number}")
+        source = Random(f"{self._seed} {number - self.cuts}")
         seed = source.choice(self._seeds if source.random() < 0.5 else self._seeds[: self._own])
         what, data = self._damaged(source, seed)
         if source.random() < 0.2:
@@ -393,7 +385,7 @@ class Cases:
     def _damaged(self, source: Random, seed: Seed) -> tuple[str, bytes]:
         """Damage a bitstream in one way; one that has no units any more is but flipped."""
         if not seed.units:
-            return "flipped", flipped(source, Seed("", seed.data or b"\0"))
+            return "flipped", flipped(source, seed.data)
         if source.random() < 0.1:
             other = source.choice(self._seeds)
             return f"spliced with {other.name}", spliced(source, seed, other)

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Builds the native code with AddressSanitizer and UndefinedBehaviorSanitizer, and runs its tests and the fuzzer on it.
-# Run by `make sanitize`; takes PYTHON (default python3), CASES and SEED. Any report of a sanitizer ends it with an error.
+# Run by `make sanitize`; takes PYTHON (default python3), CASES, CUTS and SEED. Any report of a sanitizer ends it with
+# an error.
 set -eu
 
 cd "$(dirname "$0")/.."
@@ -42,5 +43,5 @@ CHECK
 # Reports go to file descriptor 2, past what pytest captures here.
 sanitized -m pytest -q -x --capture=sys -p no:cacheprovider -o timeout=1200 \
     conformance/test_entropy_native.py conformance/test_quantization_native.py conformance/test_attacks.py
-sanitized conformance/fuzz.py --cases "${CASES:-10000}" --seed "${SEED:-2}" --megabytes 0 --seconds 60 \
-    --findings "$tree/findings"
+sanitized conformance/fuzz.py --cases "${CASES:-7000}" --cuts "${CUTS:-3000}" --seed "${SEED:-2}" --megabytes 0 \
+    --seconds 60 --findings "$tree/findings"
