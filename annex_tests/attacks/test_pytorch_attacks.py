@@ -15,6 +15,19 @@ from contextlib import suppress
 
 import numpy as np
 import pytest
+from handmade_pytorch import (
+    CONFIG,
+    MAGIC,
+    SYSTEM,
+    WEIGHT,
+    Reference,
+    Runs,
+    Tensor,
+    archive,
+    exported,
+    legacy,
+    pickled,
+)
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -26,9 +39,6 @@ from nnc_core.nnr_model import Topology
 from nnc_core.tables.code_points import TopologyStorageFormat
 
 QUICK = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=150)
-MAGIC, PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
-SYSTEM = {"protocol_version": PROTOCOL, "little_endian": True, "type_sizes": {"short": 2, "int": 4, "long": 4}}
-WEIGHT = np.arange(20, dtype=np.float32)
 
 
 @pytest.fixture(scope="session")
@@ -61,73 +71,6 @@ def read(adapter, tmp_path):
         return model
 
     return call
-
-
-class Runs:
-    """What calls ``function`` when it is unpickled."""
-
-    def __init__(self, function, *arguments):
-        self.call = function, arguments
-
-    def __reduce__(self):
-        return self.call
-
-
-class Reference:
-    """What becomes a reference to a storage."""
-
-    def __init__(self, key="0", elements=20, kind="torch FloatStorage", *more):
-        self.id = ("storage", kind, key, "cpu", elements, *more)
-
-
-class Pickler(pickle._Pickler):
-    """Writes tensors as PyTorch does, without PyTorch and without its checks."""
-
-    def save(self, value, save_persistent_id=True):
-        if isinstance(value, Reference):
-            tag, kind, *rest = value.id
-            self.write(pickle.MARK)
-            self.save(tag)
-            self.write(b"c" + kind.replace(" ", "\n").encode() + b"\n")
-            for item in rest:
-                self.save(item)
-            self.write(pickle.TUPLE + pickle.BINPERSID)
-        elif isinstance(value, Tensor):
-            self.write(b"c" + value.function.replace(" ", "\n").encode() + b"\n")
-            self.save(value.arguments)
-            self.write(pickle.REDUCE)
-        else:
-            super().save(value, save_persistent_id)
-
-
-class Tensor:
-    def __init__(self, reference=None, offset=0, shape=(20,), strides=(1,), function="torch._utils _rebuild_tensor_v2"):
-        self.function = function
-        self.arguments = (reference or Reference(), offset, shape, strides, False, OrderedDict())
-
-
-def pickled(value, protocol=2):
-    stream = io.BytesIO()
-    Pickler(stream, protocol).dump(value)
-    return stream.getvalue()
-
-
-def archive(value, members=None, compression=zipfile.ZIP_STORED, prefix="m/", **more):
-    """An archive with ``value`` as data.pkl, and a storage."""
-    stream = io.BytesIO()
-    data = value if isinstance(value, bytes) else pickled(value)
-    with zipfile.ZipFile(stream, "w", compression) as file:
-        for name, content in {"data.pkl": data, "data/0": WEIGHT.tobytes(), **(members or {}), **more}.items():
-            member = zipfile.ZipInfo(prefix + name)
-            member.compress_type = compression
-            file.writestr(member, content)
-    return stream.getvalue()
-
-
-def legacy(value, keys=("0",), storages=None, system=SYSTEM, protocol=PROTOCOL):
-    head = b"".join(pickle.dumps(part, 2) for part in (MAGIC, protocol, system))
-    stored = struct.pack("<Q", 20) + WEIGHT.tobytes() if storages is None else storages
-    return head + (value if isinstance(value, bytes) else pickled(value)) + pickle.dumps(list(keys), 2) + stored
 
 
 FORMS = pytest.mark.parametrize("form", [archive, legacy])
@@ -428,30 +371,6 @@ def test_a_file_of_before_the_magic_number_is_refused(read):
         file.addfile(tarfile.TarInfo("storages"))
     with pytest.raises(ModelError, match="like no file"):
         read(stream.getvalue())
-
-
-CONFIG = {
-    "config": {
-        "w": {
-            "path_name": "weight_0",
-            "is_param": True,
-            "use_pickle": False,
-            "tensor_meta": {
-                "dtype": 7,
-                "sizes": [{"as_int": 20}],
-                "strides": [{"as_int": 1}],
-                "storage_offset": {"as_int": 0},
-                "layout": 7,
-            },
-        }
-    }
-}
-
-
-def exported(config):
-    text = config if isinstance(config, str) else json.dumps(config)
-    members = {"archive_format": b"pt2", "data/weights/weight_0": WEIGHT.tobytes()}
-    return archive(b"", members, **{"data/weights/model_weights_config.json": text.encode()})
 
 
 def test_an_honest_export_is_read(read):

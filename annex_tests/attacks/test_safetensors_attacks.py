@@ -7,6 +7,8 @@ import random
 
 import numpy as np
 import pytest
+from handmade_pytorch import WEIGHT
+from handmade_pytorch import safetensors as file
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -14,7 +16,6 @@ from nnc_adapters.pytorch import PytorchAdapter
 from nnc_core.errors import ModelError, NncError
 
 QUICK = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=150)
-WEIGHT = np.arange(20, dtype=np.float32)
 ENTRY = {"dtype": "F32", "shape": [20], "data_offsets": [0, 80]}
 
 
@@ -30,14 +31,6 @@ def read(adapter, tmp_path):
         return adapter.read(tmp_path / "m.safetensors")
 
     return call
-
-
-DATA = WEIGHT.tobytes()
-
-
-def file(header, data=DATA, size=None):
-    text = header if isinstance(header, bytes) else json.dumps(header).encode()
-    return (len(text) if size is None else size).to_bytes(8, "little") + text + data
 
 
 def test_an_honest_file_is_read(read):
