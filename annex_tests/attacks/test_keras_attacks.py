@@ -9,12 +9,12 @@ import zipfile
 
 import numpy as np
 import pytest
+from handmade_tensorflow import WEIGHT, keras_weights
+from handmade_tensorflow import keras_archive as archive
 
 from nnc_adapters.tensorflow import TensorflowAdapter
 from nnc_core.errors import LimitError, ModelError, UnsupportedError
 from nnc_core.limits import Limits
-
-WEIGHT = np.arange(64, dtype=np.float32).reshape(8, 8)
 
 
 @pytest.fixture
@@ -25,21 +25,8 @@ def adapter():
 @pytest.fixture
 def weights():
     """An HDF5 file as Keras makes them."""
-    h5py = pytest.importorskip("h5py", reason="h5py is not installed")
-    stream = io.BytesIO()
-    with h5py.File(stream, "w") as file:
-        file["layers/dense/vars/0"] = WEIGHT
-        file["layers/dense/vars/1"] = WEIGHT[0]
-        file["layers/dense/vars"].attrs["name"] = "dense"
-    return stream.getvalue()
-
-
-def archive(members, method=zipfile.ZIP_STORED):
-    stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w", method) as target:
-        for name, data in members.items():
-            target.writestr(name, data)
-    return stream.getvalue()
+    pytest.importorskip("h5py", reason="h5py is not installed")
+    return keras_weights()
 
 
 @pytest.fixture

@@ -2,85 +2,38 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import random
 import struct
 
-import google_crc32c
 import numpy as np
 import pytest
+from handmade_tensorflow import (
+    HEADER,
+    MAGIC,
+    WEIGHT,
+    block,
+    contents,
+    entry,
+    handle,
+    index,
+    message,
+    sealed,
+    table,
+    varint,
+    with_index,
+)
 
 from nnc_adapters.tensorflow import TensorflowAdapter, bundle, object_graph
 from nnc_core.errors import LimitError, ModelError, UnsupportedError
 from nnc_core.limits import Limits
 
-WEIGHT = np.arange(64, dtype=np.float32).reshape(8, 8)
 HONEST = WEIGHT.tobytes()
-MAGIC = 0xDB4775248B80FB57
-HEADER = b"\x08\x01"  # one data file
 
 
 @pytest.fixture
 def adapter():
     return TensorflowAdapter()
-
-
-def varint(number):
-    out = bytearray()
-    while number >= 0x80:
-        out.append(number & 0x7F | 0x80)
-        number >>= 7
-    return bytes([*out, number])
-
-
-def masked(data):
-    crc = google_crc32c.value(bytes(data))
-    return struct.pack("<I", ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)
-
-
-def message(*fields):
-    """A message of numbers, 4 bytes in an array of one number, or bytes."""
-    out = b""
-    for number, value in fields:
-        if isinstance(value, int):
-            out += varint(number << 3) + varint(value)
-        elif isinstance(value, bytes):
-            out += varint(number << 3 | 2) + varint(len(value)) + value
-        else:
-            out += varint(number << 3 | 5) + struct.pack("<I", *value)
-    return out
-
-
-def block(pairs, *, restarts=(0,), kind=0):
-    data = b"".join(varint(0) + varint(len(k)) + varint(len(v)) + k + v for k, v in pairs)
-    return sealed(data + struct.pack(f"<{len(restarts) + 1}I", *restarts, len(restarts)), kind)
-
-
-def sealed(data, kind=0):
-    return data + bytes([kind]) + masked(data + bytes([kind]))
-
-
-def table(*blocks, pointers=None):
-    """Blocks, an index of them, and the footer; ``pointers`` are what the index says instead of the truth."""
-    ends = list(itertools.accumulate(len(b) for b in blocks))
-    places = pointers or [(end - len(b), len(b) - 5) for b, end in zip(blocks, ends, strict=True)]
-    index = block([(bytes([97 + n]), varint(at) + varint(size)) for n, (at, size) in enumerate(places)])
-    footer = varint(0) + varint(0) + varint(ends[-1]) + varint(len(index) - 5)
-    return b"".join(blocks) + index + footer.ljust(40, b"\0") + struct.pack("<Q", MAGIC)
-
-
-def entry(array=WEIGHT, *, offset=0, **changes):
-    """What an index says about an array; ``changes`` are other values of the fields."""
-    shape = message(*((2, message((1, size))) for size in array.shape))
-    crc = struct.unpack("<I", masked(array.tobytes()))
-    fields = {"dtype": 1, "shape": shape, "shard": 0, "offset": offset, "size": array.nbytes, "crc": crc, **changes}
-    numbers = {"dtype": 1, "shape": 2, "shard": 3, "offset": 4, "size": 5, "crc": 6}
-    return message(*((numbers[name], value) for name, value in fields.items() if value is not None))
-
-
-def index(*pairs, header=HEADER):
-    return table(block([(b"", header), *pairs]))
 
 
 @pytest.fixture
@@ -282,7 +235,7 @@ def test_what_is_no_file_is_refused_without_waiting_for_it(adapter, tmp_path):
 def test_damaged_tables_are_read_or_refused(damaged, survives):
     generator = random.Random(17)
     pairs = [(b"", HEADER), (b"a", entry()), (b"ab", entry(shard=0)), (b"b", entry(dtype=7, shape=None))]
-    whole = block(pairs)[:-5]
+    whole = contents(pairs)
     for _ in range(3000):
         broken = sealed(damaged(whole, generator))  # a checksum that fits lets the damage through
         survives(lambda data: bundle.read(memoryview(data), Limits()), table(broken))
@@ -294,11 +247,8 @@ def test_damaged_footers_and_index_blocks_are_read_or_refused(damaged, survives)
     first = block([(b"", HEADER), (b"w", entry())])
     for _ in range(2000):
         survives(lambda data: bundle.read(memoryview(data), Limits()), damaged(whole, generator))
-        pointer = sealed(damaged(block([(b"a", varint(0) + varint(len(first) - 5))])[:-5], generator))
-        footer = (varint(0) + varint(0) + varint(len(first)) + varint(len(pointer) - 5)).ljust(40, b"\0")
-        survives(
-            lambda data: bundle.read(memoryview(data), Limits()), first + pointer + footer + struct.pack("<Q", MAGIC)
-        )
+        pointers = damaged(contents([(b"a", handle(0, len(first) - 5))]), generator)
+        survives(lambda data: bundle.read(memoryview(data), Limits()), with_index(first, pointers))
 
 
 def test_damaged_object_graphs_are_read_or_refused(damaged, survives):

@@ -5,14 +5,14 @@ from __future__ import annotations
 import random
 import struct
 
+import handmade_tensorflow
 import numpy as np
 import pytest
+from handmade_tensorflow import WEIGHT
 
 from nnc_adapters.tensorflow import TensorflowAdapter, tflite
 from nnc_core.errors import ModelError, NncError
 from nnc_core.limits import Limits
-
-WEIGHT = np.arange(64, dtype=np.float32).reshape(8, 8)
 
 
 @pytest.fixture
@@ -26,35 +26,8 @@ def read_file(tmp_path):
 
 @pytest.fixture
 def make_lite():
-    """A model of one constant, in a few tables; all ``operators`` are the same one."""
-    flatbuffers = pytest.importorskip("flatbuffers", reason="flatbuffers is not installed")
-
-    def make(inputs=(0, 0), operators=1):
-        b = flatbuffers.Builder(0)
-
-        def table(fields):
-            b.StartObject(max(fields, default=0) + 1)
-            for number, (kind, value) in fields.items():
-                {"ref": b.PrependUOffsetTRelativeSlot, "u32": b.PrependUint32Slot}[kind](number, value, 0)
-            return b.EndObject()
-
-        def tables(*offsets):
-            b.StartVector(4, len(offsets), 4)
-            for offset in reversed(offsets):
-                b.PrependUOffsetTRelative(offset)
-            return b.EndVector()
-
-        data, name = b.CreateByteVector(WEIGHT.tobytes()), b.CreateString("w")
-        shape, slots = (b.CreateNumpyVector(np.array(numbers, "<i4")) for numbers in ((8, 8), inputs))
-        buffers = tables(table({}), table({0: ("ref", data)}))
-        tensor = table({0: ("ref", shape), 2: ("u32", 1), 3: ("ref", name)})
-        uses = tables(*[table({1: ("ref", slots)})] * operators)
-        graph = table({0: ("ref", tables(tensor)), 3: ("ref", uses)})
-        model = table({1: ("ref", tables(table({}))), 2: ("ref", tables(graph)), 4: ("ref", buffers)})
-        b.Finish(model, b"TFL3")
-        return bytes(b.Output())
-
-    return make
+    pytest.importorskip("flatbuffers", reason="flatbuffers is not installed")
+    return handmade_tensorflow.tflite
 
 
 @pytest.fixture
