@@ -73,7 +73,7 @@ def test_archives_of_other_tools_are_read(adapter, make, floats, tree, tmp_path,
 @pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA])
 def test_zip_archives_of_other_tools_are_read(adapter, everything, tree, tmp_path, method):
     with zipfile.ZipFile(tmp_path / "m.archive", "w", method) as archive:
-        archive.mkdir("notes")
+        archive.writestr("notes/", b"")
         for name, data in tree(everything).items():
             archive.writestr(name, data)
     model = adapter.read(tmp_path / "m.archive")
