@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 import threading
 from pathlib import Path
 
 import pytest
 
-from nnc_adapters.files import replacing_folder
+from nnc_adapters.files import replacing, replacing_folder
 
 
 def fill(path: Path, text: str, force: bool = False) -> None:
@@ -103,3 +105,63 @@ def test_a_system_that_cannot_exchange_folders_moves_the_old_one_aside(tmp_path:
     fill(tmp_path / "model", "new", force=True)
     assert (tmp_path / "model" / "inner" / "file").read_text() == "new"
     assert [p.name for p in tmp_path.iterdir()] == ["model"]
+
+
+def test_an_error_names_the_file_that_was_asked_for(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError) as missing, replacing(tmp_path / "absent" / "model"):
+        pass
+    assert missing.value.filename == str(tmp_path / "absent")
+    with pytest.raises(IsADirectoryError) as folder, replacing(tmp_path, force=True):
+        pass
+    assert folder.value.filename == str(tmp_path)
+    with pytest.raises(OSError, match="No space left") as full, replacing(tmp_path / "model"):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert full.value.filename == str(tmp_path / "model")
+    with pytest.raises(FileExistsError) as inside, replacing_folder(tmp_path / "model") as there:
+        there.mkdir()
+    assert inside.value.filename == str(tmp_path / "model")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_error_about_another_file_names_that_file(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError) as caught, replacing(tmp_path / "model"):
+        (tmp_path / "other").read_bytes()
+    assert caught.value.filename == str(tmp_path / "other")
+
+
+@pytest.mark.parametrize("path", [Path(), Path(".."), Path("/")])
+def test_what_has_no_name_of_its_own_cannot_be_replaced(path: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for context in (replacing, replacing_folder):
+        with pytest.raises(OSError, match=r"directory|busy"), context(path, force=True):
+            pass
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no named pipes")
+def test_a_pipe_is_written_to_and_not_replaced(tmp_path: Path) -> None:
+    pipe, received = tmp_path / "pipe", []
+    os.mkfifo(pipe)
+    reader = threading.Thread(target=lambda: received.append(pipe.read_bytes()))
+    reader.start()
+    with replacing(pipe) as stream:
+        stream.write(b"whole")
+        stream.seek(0)
+        stream.write(b"W")
+    reader.join()
+    assert received == [b"Whole"]
+    assert pipe.is_fifo()
+    with pytest.raises(NotADirectoryError), replacing_folder(pipe, force=True):
+        pass
+    assert list(tmp_path.iterdir()) == [pipe]
+
+
+def test_what_lies_among_the_devices_is_never_replaced(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("nnc_adapters.files.os.devnull", str(tmp_path / "null"))
+    place = tmp_path / "stdout"
+    place.touch()
+    number = place.stat().st_ino
+    with replacing(place, force=True) as stream:
+        stream.write(b"data")
+    assert place.read_bytes() == b"data"
+    assert place.stat().st_ino == number

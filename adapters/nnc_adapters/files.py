@@ -3,32 +3,52 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import secrets
 import shutil
+import stat
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
-__all__ = ["replacing", "replacing_folder"]
+__all__ = ["check_free", "replacing", "replacing_folder"]
 
 _WORKING_FOLDER = -100  # AT_FDCWD
 _EXCHANGE = 2  # RENAME_EXCHANGE, and RENAME_SWAP elsewhere
+
+
+def check_free(path: Path, *, force: bool = False) -> None:
+    """`FileExistsError` where ``path`` exists, unless ``force``; a pipe or a device may exist, it is not replaced."""
+    if not force and os.path.lexists(path) and not _is_stream(path):
+        raise FileExistsError(f"{path} exists; use force to replace it")
 
 
 @contextmanager
 def replacing(path: Path, *, force: bool = False) -> Iterator[BinaryIO]:
     """Open a new file beside ``path`` that takes its place when the block ends well, and vanishes when it does not.
 
-    Raises `FileExistsError` where ``path`` exists, unless ``force``.
+    A pipe or a device is not replaced: it is sent the file when the block ends well. Raises `FileExistsError` where
+    ``path`` exists, unless ``force``, and other `OSError` that name ``path``.
     """
-    _check_free(path, force)
+    check_free(path, force=force)
+    if _is_stream(path):
+        with tempfile.NamedTemporaryFile() as whole:
+            yield cast(BinaryIO, whole)
+            whole.seek(0)
+            with path.open("wb") as target:
+                shutil.copyfileobj(whole, target)
+        return
+    if path.is_dir() or not path.name:
+        raise _error(errno.EISDIR, path)
     temporary = _beside(path)
     try:
-        with temporary.open("xb") as stream:
-            yield stream
-        os.replace(temporary, path)
+        with _named(path, temporary):
+            with temporary.open("xb") as stream:
+                yield stream
+            os.replace(temporary, path)
     except BaseException:
         with suppress(FileNotFoundError):
             temporary.unlink()
@@ -41,17 +61,23 @@ def replacing_folder(path: Path, *, force: bool = False) -> Iterator[Path]:
 
     What was at ``path`` changes places with the new folder in one step, and is removed after; where the system cannot
     do that (neither Linux nor macOS, or a file system of another kind) it is moved aside before, so that a kill between
-    the two steps leaves nothing at ``path``. Raises `FileExistsError` where ``path`` exists, unless ``force``.
+    the two steps leaves nothing at ``path``. Raises `FileExistsError` where ``path`` exists, unless ``force``, and
+    other `OSError` that name ``path``.
     """
-    _check_free(path, force)
+    check_free(path, force=force)
+    if _is_stream(path):
+        raise _error(errno.ENOTDIR, path)
+    if path.name in ("", ".."):
+        raise _error(errno.EBUSY, path)
     temporary, old = _beside(path), _beside(path)
     try:
-        temporary.mkdir()
-        yield temporary
-        if not _exchanged(temporary, path):
-            with suppress(FileNotFoundError):
-                os.rename(path, old)
-            os.rename(temporary, path)
+        with _named(path, temporary):
+            temporary.mkdir()
+            yield temporary
+            if not _exchanged(temporary, path):
+                with suppress(FileNotFoundError):
+                    os.rename(path, old)
+                os.rename(temporary, path)
     except BaseException:
         _remove(temporary)
         if os.path.lexists(old) and not os.path.lexists(path):
@@ -61,9 +87,31 @@ def replacing_folder(path: Path, *, force: bool = False) -> Iterator[Path]:
     _remove(old)
 
 
-def _check_free(path: Path, force: bool) -> None:
-    if not force and os.path.lexists(path):
-        raise FileExistsError(f"{path} exists; use force to replace it")
+def _is_stream(path: Path) -> bool:
+    """Whether ``path`` cannot be replaced by a file: a pipe or a device, or a name that the system has for one."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return False
+    file_or_folder = stat.S_ISREG(mode) or stat.S_ISDIR(mode)
+    return not file_or_folder or path.absolute().parent == Path(os.devnull).parent
+
+
+@contextmanager
+def _named(path: Path, temporary: Path) -> Iterator[None]:
+    """Let errors name ``path`` where they name ``temporary``, which nobody knows, or nothing."""
+    try:
+        yield
+    except OSError as error:
+        inside = error.filename is None or str(error.filename).startswith(str(temporary))
+        if error.errno is None or not inside:
+            raise
+        missing = isinstance(error, FileNotFoundError) and not path.parent.exists()
+        raise _error(error.errno, path.parent if missing else path) from error
+
+
+def _error(code: int, path: Path) -> OSError:
+    return OSError(code, os.strerror(code), str(path))
 
 
 def _beside(path: Path) -> Path:
