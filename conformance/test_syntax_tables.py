@@ -194,6 +194,21 @@ def test_a_performance_map_is_named_as_not_supported(flag: str, feature: str) ->
         nnr_model_parameter_set_payload(Writer(), ModelParameterSet(**{flag: True}), BASE)
 
 
+def test_the_base_tool_set_has_nothing_of_what_the_extended_one_adds_to_a_parameter_set() -> None:
+    p = ModelParameterSet(
+        base_model_id_present_flag=True,
+        base_model_id="base",
+        validation_set_performance_present_flag=True,
+        metric_type_performance_map_valid_flag=True,
+        performance_metric_type="top-1",
+        validation_set_performance=0.5,
+        mps_parent_signalling_enabled_flag=True,
+        nnr_pre_flag=True,
+    )
+    assert encoded(lambda s, p: nnr_model_parameter_set_payload(s, p, BASE), p) == b"\0\0\x80"
+    assert p == ModelParameterSet()
+
+
 def test_quantization_parameters_are_absent_without_a_quantization_method() -> None:
     p = ModelParameterSet(mps_qp_density=2, mps_quantization_parameter=-3)
     data = encoded(lambda s, p: nnr_model_parameter_set_payload(s, p, EXTENDED), p)
@@ -246,6 +261,41 @@ def test_input_parameters_from_outside_are_taken_where_none_are_sent() -> None:
     assert (read.decomposition_rank, read.g_number_of_rows) == (2, 3)
 
 
+def test_each_input_parameter_may_be_known_under_another_of_the_unit_s_names() -> None:
+    outside = {
+        "t0": InputParameters(cabac_unary_length_minus1=200),
+        "t1": InputParameters((6, 4), 3, CompressedParameterTypes.NNR_CPT_BI),
+    }
+    header = block(2, 8, input_parameters_present_flag=False)
+    read = read_header(header, replace(BASE, input_parameters=outside.get))
+    assert (read.tensor_dimensions, read.cabac_unary_length_minus1) == ((6, 4), 200)
+    assert read.compressed_parameter_types == CompressedParameterTypes.NNR_CPT_BI
+
+
+@pytest.mark.parametrize(
+    ("outside", "element"),
+    [
+        (InputParameters((6, 4), 256), "cabac_unary_length_minus1"),
+        (InputParameters((6, 4), -1), "cabac_unary_length_minus1"),
+        (InputParameters((6, -4)), "tensor_dimensions"),
+        (InputParameters((6, 4), None, 16), "compressed_parameter_types"),
+        (InputParameters((6, 4), None, 1, 2, -3), "g_number_of_rows"),
+        (InputParameters((6, 4), None, 1, -2, 3), "decomposition_rank"),
+        (InputParameters((6, 4), None, 1), "g_number_of_rows"),
+    ],
+)
+def test_an_input_parameter_from_outside_that_no_bitstream_could_have_is_refused_by_name(
+    outside: InputParameters, element: str
+) -> None:
+    header = CompressedDataUnitHeader(topology_elem_id="w", input_parameters_present_flag=False)
+    header.tensor_dimensions = (6, 4)
+    data = encoded(data_unit(BASE).run, header)
+    with pytest.raises(ElementValueError, match=element):
+        nnr_compressed_data_unit_header(
+            Reader(data), CompressedDataUnitHeader(), replace(BASE, input_parameters=lambda name: outside)
+        )
+
+
 def block(names: int, types: int, **fields: Any) -> CompressedDataUnitHeader:
     return CompressedDataUnitHeader(
         nnr_compressed_data_unit_payload_type=PayloadType.NNR_PT_BLOCK,
@@ -284,6 +334,22 @@ def test_a_decomposed_block_has_two_codebooks_and_one_run_of_entry_points_for_bo
     )
     assert read_header(header, BASE) == header
     assert coded_shapes(header, BASE) == ((24, 20), (20, 10))
+
+
+def test_the_codebook_of_the_second_factor_follows_where_the_decomposition_is_known_from_outside() -> None:
+    outside = InputParameters((24, 10), 9, 1, decomposition_rank=20, g_number_of_rows=24)
+    known = replace(BASE, input_parameters=lambda name: outside)
+    header = block(
+        2,
+        1,
+        input_parameters_present_flag=False,
+        codebook_present_flag=True,
+        integer_codebook=IntegerCodebook.from_values([-1, 0, 4], 1),
+        integer_codebook_h=IntegerCodebook.from_values([0, 7], 0),
+    )
+    read = read_header(header, known)
+    assert read.integer_codebook_h == header.integer_codebook_h
+    assert read == header
 
 
 def factor(**fields: Any) -> CompressedDataUnitHeader:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import astuple, replace
 from math import prod
 
 from nnc_core.entropy.parameters import EntryPoint
@@ -183,7 +183,7 @@ def _input_parameters(s: Syntax, h: CompressedDataUnitHeader, ctx: SyntaxContext
     h.cabac_unary_length_minus1 = (
         s.u(8, "cabac_unary_length_minus1", h.cabac_unary_length_minus1) if h.cabac_unary_length_flag else inferred
     )
-    if sent and block and h.compressed_parameter_types & _DC and h.codebook_present_flag:
+    if block and h.compressed_parameter_types & _DC and h.codebook_present_flag:
         h.integer_codebook_h = h.integer_codebook_h or IntegerCodebook()
         integer_codebook(s, h.integer_codebook_h)
 
@@ -216,12 +216,17 @@ def _legal_parameter_types(h: CompressedDataUnitHeader) -> Sequence[int]:
 
 
 def _known(s: Syntax, h: CompressedDataUnitHeader, ctx: SyntaxContext) -> InputParameters:
-    """What is known from outside of the unit's tensors, under any of their names."""
+    """What is known from outside of the unit's tensors, each parameter under any of their names."""
     try:
         names = element_names(h, ctx)
     except IndexError:
         raise s.illegal("topology_elem_id_index", "the reference list is shorter") from None
-    return next(filter(None, map(ctx.input_parameters, names)), _NOTHING)
+    found = [astuple(known) for known in map(ctx.input_parameters, names) if known]
+    known = InputParameters(*(next((v for v in values if v is not None), None) for values in zip(*found, strict=True)))
+    if known.cabac_unary_length_minus1 not in (None, *range(256)):
+        message = f"the value {known.cabac_unary_length_minus1} from outside is not allowed"
+        raise s.illegal("cabac_unary_length_minus1", message, "0..255")
+    return known
 
 
 def tensor_dimensions_list(s: Syntax, h: CompressedDataUnitHeader, ctx: SyntaxContext) -> None:
@@ -240,10 +245,12 @@ def _check_dimensions(s: Syntax, h: CompressedDataUnitHeader, ctx: SyntaxContext
     elements = ctx.limits.check("tensor_elements", prod(h.tensor_dimensions), "tensor_dimensions")
     if not is_decomposed(h):
         return
-    if not h.decomposition_rank or not h.g_number_of_rows or elements % h.g_number_of_rows:
+    rows, rank = h.g_number_of_rows or 0, h.decomposition_rank or 0
+    if rows < 1 or elements % rows:
         raise s.illegal("g_number_of_rows", f"{elements} elements are not {h.g_number_of_rows} rows")
-    larger = max(h.g_number_of_rows, elements // h.g_number_of_rows)
-    ctx.limits.check("tensor_elements", larger * h.decomposition_rank, "decomposition_rank")
+    if rank < 1:
+        raise s.illegal("decomposition_rank", f"the value {h.decomposition_rank} is not allowed", "1 or more")
+    ctx.limits.check("tensor_elements", max(rows, elements // rows) * rank, "decomposition_rank")
 
 
 def topology_tensor_dimension_mapping(s: Syntax, m: TensorDimensionMapping, h: CompressedDataUnitHeader) -> None:

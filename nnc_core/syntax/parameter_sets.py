@@ -26,7 +26,7 @@ def nnr_model_parameter_set_payload(s: Syntax, p: ModelParameterSet, ctx: Syntax
     if ctx.general_profile_idc == GeneralProfileIdc.EXTENDED:
         _extended(s, p, ctx)
     else:
-        s.reserved(7, "nnr_reserved_zero_7bits")
+        _base(s, p)
     quantized = bool(p.mps_quantization_method_flags & _QUANTIZED)
     p.mps_qp_density = s.u(3, "mps_qp_density", p.mps_qp_density or 0) if quantized else None
     qp = p.mps_quantization_parameter or 0
@@ -36,6 +36,14 @@ def nnr_model_parameter_set_payload(s: Syntax, p: ModelParameterSet, ctx: Syntax
     performance = p.validation_set_performance or 0.0
     p.validation_set_performance = s.flt("validation_set_performance", performance) if measured else None
     s.byte_alignment()
+
+
+def _base(s: Syntax, p: ModelParameterSet) -> None:
+    """What ``general_profile_idc`` 0 has in the place of `_extended`; nothing of that is there."""
+    s.reserved(7, "nnr_reserved_zero_7bits")
+    p.base_model_id_present_flag = p.validation_set_performance_present_flag = False
+    p.metric_type_performance_map_valid_flag = p.mps_parent_signalling_enabled_flag = p.nnr_pre_flag = False
+    p.base_model_id = p.performance_metric_type = None
 
 
 def _extended(s: Syntax, p: ModelParameterSet, ctx: SyntaxContext) -> None:
@@ -53,6 +61,7 @@ def _extended(s: Syntax, p: ModelParameterSet, ctx: SyntaxContext) -> None:
     if p.mps_parent_signalling_enabled_flag:
         p.nnr_pre_flag = s.flag("nnr_pre_flag", p.nnr_pre_flag)
     else:
+        p.nnr_pre_flag = False
         s.reserved(1, "nnr_reserved_zero_1bit")
     s.reserved(2, "nnr_reserved_zero_2bits")
     longest = ctx.limits.name_length
