@@ -37,8 +37,9 @@ bench: $(VENV)/.dev $(PEER)/.ready  ## measure speed and memory, side by side wi
 bench-large: $(VENV)/.dev  ## measure the memory that models of 3 GB take (LARGE='--gb N' for others)
 	$(BIN)/python annex_tests/bench_large.py $(LARGE)
 
-fuzz: $(VENV)/.dev  ## decode tens of thousands of hostile bitstreams (FUZZ='--cases N --seed S' for others)
+fuzz: $(VENV)/.dev  ## give every reader tens of thousands of hostile files (FUZZ='--cases N --seed S' for others)
 	$(BIN)/python conformance/fuzz.py $(FUZZ)
+	PYTHONPATH=conformance $(BIN)/python annex_tests/fuzz_adapters.py $(FUZZ)
 
 sanitize: $(VENV)/.dev  ## test and fuzz the native code under AddressSanitizer and UndefinedBehaviorSanitizer
 	PYTHON=$(CURDIR)/$(BIN)/python conformance/sanitize.sh

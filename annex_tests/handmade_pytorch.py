@@ -106,6 +106,44 @@ def zipped(members, compression=zipfile.ZIP_STORED, prefix="m/"):
     return stream.getvalue()
 
 
+def zipped_large(members, prefix="m/"):
+    """An archive of these members in the way in which large ones are written: with wide sizes, behind the data."""
+
+    class Pipe(io.BytesIO):
+        def seekable(self):
+            return False
+
+        def seek(self, *_):
+            raise io.UnsupportedOperation
+
+        tell = seek
+
+    stream = Pipe()
+    with zipfile.ZipFile(stream, "w") as file:
+        for name, content in members.items():
+            with file.open(zipfile.ZipInfo(prefix + name), "w", force_zip64=True) as member:
+                member.write(content)
+    data = bytearray(stream.getvalue())
+    for at in (at for at in range(len(data)) if data.startswith(b"PK\1\2", at)):
+        extra = struct.pack("<HHQQ", 1, 16, *struct.unpack_from("<4xII", data, at + 16)[::-1])
+        (name,) = struct.unpack_from("<H", data, at + 28)
+        if not struct.unpack_from("<H", data, at + 30)[0]:
+            data[at + 46 + name : at + 46 + name] = extra
+            data[at + 20 : at + 32] = struct.pack("<IIHH", 0xFFFFFFFF, 0xFFFFFFFF, name, len(extra))
+    return with_wide_end(bytes(data))
+
+
+def with_wide_end(data):
+    """An archive with the numbers of its end where large ones have them."""
+    end = data.rfind(b"PK\5\6")
+    start = data.find(b"PK\1\2")
+    count = data.count(b"PK\1\2", start)
+    wide = struct.pack("<4sQHHIIQQQQ", b"PK\6\6", 44, 45, 45, 0, 0, count, count, end - start, start)
+    locator = struct.pack("<4sIQI", b"PK\6\7", 0, end, 1)
+    short = struct.pack("<4s4H2IH", b"PK\5\6", 0, 0, 0xFFFF, 0xFFFF, 0xFFFFFFFF, 0xFFFFFFFF, 0)
+    return data[:end] + wide + locator + short
+
+
 def legacy(value, keys=("0",), storages=None, system=SYSTEM, protocol=PROTOCOL):
     """A file of before there were archives."""
     head = b"".join(pickle.dumps(part, 2) for part in (MAGIC, protocol, system))

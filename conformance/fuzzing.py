@@ -11,6 +11,7 @@ import faulthandler
 import gc
 import multiprocessing
 import os
+import re
 import resource
 import signal
 import sys
@@ -307,11 +308,15 @@ def _named(case: Case) -> str:
 
 def keep(finding: Outcome, case: Case, seed: int, folder: Path) -> Path:
     """Save the files of a case in a folder of their own, and beside it what happened; returns that report's path."""
-    path = folder / f"{case.reader.replace('/', '-')}-{seed}-{finding.number}"
-    for name, data in case.files.items():
-        file = path / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(data)
+    path = folder / f"{_plain(case.reader)}-{seed}-{finding.number}"
+    path.mkdir(parents=True, exist_ok=True)
+    for number, (name, data) in enumerate(case.files.items()):
+        (path / f"{number}-{_plain(name)}").write_bytes(data)  # the name could lead anywhere
+    names = ", ".join(map(repr, case.files))
     report = path.with_suffix(".txt")
-    report.write_text(f"{_named(case)}\n{finding.ending}\n{finding.finding}\n", errors="backslashreplace")
+    report.write_text(f"{_named(case)}\n{names}\n{finding.ending}\n{finding.finding}\n", errors="backslashreplace")
     return report
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]", "_", name)[-60:]

@@ -100,7 +100,7 @@ def test_whatever_goes_wrong_is_a_finding(fault: str, ending: str, report: str, 
     assert result.returncode == 1, result.stderr
     assert f"{ending}: " in result.stdout
     assert any(report in path.read_text() for path in tmp_path.glob("*.txt"))
-    assert {path.stat().st_size % 2 for path in tmp_path.glob("*/case.nnr")} == {1}
+    assert {path.stat().st_size % 2 for path in tmp_path.glob("*/0-case.nnr")} == {1}
 
 
 def test_a_run_without_findings_ends_with_its_totals(tmp_path: Path) -> None:
