@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, TypeVar, cast
 
 import numpy as np
 
@@ -22,6 +22,7 @@ __all__ = ["Hdf5"]
 
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _HEAD = 8
+_T = TypeVar("_T")
 
 
 class Hdf5:
@@ -55,10 +56,48 @@ class Hdf5:
     def write(self, path: Path, items: Mapping[str, Buffer], *, force: bool = False) -> None:
         """Write the datasets, one after another; equal items make equal bytes."""
         h5py = _h5py()
-        with replacing(path, force=force) as stream, h5py.File(_created(h5py, stream.name)) as file:
+        with (
+            replacing(path, force=force) as stream,
+            _Patient.around(stream) as patient,
+            h5py.File(_created(h5py, patient)) as file,
+        ):
             for key in items:
                 data = np.frombuffer(items[key], np.uint8)
                 file.create_dataset(names.for_hdf5(key), data=data, track_times=False)
+
+
+class _Patient:
+    """A file whose errors wait until HDF5 is done: where it cannot write, the library crashes."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self.readinto: Callable[[Buffer], int] = cast(Any, stream).readinto
+        self.seek, self.tell, self.truncate = stream.seek, stream.tell, stream.truncate
+        self._stream = stream
+        self._error: OSError | None = None
+
+    @classmethod
+    @contextmanager
+    def around(cls, stream: BinaryIO) -> Iterator[_Patient]:
+        patient = cls(stream)
+        try:
+            yield patient
+            patient.flush()
+        finally:
+            if patient._error is not None:
+                raise patient._error
+
+    def write(self, data: Buffer) -> int:
+        return self._tried(lambda: self._stream.write(data), len(data))
+
+    def flush(self) -> None:
+        self._tried(self._stream.flush, None)
+
+    def _tried(self, action: Callable[[], _T], otherwise: _T) -> _T:
+        try:
+            return action() if self._error is None else otherwise
+        except OSError as error:
+            self._error = error
+            return otherwise
 
 
 def _h5py() -> Any:
@@ -69,12 +108,14 @@ def _h5py() -> Any:
     return h5py
 
 
-def _created(h5py: Any, path: str) -> Any:
+def _created(h5py: Any, stream: _Patient) -> Any:
     """A new file without the time in it, that keeps the order of its datasets."""
+    access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
+    access.set_fileobj_driver(h5py.h5fd.fileobj_driver, stream)
     properties = h5py.h5p.create(h5py.h5p.FILE_CREATE)
     properties.set_obj_track_times(False)
     properties.set_link_creation_order(h5py.h5p.CRT_ORDER_TRACKED | h5py.h5p.CRT_ORDER_INDEXED)
-    return h5py.h5f.create(path.encode(), h5py.h5f.ACC_TRUNC, fcpl=properties)
+    return h5py.h5f.create(repr(stream).encode(), h5py.h5f.ACC_TRUNC, fapl=access, fcpl=properties)
 
 
 def _is_hdf5(path: Path) -> bool:
