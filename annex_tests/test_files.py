@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from nnc_adapters import registry
 from nnc_adapters.files import replacing, replacing_folder
 
 
@@ -165,3 +166,20 @@ def test_what_lies_among_the_devices_is_never_replaced(tmp_path: Path, monkeypat
         stream.write(b"data")
     assert place.read_bytes() == b"data"
     assert place.stat().st_ino == number
+
+
+@pytest.mark.parametrize(("adapter", "file"), [("tensorflow", "saved_model.pb"), ("nnef", "graph.nnef")])
+def test_a_folder_that_cannot_be_listed_is_not_taken_for_empty(adapter: str, file: str, tmp_path: Path, monkeypatch):
+    (tmp_path / "locked").mkdir()
+    (tmp_path / file).write_text("")
+    real = os.scandir
+
+    def scandir(path):
+        if Path(path).name == "locked":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    (reader,) = (a for a in registry.adapters() if a.name == adapter)
+    with pytest.raises(PermissionError, match="locked"):
+        reader.read(tmp_path)

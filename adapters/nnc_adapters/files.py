@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, cast
 
-__all__ = ["check_free", "replacing", "replacing_folder"]
+__all__ = ["check_free", "replacing", "replacing_folder", "walk"]
 
 _WORKING_FOLDER = -100  # AT_FDCWD
 _EXCHANGE = 2  # RENAME_EXCHANGE, and RENAME_SWAP elsewhere
@@ -85,6 +85,15 @@ def replacing_folder(path: Path, *, force: bool = False) -> Iterator[Path]:
         raise
     _remove(temporary)
     _remove(old)
+
+
+def walk(root: Path) -> Iterator[tuple[str, list[str], list[str]]]:
+    """As ``os.walk``, but with an `OSError` for a folder that cannot be listed: it is not empty."""
+
+    def refuse(error: OSError) -> None:
+        raise error
+
+    return os.walk(root, onerror=refuse)
 
 
 def _is_stream(path: Path) -> bool:

@@ -15,6 +15,7 @@ from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
+from nnc_adapters.files import walk
 from nnc_adapters.nnef import tar
 from nnc_core.errors import ModelError
 from nnc_core.limits import Limits
@@ -98,7 +99,7 @@ def _without_top_folder(found: Files) -> Files:
 
 
 def _in_folder(root: Path) -> Iterator[tuple[str, File]]:
-    for folder, folders, names in os.walk(root):
+    for folder, folders, names in walk(root):
         folders.sort()
         for name in (*folders, *sorted(names)):
             path = Path(folder, name)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
+from nnc_adapters.files import walk
 from nnc_adapters.names import free
 from nnc_adapters.tensorflow import bundle, object_graph, roles, table
 from nnc_adapters.tensorflow.content import Content, of_file
@@ -70,7 +70,7 @@ def prefixes(files: Iterable[str]) -> list[str]:
 
 
 def _names(root: Path) -> Iterator[str]:
-    for folder, folders, files in os.walk(root):
+    for folder, folders, files in walk(root):
         folders.sort()
         for name in (*folders, *files):
             _check_link(Path(folder, name), root)
@@ -78,7 +78,7 @@ def _names(root: Path) -> Iterator[str]:
 
 
 def _empty_folders(root: Path) -> Iterator[str]:
-    for folder, folders, files in os.walk(root):
+    for folder, folders, files in walk(root):
         folders.sort()
         if not folders and not files and Path(folder) != root:
             yield Path(folder).relative_to(root).as_posix()
