@@ -221,6 +221,21 @@ def test_values_that_depend_on_each_other_are_read(read):
     assert list(read(model_of(numpy_helper.from_array(WEIGHT, "w"), nodes=nodes)).tensors) == ["w"]
 
 
+@pytest.mark.parametrize("outputs", [[], ["c"]])
+def test_operations_that_make_nothing_are_read(read, outputs):
+    nodes = [helper.make_node("Conv", ["x", "w"], outputs), helper.make_node("Add", ["c", "b"], [])]
+    tensors = numpy_helper.from_array(WEIGHT.reshape(64, 1, 8, 8), "w"), numpy_helper.from_array(WEIGHT[:64], "b")
+    assert list(read(model_of(*tensors, nodes=nodes)).tensors) == ["w", "b"]
+
+
+def test_a_number_that_is_added_can_be_replaced(adapter, tmp_path):
+    nodes = [helper.make_node("Conv", ["x", "w"], ["c"]), helper.make_node("Add", ["c", "b"], ["y"])]
+    tensors = numpy_helper.from_array(WEIGHT.reshape(64, 1, 8, 8), "w"), numpy_helper.from_array(WEIGHT[3], "b")
+    onnx.save(model_of(*tensors, nodes=nodes), tmp_path / "m.onnx")
+    adapter.write({"b": np.float32(5)}, None, tmp_path / "out.onnx", into=tmp_path / "m.onnx")
+    assert numpy_helper.to_array(onnx.load(tmp_path / "out.onnx").graph.initializer[1]) == 5
+
+
 def test_a_data_file_that_becomes_shorter_is_noticed(read, tmp_path):
     model = read(model_of(external({"location": "data.bin"})))
     (tmp_path / "model" / "data.bin").write_bytes(b"short")

@@ -174,7 +174,7 @@ def test_an_honest_index_is_read(shards):
     "place",
     [
         *("../outside.safetensors", "/etc/passwd", "", ".", "..", "a\\b", "c:a", "a\0b", "missing.safetensors"),
-        *(5, None, ["a.safetensors"], {}, "model.safetensors.index.json"),
+        *(5, None, ["a.safetensors"], {}, "model.safetensors.index.json", "é" * 128, "\ud800"),
     ],
 )
 def test_a_shard_that_is_elsewhere_or_missing_is_refused(shards, place):

@@ -73,7 +73,7 @@ def _role(uses: list[Use], dims: list[int], flow: Dataflow) -> ParameterType:
 def _role_of_use(use: Use, dims: list[int], flow: Dataflow) -> ParameterType | None:
     if use.operation.kind != "Add":
         return _ROLES.get(use.operation.kind, {}).get(use.slot)
-    if max(dims) != math.prod(dims):
+    if max(dims, default=1) != math.prod(dims):
         return None  # not one number for each channel
     other = use.operation.input(1 - use.slot)
     producer = flow.producers.get(other) if other is not None else None
@@ -106,15 +106,20 @@ class _Blocks:
     def _companions(self, weight: str, operation: Operation) -> Iterator[str]:
         has_bias = operation.input(2) is not None
         bias = self._vector(weight, operation, 2)
-        after = self.flow.only_use(Value(operation.scope, operation.node.output[0]))
+        after = self._only_use(operation)
         if not has_bias and after is not None and after.operation.kind == "Add":
             has_bias, bias = True, self._vector(weight, after.operation, 1 - after.slot)
-            after = self.flow.only_use(Value(after.operation.scope, after.operation.node.output[0]))
+            after = self._only_use(after.operation)
         if bias is not None:
             yield bias
         # the mean of a batch normalization includes the bias: without it the block could not be folded
         if after is not None and (bias is not None or not has_bias):
             yield from self._batch_norm(weight, after)
+
+    def _only_use(self, operation: Operation) -> Use | None:
+        """What uses the first output of an operation, if that is one other operation."""
+        outputs = operation.node.output
+        return self.flow.only_use(Value(operation.scope, outputs[0])) if outputs else None
 
     def _batch_norm(self, weight: str, use: Use) -> list[str]:
         operation = use.operation

@@ -23,6 +23,7 @@ _INDEX = ".index.json"
 # What lies beside shards and is needed to use them; where the folder was given, it is kept.
 _COMPANIONS = (".json", ".txt", ".model", ".jinja")
 _LARGEST_COMPANION = 1 << 26
+_LONGEST_NAME = 255  # bytes, on every common file system
 _CONVERT = "torch.save(torch.load(file, weights_only=False).state_dict(), 'weights.pt')"
 _CONVERT_CHECKPOINT = "python -m torch.distributed.checkpoint.format_utils dcp_to_torch folder checkpoint.pt"
 
@@ -158,6 +159,8 @@ def plain(name: Any) -> str:
     """``name``, if it is that of a file in the same folder; else `ValueError`."""
     if not isinstance(name, str) or not name or name in (".", "..") or set(name) & set("/\\:\0"):
         raise ValueError(f"{name!r} is not the name of a file in the folder")
+    if len(name.encode()) > _LONGEST_NAME:  # or it has no bytes at all: that is an error of values, too
+        raise ValueError(f"{name[:40]!r}... is too long for the name of a file")
     return name
 
 

@@ -19,6 +19,7 @@ __all__ = ["File", "Manifest", "Place", "check_path", "pack", "unpack"]
 
 EXTRA = "tensorflow"
 _KIND, _FILES = "kind", "files.json"
+_LONGEST_NAME = 255  # bytes, on every common file system
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,17 +74,17 @@ def check_path(path: str) -> str:
     """``path`` itself; `ModelError` unless it is a relative path with slashes that stays below where it begins."""
     pieces = path.split("/")
     strange = any(piece in ("", ".", "..") for piece in pieces) or ":" in pieces[0]
-    if strange or "\\" in path or "\0" in path or not _is_text(path):
+    if strange or "\\" in path or "\0" in path or not all(map(_is_name, pieces)):
         raise ModelError(f"{path!r} is no path inside the model")
     return path
 
 
-def _is_text(path: str) -> bool:
+def _is_name(piece: str) -> bool:
+    """Whether a file can be called so."""
     try:
-        path.encode()
+        return len(piece.encode()) <= _LONGEST_NAME
     except UnicodeEncodeError:
         return False
-    return True
 
 
 def pack(manifest: Manifest) -> bytes:
