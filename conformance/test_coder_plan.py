@@ -110,8 +110,14 @@ def test_every_parameter_of_a_rule_reaches_the_bitstream() -> None:
 
 @pytest.mark.parametrize("rule", ["w=qp=-999", "w=qp=-20,scan=5", "w=unary=256"])
 def test_a_rule_that_asks_for_the_impossible_is_refused_before_anything_is_coded(rule: str) -> None:
-    with pytest.raises(ValueError, match=r"is \S+, expected"):
+    with pytest.raises(ValueError, match=r"rule 'w': \w+ is \S+, expected"):
         CodingParameters(rules=(Rule.parse("w=qp=1"), Rule.parse(rule)))
+
+
+def test_a_flag_of_a_rule_is_set_or_not() -> None:
+    with pytest.raises(ValueError, match=r"dq_flag is 7, expected 0\.\.1"):
+        Rule.parse("w=dq=7")
+    assert Rule("w", (("dq_flag", 1), ("qp", np.int64(-3)))) == Rule.parse("w=dq=1,qp=-3")  # type: ignore[arg-type]
 
 
 # --- parameters ------------------------------------------------------------------------------------------------------
@@ -122,8 +128,9 @@ def test_a_rule_that_asks_for_the_impossible_is_refused_before_anything_is_coded
     [
         ({"qp": 128}, r"qp is 128, expected -128\.\.127"),
         ({"qp": -129}, "qp is -129"),
-        ({"nonweight_qp": -129}, "qp is -129"),
-        ({"qp": -20, "nonweight_qp": 40, "qp_density": 0}, r"qp is 40, expected -32\.\.31"),
+        ({"nonweight_qp": -129}, "nonweight_qp is -129"),
+        ({"qp": -20, "nonweight_qp": 40, "qp_density": 0}, r"qp is 40, expected -32\.\.31 with qp_density 0"),
+        ({"dq_flag": 2}, r"dq_flag is 2, expected 0\.\.1"),
         ({"qp_density": 8}, r"qp_density is 8, expected 0\.\.7"),
         ({"qp_density": -1}, "qp_density is -1"),
         ({"scan_order": 5}, r"scan_order is 5, expected 0\.\.4"),
@@ -136,6 +143,29 @@ def test_a_rule_that_asks_for_the_impossible_is_refused_before_anything_is_coded
 def test_a_parameter_that_the_bitstream_cannot_carry_is_refused(parameters: dict[str, int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         CodingParameters(**parameters)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"qp": -30.5}, "qp is -30.5, expected a whole number"),
+        ({"scan_order": "1"}, "scan_order is '1'"),
+        ({"dq_flag": None}, "dq_flag is None"),
+        ({"rules": ["w=qp=-3"]}, r"'w=qp=-3' is no Rule; Rule\.parse"),
+    ],
+)
+def test_a_parameter_of_another_type_is_refused(parameters: dict[str, Any], message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        CodingParameters(**parameters)
+
+
+def test_numbers_of_numpy_are_as_good_as_others() -> None:
+    odd: dict[str, Any] = {"qp": np.int64(-30), "dq_flag": np.uint8(1), "rules": [Rule.parse("w=qp=-20")]}
+    plain = CodingParameters(qp=-30, dq_flag=True, rules=(Rule.parse("w=qp=-20"),))
+    assert CodingParameters(**odd) == plain
+    assert nnc_core.encode({"v": MATRIX}, parameters=CodingParameters(**odd)) == nnc_core.encode(
+        {"v": MATRIX}, parameters=plain
+    )
 
 
 @pytest.mark.parametrize("qp_density", range(8))

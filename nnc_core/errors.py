@@ -4,7 +4,16 @@ from __future__ import annotations
 
 
 class NncError(Exception):
-    """Base of every error this suite raises on purpose."""
+    """Base of every error this suite raises on purpose; travels between processes."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _restored, (type(self), self.args, self.__dict__.copy())
+
+
+def _restored(kind: type[NncError], arguments: tuple[object, ...], state: dict[str, object]) -> NncError:
+    error = kind.__new__(kind, *arguments)
+    error.__dict__.update(state)
+    return error
 
 
 class BitstreamError(NncError):
@@ -39,9 +48,6 @@ class BitstreamError(NncError):
         text = f"{place}: {self.message}" if place else self.message
         return f"{text} (expected {self.expected})" if self.expected else text
 
-    def __reduce__(self) -> tuple[object, ...]:
-        return (_rebuild, (type(self), self.message, self.__dict__.copy()))
-
     def place(self) -> str:
         """Where in the bitstream, as far as known: ``unit 3, bit 17, topology_elem_id``."""
         parts = []
@@ -58,12 +64,6 @@ class BitstreamError(NncError):
     def explain(self) -> str:
         """The violation together with the rule it breaks, for a person."""
         return f"{self}\n{self.rule}"
-
-
-def _rebuild(kind: type[BitstreamError], message: str, state: dict[str, object]) -> BitstreamError:
-    error = kind(message)
-    error.__dict__.update(state)
-    return error
 
 
 class TruncatedError(BitstreamError):
