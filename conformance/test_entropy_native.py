@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import ModuleType
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -11,7 +13,7 @@ from nnc_core import _native
 from nnc_core.approximator.reference import expand
 from nnc_core.entropy import native, reference
 from nnc_core.entropy.parameters import TensorChoices, TensorParameters
-from nnc_core.errors import BitstreamError
+from nnc_core.errors import BitstreamError, PayloadError
 from nnc_core.tables import cabac
 
 
@@ -100,6 +102,22 @@ def test_both_implementations_agree_on_damaged_payloads(
 
     damaged = bytes(payload)
     assert outcome(native.Decoder(damaged)) == outcome(reference.Decoder(damaged))
+
+
+@pytest.mark.parametrize("module", [native, reference])
+@pytest.mark.parametrize("start", [b"\xff\x00", b"\xff\x7f", b"\xff\x80", b"\xff\xff"])
+def test_a_payload_that_no_encoder_starts_like_that_is_refused(module: ModuleType, start: bytes) -> None:
+    with pytest.raises(PayloadError, match="start"):
+        module.Decoder(start + bytes(50)).tensor(2, 2, TensorParameters())
+    with pytest.raises(PayloadError, match="start"):
+        module.Decoder(start).finish()
+
+
+def test_the_largest_start_of_a_payload_is_decoded_alike() -> None:
+    payload = b"\xfe" + b"\xff" * 200
+    decoders = reference.Decoder(payload), native.Decoder(payload)
+    assert [decoder.iae(32) for decoder in decoders] == [-1] * 2
+    assert decoders[0].iae(20) == decoders[1].iae(20)
 
 
 def test_a_long_tensor_is_optimised_alike_after_estimators_have_met() -> None:

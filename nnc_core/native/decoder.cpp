@@ -26,6 +26,10 @@ void Decoder::require_unfinished() const {
     if (finished_) throw std::logic_error("the codeword is finished");
 }
 
+void Decoder::check_start() const {
+    if (!starts_inside_) throw CodewordError("the offset at the start exceeds the range");
+}
+
 void Decoder::check_position() const {
     if (engine_.past_end()) throw TruncatedCodewordError("the payload ends before the tensor does");
 }
@@ -55,6 +59,7 @@ Choices Decoder::side_information(const Parameters& p, const ContextLayout& layo
 
 Choices Decoder::tensor(const Parameters& p, std::int32_t* levels, std::vector<EntryPoint>& entry_points) {
     require_unfinished();
+    check_start();
     const ContextLayout layout(p.greater_flags());
     Contexts contexts(layout);
     std::vector<std::uint8_t> row_skip_list;
@@ -96,6 +101,7 @@ Choices Decoder::tensor(const Parameters& p, std::int32_t* levels, std::vector<E
 std::int64_t Decoder::finish() {
     require_unfinished();
     finished_ = true;
+    check_start();
     if (!engine_.terminate()) throw CodewordError("the terminating bin is missing");
     const std::int64_t last = engine_.position() + 8;  // the stop bit, the last that the offset register holds
     const std::int64_t bytes = last / 8 + 1;

@@ -13,7 +13,8 @@ namespace nnc {
 
 class Decoder {
   public:
-    Decoder(const std::uint8_t* payload, std::size_t size) : engine_(payload, size) {}
+    Decoder(const std::uint8_t* payload, std::size_t size)
+        : engine_(payload, size), starts_inside_(engine_.starts_inside()) {}
 
     std::int64_t iae(int bits);
     // Writes rows * width integers to `levels`. Returns what the encoder chose; notes the entry points.
@@ -25,9 +26,11 @@ class Decoder {
     Choices side_information(const Parameters& p, const ContextLayout& layout, Contexts& contexts,
                              std::vector<std::uint8_t>& row_skip_list);
     void check_position() const;
+    void check_start() const;
     void require_unfinished() const;
 
     RangeDecoder engine_;
+    bool starts_inside_;
     bool finished_ = false;  // the terminating bin leaves a range with which no more bins can be read
 };
 

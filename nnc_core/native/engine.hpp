@@ -140,6 +140,9 @@ class RangeDecoder {
         return offset() >= range_;
     }
 
+    // Whether the offset lies in the range, as it does in everything that an encoder writes; the bins rely on it.
+    bool starts_inside() const { return offset() < range_; }
+
     unsigned offset() const { return static_cast<unsigned>(window_ >> 55); }
     std::int64_t position() const { return static_cast<std::int64_t>(next_) * 8 - spare_ - 9; }
     std::size_t size() const { return size_; }
