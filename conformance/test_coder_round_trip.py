@@ -202,6 +202,22 @@ def test_the_bits_of_a_nan_survive() -> None:
     assert round_trip(array).view(np.uint32).tolist() == [0x7FC12345, 0xFFC00001, 0x7F800001]
 
 
+@pytest.mark.parametrize(
+    ("bits", "dtype"),
+    [
+        (np.uint16(0x7C01), np.float16),
+        (np.uint32(0x7F800001), np.float32),
+        (np.uint64(0x7FF0000000000001), np.float64),
+        (np.uint16(0x7F81), ml_dtypes.bfloat16),
+    ],
+)
+def test_a_signalling_nan_is_no_cause_for_a_warning(bits: Any, dtype: type) -> None:
+    array = np.append(np.array([bits]).view(dtype), np.ones(30, dtype))
+    decoded = round_trip(array)
+    assert np.isnan(decoded[0])
+    np.testing.assert_array_equal(decoded[1:], 1)
+
+
 @pytest.mark.parametrize("dtype", [np.float16, np.float64, ml_dtypes.bfloat16])
 def test_other_types_with_nan_and_infinity_keep_them(dtype: type) -> None:
     array = np.array([1.0, np.nan, np.inf, -np.inf, -2.5], dtype)

@@ -74,7 +74,7 @@ def compare_topology(before: Topology | None, after: Topology | None) -> Topolog
     return "equal" if before == after else "different"
 
 
-@np.errstate(over="ignore")  # squares near the end of float64
+@np.errstate(over="ignore", invalid="ignore")  # squares near the end of float64, signalling NaN
 def _measure(before: NDArray[Any], after: NDArray[Any]) -> tuple[float, float, float, float]:
     """Largest magnitude, largest error, sum of squares, sum of squared errors."""
     peak = error = power = noise = 0.0

@@ -58,5 +58,5 @@ def fits(data_type: str, load: Callable[[], NDArray[Any]]) -> bool:
 def _fits(values: NDArray[Any]) -> bool:
     if values.dtype.kind in "iu":
         return bool(values.min() >= -_MOST and values.max() <= _MOST)
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         return bool(np.isfinite(values.astype(np.float32)).all())

@@ -133,6 +133,21 @@ def test_a_damaged_chunk_is_refused(tmp_path: Path) -> None:
     chunk.write_bytes(ArrayCoder().encode(np.zeros((2, 2), np.float32)))
     with pytest.raises(ModelError, match="a chunk of shape"):
         zarr.open_array(tmp_path, mode="r")[...]
+    chunk.write_bytes(ArrayCoder().encode(np.full((32, 40), np.nan, np.float16)))
+    with pytest.raises(ModelError, match="a chunk of type float16, expected float32"):
+        zarr.open_array(tmp_path, mode="r")[...]
+
+
+def test_values_that_do_not_fill_the_given_array_are_refused() -> None:
+    codec = numcodecs.get_codec({"id": "nnc"})
+    with pytest.raises(ModelError, match="values of 12 bytes, expected 16"):
+        codec.decode(codec.encode(np.arange(3, dtype="i4")), out=np.empty(4, "i4"))
+
+
+def test_what_half_precision_cannot_hold_becomes_its_largest_number() -> None:
+    nnc_core = pytest.importorskip("nnc_core")
+    found = ArrayCoder().decode(nnc_core.encode({"<f2": np.array([1e30, -np.inf, 1], np.float32)}))
+    np.testing.assert_array_equal(found, np.array([65504, -np.inf, 1], np.float16), strict=True)
 
 
 @pytest.mark.parametrize(

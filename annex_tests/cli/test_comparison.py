@@ -28,6 +28,13 @@ def test_an_array_equals_itself_whatever_it_holds(array: NDArray[Any]) -> None:
     assert (result.max_abs_error, result.relative_error, result.sqnr_db) == (0, 0, math.inf)
 
 
+@pytest.mark.parametrize("bits", [np.uint16(0x7C01), np.uint32(0x7F800001), np.uint64(0x7FF0000000000001)])
+def test_signalling_nan_are_compared_without_a_warning(bits: Any) -> None:
+    array = np.array([bits]).view(f"f{bits.itemsize}")
+    assert compare_tensor("t", array, array).exact
+    assert compare_tensor("t", array, np.ones_like(array)).problem is not None
+
+
 def test_errors_are_measured_as_documented() -> None:
     result = compare_tensor("t", np.array([3.0, -4.0]), np.array([3.0, -4.5]))
     assert result.max_abs_error == pytest.approx(0.5)

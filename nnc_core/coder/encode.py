@@ -169,7 +169,7 @@ def _floats(name: str, matrix: NDArray[Any]) -> NDArray[np.float32]:
     # bfloat16 and other types from outside numpy have kind 'V' too, and know how to become float32.
     if matrix.dtype.kind not in "fV" or issubclass(matrix.dtype.type, np.void):
         raise ModelError(f"has dtype {matrix.dtype}, which NNR cannot express", tensor=name)
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):  # and signalling NaN
         values = np.ascontiguousarray(matrix, np.float32)
     if matrix.dtype.itemsize > values.itemsize and not np.array_equal(np.isfinite(values), np.isfinite(matrix)):
         raise ModelError("has finite values beyond float32, which NNR cannot express", tensor=name)

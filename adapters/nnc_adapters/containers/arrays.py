@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import nnc_core
+from nnc_adapters.dtypes import converted
 from nnc_core.coder.plan import CodingParameters
 from nnc_core.errors import ModelError
 from nnc_core.syntax import Buffer
@@ -71,8 +72,9 @@ def _cast(array: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
     """Back to ``dtype``, which holds all that was coded from it."""
     if (array.dtype.kind == "f") != (dtype.kind == "f"):
         raise ModelError(f"has values of type {array.dtype}, expected {dtype}")
-    if dtype.kind != "f":
-        bounds = np.iinfo(dtype)
-        if array.min() < bounds.min or array.max() > bounds.max:
-            raise ModelError(f"has values that {dtype} cannot hold")
+    if dtype.kind == "f":
+        return converted(array, dtype)
+    bounds = np.iinfo(dtype)
+    if array.min() < bounds.min or array.max() > bounds.max:
+        raise ModelError(f"has values that {dtype} cannot hold")
     return array.astype(dtype)

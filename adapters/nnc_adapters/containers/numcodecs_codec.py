@@ -13,6 +13,7 @@ from numcodecs.compat import (  # type: ignore[import-untyped]
 )
 
 from nnc_adapters.containers.arrays import ArrayCoder
+from nnc_core.errors import ModelError
 
 __all__ = ["Nnc"]
 
@@ -35,7 +36,11 @@ class Nnc(Codec):  # type: ignore[misc]
     def decode(self, buf: Any, out: Any = None) -> Any:
         """The array, copied into ``out`` if that is given; `BitstreamError` or `ModelError` for damaged data."""
         array = self._coder.decode(ensure_contiguous_ndarray(buf).view(np.uint8).data)
-        return array if out is None else ndarray_copy(array, out)
+        if out is None:
+            return array
+        if array.nbytes != ensure_ndarray(out).nbytes:
+            raise ModelError(f"values of {array.nbytes} bytes, expected {ensure_ndarray(out).nbytes}")
+        return ndarray_copy(array, out)
 
     def get_config(self) -> dict[str, Any]:
         """The configuration that array metadata keep."""

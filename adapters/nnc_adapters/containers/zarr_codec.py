@@ -56,7 +56,10 @@ class NncCodec(ArrayBytesCodec):
         array = self.coder.decode(chunk_data.to_bytes())
         if array.shape != (chunk_spec.shape or (1,)):
             raise ModelError(f"a chunk of shape {array.shape}, expected {chunk_spec.shape}")
-        array = array.reshape(chunk_spec.shape).astype(chunk_spec.dtype.to_native_dtype())
+        native = chunk_spec.dtype.to_native_dtype()
+        if array.dtype.newbyteorder("=") != native.newbyteorder("="):
+            raise ModelError(f"a chunk of type {array.dtype}, expected {native}")
+        array = array.reshape(chunk_spec.shape).astype(native)
         chunk: NDBuffer = chunk_spec.prototype.nd_buffer.from_numpy_array(array)
         return chunk
 
