@@ -118,6 +118,12 @@ def use_chunk(files: Files, guard: Box) -> None:
         Nnc().decode(files["chunk"])
 
 
+def chunks() -> Files:
+    """Arrays in bitstreams: honest ones, and such as have values that their type has not."""
+    honest = {dtype: Nnc().encode(np.arange(12, dtype=dtype).reshape(3, 4)) for dtype in (">f8", "<f2", "<i4")}
+    return {**honest, "f2 overflow": nnc_core.encode({"<f2": np.full(9, 65505, np.float32)}, threads=1)}
+
+
 def readers() -> list[Reader]:
     """Every reader of containers."""
     by_name = {each.name: each for each in containers.CONTAINERS}
@@ -145,5 +151,5 @@ def readers() -> list[Reader]:
             for kind, method in (("zip", zipfile.ZIP_DEFLATED), ("npz", zipfile.ZIP_STORED))
         ),
         Reader("container/saved model", {"folder": saved_model()}, use_saved_model),
-        Reader("container/chunk", {"array": {"chunk": Nnc().encode(np.arange(12.0).reshape(3, 4))}}, use_chunk),
+        Reader("container/chunk", {name: {"chunk": data} for name, data in chunks().items()}, use_chunk),
     ]

@@ -13,7 +13,8 @@ Damage = Callable[[Random, bytes], bytes]
 EXTREMES = (0, 1, 2, 7, 255, 1 << 10, 1 << 16, (1 << 20) + 1, (1 << 29) + 1, (1 << 31) - 1, 1 << 31, (1 << 32) - 1)
 
 _BYTES = (0x00, 0x01, 0x7F, 0x80, 0xFE, 0xFF)
-_LARGER = (*EXTREMES, (1 << 32) + 1, (1 << 62) - 1, (1 << 63) - 1, 1 << 63, (1 << 64) - 1)
+_SIGNALLING = (0x7C01, 0x7F81, 0x7F800001, 0x7FF0000000000001)  # NaN of which arithmetic warns, of all sizes
+_LARGER = (*EXTREMES, *_SIGNALLING, (1 << 32) + 1, (1 << 62) - 1, (1 << 63) - 1, 1 << 63, (1 << 64) - 1)
 _NUMBER = re.compile(rb"-?\d+")
 _OTHER_NUMBERS = (b"-1", b"-0", b"1e3", b"1.5", b"1e999", b"NaN", b"true", b"0x10", b"1_0", b"9" * 30, b"9" * 5000)
 
