@@ -45,9 +45,9 @@ def test_damage_is_noticed_or_harmless(at: int, value: int, cut: bool) -> None:
 
 def archive(compression: int = zipfile.ZIP_STORED, **members: bytes) -> bytes:
     stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w", compression) as file:
+    with zipfile.ZipFile(stream, "w") as file:
         for name, data in members.items():
-            file.writestr(name, data)
+            file.writestr(zipfile.ZipInfo(name), data, compression)
     return stream.getvalue()
 
 

@@ -112,10 +112,10 @@ def test_safetensors_headers_that_lie_are_refused(refused, data, match):
 
 def archive(*members, compression=zipfile.ZIP_STORED):
     stream = io.BytesIO()
-    with warnings.catch_warnings(), zipfile.ZipFile(stream, "w", compression) as file:
+    with warnings.catch_warnings(), zipfile.ZipFile(stream, "w") as file:
         warnings.simplefilter("ignore")
         for name, data in members:
-            file.writestr(name, data)
+            file.writestr(zipfile.ZipInfo(name), data, compression)  # a mere name would come with the time of day
     return stream.getvalue()
 
 

@@ -53,7 +53,7 @@ def test_members_outside_the_archive_are_refused(read_file, weights, name):
 def test_members_of_the_same_name_are_refused(read_file, weights):
     stream = io.BytesIO(archive({"config.json": "{}", "model.weights.h5": weights}))
     with zipfile.ZipFile(stream, "a") as target:
-        target.writestr("config.json", "{}")
+        target.writestr(zipfile.ZipInfo("config.json"), "{}")
     with pytest.raises(ModelError, match="same name"):
         read_file("m.keras", stream.getvalue())
 

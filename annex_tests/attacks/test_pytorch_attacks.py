@@ -294,8 +294,8 @@ def test_compressed_members_are_refused_before_they_grow(read):
 
 def _with_compressed_storage():
     stream = io.BytesIO(archive({"w": Tensor(Reference("1"))}))
-    with zipfile.ZipFile(stream, "a", zipfile.ZIP_DEFLATED) as file:
-        file.writestr("m/data/1", bytes(1 << 20))
+    with zipfile.ZipFile(stream, "a") as file:
+        file.writestr(zipfile.ZipInfo("m/data/1"), bytes(1 << 20), zipfile.ZIP_DEFLATED)
     return stream.getvalue()
 
 
