@@ -152,6 +152,7 @@ def test_a_description_that_lies_is_refused(adapter, checkpoint, changes, messag
 
 
 def test_damaged_checkpoints_are_read_or_refused(adapter, checkpoint, tmp_path):
+    rewritten(checkpoint, lambda metadata: setattr(metadata, "storage_meta", None))  # its folder, and a random name
     whole = {file.name: file.read_bytes() for file in checkpoint.iterdir()}
     rng = random.Random(5)
     for _ in range(150):
