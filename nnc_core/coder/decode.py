@@ -12,7 +12,7 @@ from nnc_core.approximator.native import reconstruct
 from nnc_core.approximator.reference import reconstruct_codebook, step_size
 from nnc_core.bitstream import Bitstream, UnitRecord
 from nnc_core.entropy.native import Decoder
-from nnc_core.entropy.parameters import TensorParameters
+from nnc_core.entropy.parameters import EntryPoint, TensorParameters
 from nnc_core.errors import BitstreamError, ElementValueError, PayloadError, TruncatedError, UnsupportedError
 from nnc_core.syntax.data_unit import coded_shapes, is_decomposed
 from nnc_core.syntax.elements import Buffer
@@ -122,11 +122,19 @@ def decode_levels(bitstream: Bitstream, unit: UnitRecord) -> CodedTensor:
         step = _step(base + decoder.iae(qp_bits), density)
     if _uses_history(payload, qp_bits, min(rows, width), parameters):
         raise UnsupportedError("hist_dep_sig_prob_enabled_flag")
-    levels, _, _ = decoder.tensor(rows, width, parameters)
+    levels, _, entry_points = decoder.tensor(rows, width, parameters)
     consumed = decoder.finish()
     if consumed != len(payload):
         raise PayloadError(f"{len(payload) - consumed} bytes follow the codeword")
+    _check_entry_points(h, entry_points, parameters.dq_flag)
     return CodedTensor(levels.reshape(shape), step)
+
+
+def _check_entry_points(h: CompressedDataUnitHeader, found: list[EntryPoint], dq_flag: bool) -> None:
+    """Hold the header's list, which others start from, against what was passed; a single row or column has none."""
+    for j, (told, true) in enumerate(zip(h.entry_points, found, strict=False)):
+        if told[:2] != true[:2] or (dq_flag and told.dq_state != true.dq_state):
+            raise PayloadError(f"{told} is wrong", element=f"cabac_offset[{j}]", expected=f"{true}")
 
 
 def _uses_history(payload: Buffer, qp_bits: int, least: int, p: TensorParameters) -> bool:
@@ -190,4 +198,9 @@ def _converted(array: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
         if array.min() < bounds.min or array.max() > bounds.max:
             raise ElementValueError(f"integers do not fit {dtype}", element="nnr_decompressed_data_format")
     with np.errstate(over="ignore", invalid="ignore"):
-        return array.astype(dtype)
+        converted = array.astype(dtype)
+    if dtype == np.float16:
+        # What was quantized was a half; the nearest multiple of the step may lie beyond all halves.
+        beyond = np.isinf(converted) & np.isfinite(array)
+        converted[beyond] = np.copysign(np.finfo(dtype).max, array[beyond])
+    return converted

@@ -19,6 +19,7 @@ from nnc_core.coder.pool import in_order
 from nnc_core.entropy.native import Encoder, shift_indices
 from nnc_core.entropy.parameters import EntryPoint, TensorChoices, TensorParameters
 from nnc_core.errors import ModelError
+from nnc_core.limits import Limits
 from nnc_core.nnr_model import ModelInfo, SourceModel, Topology
 from nnc_core.syntax.records import CompressedDataUnitHeader, ModelParameterSet
 from nnc_core.tables.code_points import (
@@ -53,13 +54,15 @@ def encode(
     topology: Topology | None = None,
     model_info: ModelInfo | None = None,
     threads: int | None = None,
+    limits: Limits | None = None,
 ) -> bytes:
     """Code named tensors into one NNR bitstream.
 
     Floating-point arrays of any width are quantized as their float32 values; where that is impossible (values that are
     not finite, or too large for the step size) they are sent as they are in float32. Integer arrays are
     coded exactly and must lie within +-(2**31 - 1). A scalar becomes a tensor of shape (1,). The result does not
-    depend on ``threads`` (default: one per core). Raises `ModelError` for tensors that NNR cannot express.
+    depend on ``threads`` (default: one per core). Raises `ModelError` for tensors that NNR cannot express, `LimitError`
+    for what a decoder with the same ``limits`` would refuse.
 
     >>> import nnc_core, numpy as np
     >>> data = nnc_core.encode({"w": np.array([[0.5, -0.25], [0.0, 1.0]], np.float32)})
@@ -68,7 +71,8 @@ def encode(
     """
     stream = io.BytesIO()
     arrays = {name: np.asarray(array) for name, array in tensors.items()}
-    write(stream, SourceModel(arrays, topology, model_info or ModelInfo()), parameters=parameters, threads=threads)
+    model = SourceModel(arrays, topology, model_info or ModelInfo())
+    write(stream, model, parameters=parameters, threads=threads, limits=limits)
     return stream.getvalue()
 
 
@@ -79,6 +83,7 @@ def write(
     parameters: CodingParameters | None = None,
     threads: int | None = None,
     progress: Callable[[int, int], None] | None = None,
+    limits: Limits | None = None,
 ) -> int:
     """Code a model into a binary file object, unit by unit; return the number of bytes.
 
@@ -86,7 +91,7 @@ def write(
     of tensors written and their total. Otherwise as `encode`.
     """
     p = parameters or CodingParameters()
-    writer = BitstreamWriter(stream, _model_parameter_set(p, model.topology), p.general_profile_idc)
+    writer = BitstreamWriter(stream, _model_parameter_set(p, model.topology), p.general_profile_idc, limits)
     if model.topology is not None:
         writer.topology(model.topology)
     for done, unit in enumerate(in_order(_jobs(model, p), threads), 1):
@@ -209,14 +214,24 @@ def _choices(levels: NDArray[np.int32], parameters: TensorParameters, plan: Tens
 
     The shift indices are chosen by an estimate that can err by a few bytes, which count where there are few.
     """
-    extended = parameters.general_profile_idc == GeneralProfileIdc.EXTENDED
-    may_skip = plan.row_skip_enabled_flag and extended and min(levels.shape) > 1
+    may_skip = plan.row_skip_enabled_flag and _can_skip_rows(levels.shape, parameters)
     for skipping in (False, True) if may_skip and not levels.any(axis=1).all() else (False,):
         choices = TensorChoices(row_skip_enabled_flag=skipping)
         if plan.param_opt_flag:
             yield replace(choices, shift_indices=shift_indices(levels, parameters, choices))
         if not plan.param_opt_flag or levels.size <= _FEW:
             yield choices
+
+
+def _can_skip_rows(shape: tuple[int, ...], p: TensorParameters) -> bool:
+    """Whether the syntax has skipped rows, and all decoders understand them alike.
+
+    With dependent quantization, some take the part of a skipped row that lies in one block to be as wide as the tensor,
+    when they step the state. As four zeros lead back to the same state, that shows unless the widths agree modulo 4.
+    """
+    rows, width = shape
+    disputed = p.dq_flag and p.scan_order > 0 and width > 4 << p.scan_order and width % 4 != 0
+    return p.general_profile_idc == GeneralProfileIdc.EXTENDED and rows > 1 and width > 1 and not disputed
 
 
 def _payload(
