@@ -13,6 +13,7 @@ from functools import partial
 from random import Random
 
 import fuzz_containers
+import fuzz_convert
 import fuzz_nnef
 import fuzz_onnx
 import fuzz_pytorch
@@ -21,7 +22,7 @@ import fuzzing
 from fuzz_reading import Files, Reader, exercise
 from fuzzing import Case
 
-_MODULES = (fuzz_containers, fuzz_nnef, fuzz_onnx, fuzz_pytorch, fuzz_tensorflow)
+_MODULES = (fuzz_containers, fuzz_convert, fuzz_nnef, fuzz_onnx, fuzz_pytorch, fuzz_tensorflow)
 _LONGEST_CUT = 2000
 """Files up to this size are cut at every byte, others at as many places."""
 _CUTS_OF_SLOW = 40
@@ -40,7 +41,7 @@ class Cases:
 
     def __init__(self, seed: int, chosen: Sequence[Reader]) -> None:
         self._seed, self._readers = seed, chosen
-        self._weights = [1 if reader.slow else 20 for reader in chosen]
+        self._weights = [1 if reader.slow else 3 for reader in chosen]
         self._cuts = [(r, name, file, size) for r in chosen for name in r.seeds for file, size in _cuts(r, name)]
         Random(seed).shuffle(self._cuts)
         self.cuts = len(self._cuts)
