@@ -99,7 +99,7 @@ class Bitstream:
         if not found:
             return None
         unit, header = found[0]
-        if len(found) > 1 or unit.partial_data_counter:
+        if len(found) > 1 or unit.partial_data_counter > 1:
             raise UnsupportedError("a topology in several units")
         return self._inflated(unit, header.topology_compression_format, "topology")
 
@@ -109,7 +109,7 @@ class Bitstream:
         if not found:
             return None
         unit, header = found[0]
-        if len(found) > 1 or unit.partial_data_counter:
+        if len(found) > 1 or unit.partial_data_counter > 1:
             raise UnsupportedError("a quantization description in several units")
         if header.quantization_storage_format != storage_format:
             described = f"quantization_storage_format {header.quantization_storage_format}"
@@ -118,7 +118,7 @@ class Bitstream:
 
     def _inflated(self, unit: UnitRecord, compression_format: int, kind: str) -> bytes:
         data = inflate(compression_format, self.payload(unit), self._limits.topology_bytes, unit.index, kind)
-        return b"" if data == EMPTY else data
+        return b"" if data == EMPTY and compression_format == TopologyCompressionFormat.NNR_PT_RAW else data
 
     def payload(self, unit: UnitRecord) -> Buffer:
         """The payload bytes of ``unit``: a view, or the joined bytes of all fragments if it is the first of several."""

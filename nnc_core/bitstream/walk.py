@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from math import prod
 
 from nnc_core.bitstream.units import Header, UnitRecord, read_header
-from nnc_core.errors import UnitOrderError, UnitSizeError, UnsupportedError
+from nnc_core.errors import BitstreamError, NncError, UnitOrderError, UnitSizeError, UnsupportedError
 from nnc_core.limits import Limits
 from nnc_core.syntax.data_unit import coded_shapes, context_after, element_names
-from nnc_core.syntax.reader import Reader
+from nnc_core.syntax.reader import Reader, Tracer
 from nnc_core.syntax.records import (
     CompressedDataUnitHeader,
     InputParameters,
@@ -26,6 +27,7 @@ from nnc_core.syntax.units import nnr_unit_header, nnr_unit_size
 from nnc_core.tables.code_points import (
     NnrUnitType,
     PayloadType,
+    TopologyCompressionFormat,
     TopologyStorageFormat,
 )
 
@@ -51,13 +53,19 @@ class Walk:
         offset = index = 0
         while offset < len(self._data) or index == 0:
             self.context.limits.check("units", index + 1)
-            unit = self._unit(index, offset)
-            self._note(unit)
+            try:
+                unit = self._unit(index, offset)
+                self._note(unit)
+            except BitstreamError as error:
+                if error.bit_offset is None:
+                    error.bit_offset = self._place(index, offset, error.element)
+                raise
             yield unit
             offset += unit.size
             index += 1
         if self._fragments:
-            raise UnitOrderError("the last fragments of a data unit are missing", unit=index)
+            message = "the last fragments of a data unit are missing"
+            raise UnitOrderError(message, unit=index, bit_offset=0, element="nnr_unit_size")
 
     def _unit(self, index: int, offset: int) -> UnitRecord:
         reader = Reader(self._data, offset, unit=index)
@@ -80,6 +88,16 @@ class Walk:
             names=_names(header, self.context, reader),
             context=self.context,
         )
+
+    def _place(self, index: int, offset: int, element: str | None) -> int:
+        """Where in a unit an element of its header starts, or else what follows the header, in bits."""
+        tracer, h = Tracer(self._data, offset, unit=index), UnitHeader()
+        with suppress(NncError):
+            nnr_unit_size(tracer, h)
+            nnr_unit_header(tracer, h)
+            read_header(tracer, h.nnr_unit_type, self.context)
+        places = {traced.name: traced.bit_offset for traced in tracer.elements}
+        return places.get(element or "", tracer.bit_offset)
 
     def _check_order(self, index: int, nnr_unit_type: int) -> None:
         if (nnr_unit_type == NnrUnitType.NNR_STR) != (index == 0):
@@ -112,16 +130,22 @@ class Walk:
     def _note_topology(self, unit: UnitRecord, header: TopologyUnitHeader) -> None:
         if header.topology_storage_format != TopologyStorageFormat.NNR_TPL_REFLIST:
             return
-        if unit.partial_data_counter:
+        if unit.partial_data_counter > 1:
             raise UnsupportedError("a reference list in several units")
         coded = self._data[unit.payload_offset : unit.offset + unit.size]
         most = self.context.limits.topology_bytes
         data = inflate(header.topology_compression_format, coded, most, unit.index)
         reader = Reader(data, unit=unit.index)
         payload = TopologyUnitPayload()
-        nnr_topology_unit_payload(reader, payload, header, self.context)
+        try:
+            nnr_topology_unit_payload(reader, payload, header, self.context)
+        except BitstreamError as error:
+            # The reader counts from the payload on, and what was compressed has no place in the unit.
+            raw = header.topology_compression_format == TopologyCompressionFormat.NNR_PT_RAW
+            error.bit_offset = 8 * (unit.payload_offset - unit.offset) + (error.bit_offset or 0 if raw else 0)
+            raise
         if reader.byte_position != len(data):
-            raise UnitSizeError("bytes follow the reference list", unit=unit.index)
+            raise UnitSizeError("bytes follow the reference list", unit=unit.index, element="topology_elem_id_list")
         names = payload.topology_elements_ids_list.topology_elem_id_list
         self._references += len(names)
         self.context.limits.check("units", self._references, "topology_elem_id_list")
@@ -143,12 +167,16 @@ class Walk:
     def _check_quantization(self, unit: UnitRecord, header: CompressedDataUnitHeader) -> None:
         quantized = header.nnr_compressed_data_unit_payload_type in _QUANTIZED
         if quantized and not self._quantized_by_layers and (self.mps is None or self.mps.mps_qp_density is None):
-            raise UnitOrderError("no parameter set before this unit has a qp_density", unit=unit.index)
+            message = "no parameter set before this unit has a qp_density"
+            raise UnitOrderError(message, unit=unit.index, element="nnr_compressed_data_unit_payload_type")
 
     def _check_names(self, unit: UnitRecord) -> None:
-        for name in unit.names:
+        header = unit.data_header
+        element = "topology_elem_id" + "_index" * self.context.mps_topology_indexed_reference_flag
+        for j, name in enumerate(unit.names):
             if name in self._names:
-                raise UnitOrderError("the tensor is coded twice", unit=unit.index, tensor=name)
+                place = f"{element}_list[{j}]" if header.nnr_multiple_topology_elements_present_flag else element
+                raise UnitOrderError("the tensor is coded twice", unit=unit.index, element=place, tensor=name)
             self._names.add(name)
 
     def _check_fragment(self, unit: UnitRecord) -> None:
@@ -158,14 +186,16 @@ class Walk:
             message = f"fragment {unit.partial_data_counter} after fragment {before.partial_data_counter}"
             raise UnitOrderError(message, unit=unit.index, element="partial_data_counter", expected=str(expected))
         if unit.header != before.header:
-            raise UnitOrderError("the header differs from that of the fragment before", unit=unit.index)
+            message = "the header differs from that of the fragment before"
+            raise UnitOrderError(message, unit=unit.index, element="nnr_compressed_data_unit_payload_type")
 
 
 def _names(header: Header | None, context: SyntaxContext, reader: Reader) -> tuple[str, ...]:
     if not isinstance(header, CompressedDataUnitHeader):
         return ()
     if context.mps_topology_indexed_reference_flag and not context.topology_elements:
-        raise UnitOrderError("a reference by index before the reference list", unit=reader.unit)
+        message = "a reference by index before the reference list"
+        raise UnitOrderError(message, unit=reader.unit, element="topology_elem_id_index")
     try:
         return element_names(header, context)
     except IndexError:
@@ -175,7 +205,8 @@ def _names(header: Header | None, context: SyntaxContext, reader: Reader) -> tup
 
 def _refuse_payload(unit: UnitRecord) -> None:
     if unit.payload_size:
-        raise UnitSizeError(f"{unit.payload_size} bytes follow the last element", unit=unit.index)
+        message = f"{unit.payload_size} bytes follow the last element"
+        raise UnitSizeError(message, unit=unit.index, element="nnr_unit_size")
 
 
 def _check_raw_size(fragments: list[UnitRecord], header: CompressedDataUnitHeader, ctx: SyntaxContext) -> None:
@@ -185,4 +216,5 @@ def _check_raw_size(fragments: list[UnitRecord], header: CompressedDataUnitHeade
     size, expected = sum(unit.payload_size for unit in fragments), 4 * prod(shape)
     if size != expected:
         message = f"{size} payload bytes for dimensions {shape}"
-        raise UnitSizeError(message, unit=fragments[-1].index, expected=f"{expected} bytes")
+        index, element = fragments[-1].index, "nnr_unit_size"
+        raise UnitSizeError(message, unit=index, element=element, expected=f"{expected} bytes")

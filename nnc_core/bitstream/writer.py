@@ -36,7 +36,7 @@ EMPTY = b"\0"
 def _smallest(data: bytes) -> tuple[TopologyCompressionFormat, bytes]:
     """A description as its unit carries it: compressed where that makes it smaller, never empty."""
     packed = deflate(data)
-    if len(packed) < len(data):
+    if len(packed) < len(data) or data == EMPTY:  # which would stand for no bytes
         return TopologyCompressionFormat.NNR_DFL, packed
     return TopologyCompressionFormat.NNR_PT_RAW, data or EMPTY
 

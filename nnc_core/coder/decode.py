@@ -22,6 +22,7 @@ from nnc_core.tables.code_points import DecompressedDataFormat, GeneralProfileId
 # The least probable symbol has 2 of at most 511 parts of the range: no bin costs less than 1 / 177 of a bit.
 _MOST_BINS_PER_BYTE = 8 * 177
 
+_PAYLOAD = "nnr_compressed_data_unit_payload"
 _MOST_AXES = 64 if np.lib.NumpyVersion(np.__version__) >= "2.0.0" else 32
 
 _DTYPES: dict[int, type[np.generic]] = {
@@ -84,7 +85,15 @@ def decode_unit(bitstream: Bitstream, unit: UnitRecord) -> NDArray[Any]:
         return _converted(tensor, output_dtype(h))
     except BitstreamError as error:
         error.unit, error.tensor = unit.index, unit.names[0]
+        error.element = error.element or _PAYLOAD
+        error.bit_offset = _place(bitstream, unit, error.element)
         raise
+
+
+def _place(bitstream: Bitstream, unit: UnitRecord, element: str) -> int:
+    """Where in the unit an element of its header starts, or else its payload, in bits."""
+    places = {traced.name: traced.bit_offset for traced in bitstream.trace(unit)}
+    return places.get(element, 8 * (unit.payload_offset - unit.offset))
 
 
 def _check_supported(h: CompressedDataUnitHeader) -> None:
