@@ -30,7 +30,18 @@ ADAPTER = NnefAdapter()
 
 _TEXT = (*damage.ANY, *[damage.with_other_number_in_text] * 4)
 _JSON = (*damage.ANY, *[damage.with_other_json] * 3)
-_NAMES = ("../evil", "/evil", "a\\b", "C:x", "layer/filter.nnr", "x.dat", "graph.quant", "", "x" * 300)
+_NAMES = (
+    "../evil",
+    "/evil",
+    "a\\b",
+    "C:x",
+    "layer/filter.nnr",
+    "x.dat",
+    "graph.quant",
+    "",
+    "x" * 300,
+    "a/" * 1500 + "f",
+)
 _GRAPH = b"""version 1.0;
 
 graph g(x) -> (y) # a comment

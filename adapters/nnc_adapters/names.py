@@ -1,4 +1,4 @@
-"""Identifiers for the tensors of a model: what NNR can express, and each only once."""
+"""Names: of tensors, what NNR can express, and each only once; of files, what file systems can store."""
 
 from __future__ import annotations
 
@@ -6,7 +6,11 @@ from collections import Counter
 
 from nnc_core.limits import Limits
 
-__all__ = ["expressible", "free"]
+__all__ = ["expressible", "free", "storable"]
+
+# What file systems have in common: bytes of a name and of a path, with room for the folder that it is put in.
+_LONGEST_NAME, _LONGEST_PATH = 255, 2048
+_DEEPEST = 64
 
 
 def free(name: str, taken: Counter[str]) -> str:
@@ -25,3 +29,12 @@ def expressible(name: str, limits: Limits) -> bool:
         return "\0" not in name and len(name.encode()) <= limits.name_length
     except UnicodeEncodeError:
         return False
+
+
+def storable(path: str) -> bool:
+    """Whether a file can have this relative path, with slashes: in UTF-8, not too long, not in too many folders."""
+    try:
+        sizes = [len(name.encode()) for name in path.split("/")]
+    except UnicodeEncodeError:
+        return False
+    return len(sizes) <= _DEEPEST and max(sizes) <= _LONGEST_NAME and sum(sizes) + len(sizes) <= _LONGEST_PATH

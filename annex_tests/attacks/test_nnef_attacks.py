@@ -108,10 +108,10 @@ OUTSIDE = [
     "\\w",
     "",
 ]
-LONG = "a" * 300
+LONG = ("a" * 300, "a/" * 1500 + "b", "/".join(["a" * 250] * 20))
 
 
-@pytest.mark.parametrize("label", [*OUTSIDE, LONG])
+@pytest.mark.parametrize("label", [*OUTSIDE, *LONG])
 def test_labels_that_lead_out_of_the_archive_are_refused_in_reading(adapter, tmp_path, label):
     folder = tmp_path / "inner" / "m"
     folder.mkdir(parents=True)
@@ -122,7 +122,7 @@ def test_labels_that_lead_out_of_the_archive_are_refused_in_reading(adapter, tmp
         adapter.read(folder)
 
 
-@pytest.mark.parametrize("label", [*OUTSIDE, LONG])
+@pytest.mark.parametrize("label", [*OUTSIDE, *LONG])
 @pytest.mark.parametrize("container", ["out", "out.tar"])
 def test_labels_that_lead_out_of_the_archive_are_refused_in_writing(adapter, tmp_path, label, container):
     (tmp_path / "inner").mkdir()
@@ -155,6 +155,13 @@ def test_members_outside_the_archive_are_refused(read, tmp_path, name):
         read(tar_of(*GOOD, (name, b"x")))
     with pytest.raises(ModelError, match="inside the archive"):
         read(zip_of(*GOOD, (name, b"x")))
+
+
+def test_folders_without_end_are_refused(adapter, tmp_path):
+    (tmp_path / "graph.nnef").write_bytes(text_of())
+    tmp_path.joinpath(*["a"] * 100).mkdir(parents=True)
+    with pytest.raises(ModelError, match="too deep a folder"):
+        adapter.read(tmp_path)
 
 
 @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE])

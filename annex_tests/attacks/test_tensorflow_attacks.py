@@ -224,6 +224,13 @@ def test_links_that_lead_out_of_a_saved_model_are_refused(adapter, tmp_path, kin
         adapter.read(folder)
 
 
+def test_folders_without_end_are_refused(adapter, tmp_path):
+    (tmp_path / "saved_model.pb").write_bytes(b"")
+    tmp_path.joinpath(*["a"] * 100).mkdir(parents=True)
+    with pytest.raises(ModelError, match="too deep a folder"):
+        adapter.read(tmp_path)
+
+
 @pytest.mark.skipif(os.name != "posix", reason="there are no named pipes elsewhere")
 def test_what_is_no_file_is_refused_without_waiting_for_it(adapter, tmp_path):
     (tmp_path / "saved_model.pb").write_bytes(b"")

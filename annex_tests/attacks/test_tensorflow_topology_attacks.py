@@ -49,7 +49,22 @@ def test_an_honest_topology_is_written(write, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "path", ["../x", "/x", "a/../../x", "C:x", "a\\..\\..\\x", "", ".", "a\0b", "a//b", "\ud800", "é" * 128]
+    "path",
+    [
+        "../x",
+        "/x",
+        "a/../../x",
+        "C:x",
+        "a\\..\\..\\x",
+        "",
+        ".",
+        "a\0b",
+        "a//b",
+        "\ud800",
+        "é" * 128,
+        "a/" * 1500 + "f",
+        "/".join(["a" * 250] * 20),
+    ],
 )
 def test_a_path_out_of_the_model_is_refused(write, tmp_path, path):
     with pytest.raises(ModelError, match=r"no path inside"):

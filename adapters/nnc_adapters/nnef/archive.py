@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from nnc_adapters.files import walk
+from nnc_adapters.names import storable
 from nnc_adapters.nnef import tar
 from nnc_core.errors import ModelError
 from nnc_core.limits import Limits
@@ -24,7 +25,6 @@ GRAPH, QUANTIZATION = "graph.nnef", "graph.quant"
 
 _GZIP, _ZIP = b"\x1f\x8b", b"PK"
 _PIECE = 1 << 20
-_LONGEST_PART = 255  # of a path, in bytes, on every common file system
 _BROKEN_ZIP = (zipfile.BadZipFile, zlib.error, EOFError, LookupError, NotImplementedError, OSError, RuntimeError)
 
 
@@ -49,7 +49,7 @@ def safe_name(name: str) -> str:
     outside = name.startswith("/") or name[1:2] == ":" or "\\" in name or "\0" in name
     if outside or any(part in ("", ".", "..") for part in parts):
         raise ModelError(f"{name!r} is not the name of a file inside the archive")
-    if any(len(part.encode("utf-8", "replace")) > _LONGEST_PART for part in parts):
+    if not storable(name):
         raise ModelError(f"{name[:40]!r}... is too long for the name of a file")
     return name
 
@@ -100,6 +100,9 @@ def _without_top_folder(found: Files) -> Files:
 
 def _in_folder(root: Path) -> Iterator[tuple[str, File]]:
     for folder, folders, names in walk(root):
+        below = Path(folder).relative_to(root).as_posix()
+        if not storable(below):  # it could go on for ever
+            raise ModelError(f"{below[:80]!r}... is too deep a folder, or has no name in UTF-8")
         folders.sort()
         for name in (*folders, *sorted(names)):
             path = Path(folder, name)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from nnc_adapters.names import storable
 from nnc_adapters.pytorch import distributed, legacy, pickles, safetensors, texts, zipped
 from nnc_adapters.pytorch.archive import is_archive
 from nnc_adapters.pytorch.views import Data, Scan
@@ -23,7 +24,6 @@ _INDEX = ".index.json"
 # What lies beside shards and is needed to use them; where the folder was given, it is kept.
 _COMPANIONS = (".json", ".txt", ".model", ".jinja")
 _LARGEST_COMPANION = 1 << 26
-_LONGEST_NAME = 255  # bytes, on every common file system
 _CONVERT = "torch.save(torch.load(file, weights_only=False).state_dict(), 'weights.pt')"
 _CONVERT_CHECKPOINT = "python -m torch.distributed.checkpoint.format_utils dcp_to_torch folder checkpoint.pt"
 
@@ -157,11 +157,10 @@ def _shards(index: Any) -> dict[str, set[str]]:
 
 def plain(name: Any) -> str:
     """``name``, if it is that of a file in the same folder; else `ValueError`."""
-    if not isinstance(name, str) or not name or name in (".", "..") or set(name) & set("/\\:\0"):
+    known = isinstance(name, str) and name not in ("", ".", "..") and not set(name) & set("/\\:\0")
+    if not known or not storable(name):
         raise ValueError(f"{name!r} is not the name of a file in the folder")
-    if len(name.encode()) > _LONGEST_NAME:  # or it has no bytes at all: that is an error of values, too
-        raise ValueError(f"{name[:40]!r}... is too long for the name of a file")
-    return name
+    return str(name)
 
 
 def is_companion(name: str) -> bool:

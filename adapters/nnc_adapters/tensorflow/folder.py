@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from nnc_adapters.files import walk
-from nnc_adapters.names import free
+from nnc_adapters.names import free, storable
 from nnc_adapters.tensorflow import bundle, object_graph, roles, table
 from nnc_adapters.tensorflow.content import Content, of_file
 from nnc_adapters.tensorflow.model import Opened, Span, Variable
@@ -71,6 +71,9 @@ def prefixes(files: Iterable[str]) -> list[str]:
 
 def _names(root: Path) -> Iterator[str]:
     for folder, folders, files in walk(root):
+        below = Path(folder).relative_to(root).as_posix()
+        if not storable(below):  # it could go on for ever
+            raise ModelError(f"{below[:80]!r}... is too deep a folder, or has no name in UTF-8")
         folders.sort()
         for name in (*folders, *files):
             _check_link(Path(folder, name), root)

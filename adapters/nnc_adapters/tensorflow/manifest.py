@@ -12,6 +12,7 @@ import numpy as np
 
 from nnc_adapters import parts
 from nnc_adapters.dtypes import FLOATS, INTEGERS, named
+from nnc_adapters.names import storable
 from nnc_core.errors import ModelError
 from nnc_core.limits import Limits
 
@@ -19,7 +20,6 @@ __all__ = ["File", "Manifest", "Place", "check_path", "pack", "unpack"]
 
 EXTRA = "tensorflow"
 _KIND, _FILES = "kind", "files.json"
-_LONGEST_NAME = 255  # bytes, on every common file system
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,17 +74,9 @@ def check_path(path: str) -> str:
     """``path`` itself; `ModelError` unless it is a relative path with slashes that stays below where it begins."""
     pieces = path.split("/")
     strange = any(piece in ("", ".", "..") for piece in pieces) or ":" in pieces[0]
-    if strange or "\\" in path or "\0" in path or not all(map(_is_name, pieces)):
+    if strange or "\\" in path or "\0" in path or not storable(path):
         raise ModelError(f"{path!r} is no path inside the model")
     return path
-
-
-def _is_name(piece: str) -> bool:
-    """Whether a file can be called so."""
-    try:
-        return len(piece.encode()) <= _LONGEST_NAME
-    except UnicodeEncodeError:
-        return False
 
 
 def pack(manifest: Manifest) -> bytes:
