@@ -1,7 +1,7 @@
 """Gives many hostile files to the adapters, and reports whatever is neither success nor an `NncError`.
 
-Run by ``make fuzz``; a finding is also what is written or opened outside the folder of the model, what is left behind
-there, and any program that is started.
+Run by ``make fuzz``, with the folder ``conformance`` in PYTHONPATH. A finding is also what is written or opened outside
+the folder of the model, what is left behind there, and any program that is started.
 """
 
 from __future__ import annotations

@@ -149,7 +149,9 @@ def _resolved(path: Any, folder: Any) -> Any:
     """``path``, below the open ``folder`` if there is one."""
     if not isinstance(folder, int) or folder < 0:
         return path
-    return os.path.join(os.readlink(f"/proc/self/fd/{folder}"), os.fsdecode(path))
+    place = f"/proc/self/fd/{folder}"
+    # where nothing tells which folder that is, it passes as an open file does
+    return os.path.join(os.readlink(place), os.fsdecode(path)) if os.path.lexists(place) else folder
 
 
 _WATCH = _Watch()

@@ -31,16 +31,8 @@ ADAPTER = NnefAdapter()
 _TEXT = (*damage.ANY, *[damage.with_other_number_in_text] * 4)
 _JSON = (*damage.ANY, *[damage.with_other_json] * 3)
 _NAMES = (
-    "../evil",
-    "/evil",
-    "a\\b",
-    "C:x",
-    "layer/filter.nnr",
-    "x.dat",
-    "graph.quant",
-    "",
-    "x" * 300,
-    "a/" * 1500 + "f",
+    *("../evil", "/evil", "a\\b", "C:x", "x" * 300, "a/" * 1500 + "f"),
+    *("layer/filter.nnr", "x.dat", "graph.quant", ""),
 )
 _GRAPH = b"""version 1.0;
 
