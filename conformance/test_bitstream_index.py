@@ -249,7 +249,7 @@ def test_a_damaged_compressed_topology_is_refused_when_it_is_read(payload: bytes
         _ = bitstream.topology
 
 
-@pytest.mark.parametrize(("storage", "compression"), [(7, 0), (200, 0), (2, 2)])
+@pytest.mark.parametrize(("storage", "compression"), [(7, 0), (127, 0), (2, 2)])
 def test_an_unknown_topology_format_is_named_when_it_is_read(storage: int, compression: int) -> None:
     bitstream = topology_unit(storage, compression, b"x")
     with pytest.raises(UnsupportedError, match=r"topology_.*_format"):
@@ -349,6 +349,14 @@ def test_private_topology_units_are_passed_over_but_for_our_own() -> None:
 def test_a_private_topology_alone_is_not_taken_for_a_description() -> None:
     with pytest.raises(UnsupportedError, match="topology_storage_format 128"):
         _ = Bitstream(STR + MPS + unit(NnrUnitType.NNR_TPL, bytes([PRIVATE_TOPOLOGY, 0]), b"own")).topology
+
+
+def test_the_format_of_an_application_counts_where_there_is_no_other_description() -> None:
+    foreign = unit(NnrUnitType.NNR_TPL, b"\xc8\0", b"foreign")
+    own = unit(NnrUnitType.NNR_TPL, bytes([PRIVATE_TOPOLOGY, 0]), b"own")
+    assert Bitstream(STR + MPS + own + foreign).topology == Topology(200, b"foreign", private=b"own")
+    with pytest.raises(UnsupportedError, match="several units"):
+        _ = Bitstream(STR + MPS + foreign * 2).topology
 
 
 def written(**fields: bool) -> tuple[io.BytesIO, BitstreamWriter]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 
 class NncError(Exception):
-    """Base of every error this suite raises on purpose; travels between processes."""
+    """Base of every error this suite raises on purpose; ``file`` is what it is about, where that is known."""
+
+    file: str | None = None
 
     def __reduce__(self) -> tuple[object, ...]:
         return _restored, (type(self), self.args, self.__dict__.copy())

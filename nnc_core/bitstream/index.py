@@ -80,16 +80,18 @@ class Bitstream:
     def topology(self) -> Topology | None:
         """The description in the topology unit, with the quantization unit; a lone zero byte stands for no data.
 
-        Raises `UnsupportedError` for formats beyond the enumerations and for descriptions in several units,
-        `LimitError` beyond ``limits.topology_bytes``, `BitstreamError` for damaged data.
+        An application-private format counts where there is no other description. Raises `UnsupportedError` for formats
+        beyond the enumerations and for descriptions in several units, `LimitError` beyond ``limits.topology_bytes``,
+        `BitstreamError` for damaged data.
         """
         found = [(u, h) for u in self.units if isinstance(h := u.header, TopologyUnitHeader) and _is_description(h)]
         standard = [(u, h) for u, h in found if h.topology_storage_format not in _PRIVATE]
         private = [(u, h) for u, h in found if h.topology_storage_format == PRIVATE_TOPOLOGY]
+        description = standard or [(u, h) for u, h in found if h.topology_storage_format != PRIVATE_TOPOLOGY]
         if not found:
             return None
-        storage_format = _storage_format((standard or found)[0][1])
-        data = self._description(standard)
+        storage_format = _storage_format((description or private)[0][1])
+        data = self._description(description)
         return Topology(
             storage_format, data or b"", self._quantization_data(storage_format), self._description(private)
         )
@@ -178,8 +180,12 @@ def _is_plain(header: TopologyUnitHeader) -> bool:
     return raw and header.topology_storage_format != TopologyStorageFormat.NNR_TPL_PRUN
 
 
-def _storage_format(header: TopologyUnitHeader) -> TopologyStorageFormat:
+def _storage_format(header: TopologyUnitHeader) -> int:
+    """The format of a description: of the enumeration, or one that only an application knows."""
+    number = header.topology_storage_format
+    if number in _PRIVATE and number != PRIVATE_TOPOLOGY:
+        return number
     try:
-        return TopologyStorageFormat(header.topology_storage_format)
+        return TopologyStorageFormat(number)
     except ValueError:
-        raise UnsupportedError(f"topology_storage_format {header.topology_storage_format}") from None
+        raise UnsupportedError(f"topology_storage_format {number}") from None

@@ -8,8 +8,6 @@ from typing import Any, Literal, TypedDict
 
 from numpy.typing import NDArray
 
-from nnc_core.tables.code_points import TopologyStorageFormat
-
 ParameterType = Literal[
     "conv.weight",
     "fc.weight",
@@ -34,14 +32,15 @@ class ModelInfo(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class Topology:
-    """What a topology unit carries: the storage format and the description's bytes, not compressed.
+    """What a topology unit carries: the storage format (`TopologyStorageFormat`, or an application-private number) and
+    the description's bytes, not compressed.
 
     ``quantization`` is what a quantization unit carries beside it, in terms of the same format. ``private`` is what an
     adapter needs besides to restore the files and the format has no words for; it travels in a topology unit of an
     application-private format, which other decoders pass over. `None`: no such unit.
     """
 
-    storage_format: TopologyStorageFormat
+    storage_format: int
     data: bytes
     quantization: bytes | None = None
     private: bytes | None = None
