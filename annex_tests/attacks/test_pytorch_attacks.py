@@ -519,6 +519,11 @@ def test_an_honest_topology_is_written(write, honest):
         lambda d: d["files"][0].update(holes=[[0, []]]),
         lambda d: d["files"][0].update(holes=5),
         lambda d: d["files"][0].update(holes=[[0, "w"]]),
+        lambda d: d["files"][0].update(zeros=[[1 << 40, 80]]),
+        lambda d: d["files"][0].update(zeros=[[*d["files"][0]["holes"][0][:1], 80]]),
+        lambda d: d["files"][0].update(zeros=[[0, -80]]),
+        lambda d: d["files"][0].update(zeros=[["0", 80]]),
+        lambda d: d["files"][0].update(zeros=[[0]]),
         lambda d: d["files"][0].update(checksums=[[0, 80, [1 << 40]]]),
         lambda d: d["files"][0].update(checksums=[[0, 80, [0]]]),
         lambda d: d["files"][0].update(checksums=[[0]]),
@@ -538,6 +543,14 @@ def test_a_topology_that_lies_is_refused_and_nothing_is_written(write, honest, t
     description, rest = honest
     change(description)
     with pytest.raises(ModelError):
+        write({"description.json": json.dumps(description).encode(), "file/0": rest})
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_topology_of_endless_zeros_is_refused(write, honest, tmp_path):
+    description, rest = honest
+    description["files"][0]["zeros"] = [[0, 1 << 60]]
+    with pytest.raises(LimitError, match="decoded_bytes"):
         write({"description.json": json.dumps(description).encode(), "file/0": rest})
     assert not list(tmp_path.iterdir())
 

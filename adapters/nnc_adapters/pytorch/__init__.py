@@ -38,9 +38,14 @@ def __getattr__(name: str) -> Any:
 
 @dataclass(frozen=True)
 class PytorchAdapter:
-    """The way between files of PyTorch or safetensors and a `SourceModel`; ``limits`` bounds what is read."""
+    """The way between files of PyTorch or safetensors and a `SourceModel`; ``limits`` bounds what is read.
+
+    What an optimizer keeps for each weight is never coded: it is carried exactly, or becomes zeros, as in a new
+    optimizer, without ``keep_optimizer``.
+    """
 
     limits: Limits = field(default_factory=Limits)
+    keep_optimizer: bool = True
 
     name: ClassVar[str] = "pytorch"
     suffixes: ClassVar[tuple[str, ...]] = (
@@ -69,7 +74,7 @@ class PytorchAdapter:
         """
         from nnc_adapters.pytorch import reader
 
-        return reader.read(Path(path), self.limits)
+        return reader.read(Path(path), self.limits, keep_optimizer=self.keep_optimizer)
 
     def write(
         self,

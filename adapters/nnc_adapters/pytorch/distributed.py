@@ -33,10 +33,14 @@ Keys = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A value in an archive that is bytes ``start`` to ``end`` of a file; ``coded`` for a tensor, or part of one."""
+    """A value in an archive that is bytes ``start`` to ``end`` of a file: a ``tensor``, or part of one, or bytes.
+
+    ``optimizer`` says that an optimizer keeps it.
+    """
 
     path: Keys
-    coded: bool
+    tensor: bool
+    optimizer: bool
     start: int
     end: int
 
@@ -66,9 +70,10 @@ def pieces(data: bytes) -> dict[str, list[Piece]]:
         *keys, last = paths[name]
         if parts[name] > 1:
             last += f"[{','.join(str(texts.count(o)) for o in index['offset'])}]"
-        coded = kinds[name] == _TENSOR and not any(paths[name][: len(prefix)] == prefix for prefix in optimizers)
+        optimizer = any(paths[name][: len(prefix)] == prefix for prefix in optimizers)
         start = texts.count(storage["offset"])
-        inside.append(Piece((*keys, last), coded, start, start + texts.count(storage["length"])))
+        end = start + texts.count(storage["length"])
+        inside.append(Piece((*keys, last), kinds[name] == _TENSOR, optimizer, start, end))
     return {name: sorted(inside, key=lambda piece: piece.start) for name, inside in sorted(found.items())}
 
 
@@ -106,12 +111,14 @@ def scan(view: memoryview, inside: list[Piece], limits: Limits) -> Scan:
 
 def _view(piece: Piece, found: View) -> View:
     begin, end = found.storage
+    coded = piece.tensor and not piece.optimizer
     return replace(
         found,
-        path=piece.path if piece.coded else (),
+        path=piece.path if coded else (),
         start=found.start + piece.start,
         storage=(begin + piece.start, end + piece.start),
-        exact=found.exact or not piece.coded,
+        exact=found.exact or not coded,
+        optimizer=piece.tensor and piece.optimizer,
     )
 
 

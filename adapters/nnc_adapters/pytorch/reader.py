@@ -16,7 +16,7 @@ from nnc_adapters.lazy import LazyTensors
 from nnc_adapters.names import expressible, free
 from nnc_adapters.pytorch import roles
 from nnc_adapters.pytorch.layout import File, Model, opened
-from nnc_adapters.pytorch.views import Layout, View, separate
+from nnc_adapters.pytorch.views import Layout, View, separate, slots
 from nnc_core.errors import UnsupportedError
 from nnc_core.limits import Limits
 from nnc_core.nnr_model import SourceModel, Topology
@@ -25,14 +25,16 @@ from nnc_core.tables.code_points import TopologyStorageFormat
 DESCRIPTION = "description.json"
 
 
-def read(path: Path, limits: Limits, *, chosen: Collection[str] = ()) -> SourceModel:
+def read(path: Path, limits: Limits, *, chosen: Collection[str] = (), keep_optimizer: bool = True) -> SourceModel:
     """Read the model at ``path``; the tensors called ``chosen`` are coded whatever their size, if they are numbers."""
-    return described(opened(path, limits), limits, chosen=chosen)
+    return described(opened(path, limits), limits, chosen=chosen, keep_optimizer=keep_optimizer)
 
 
-def described(model: Model, limits: Limits, *, chosen: Collection[str] = ()) -> SourceModel:
-    """The tensors of ``model``, and its topology."""
-    coded = Coded(model, limits, chosen)
+def described(
+    model: Model, limits: Limits, *, chosen: Collection[str] = (), keep_optimizer: bool = True
+) -> SourceModel:
+    """The tensors of ``model``, and its topology; what an optimizer has for each weight is zeros, if not kept."""
+    coded = Coded(model, limits, chosen, keep_optimizer)
     fetch = {name: partial(_fetch, file, view) for name, (file, view) in coded.tensors.items()}
     shapes = {name: view.shape for name, (_, view) in coded.tensors.items()}
     data = parts.pack({DESCRIPTION: _description(model, coded), **_exact(model, coded, limits)})
@@ -52,7 +54,8 @@ def layout(view: View) -> Layout:
 class Coded:
     """The tensors of a model that are coded, by name and in model order; ``root`` are the keys that all share."""
 
-    def __init__(self, model: Model, limits: Limits, chosen: Collection[str]) -> None:
+    def __init__(self, model: Model, limits: Limits, chosen: Collection[str], keep_optimizer: bool) -> None:
+        self.keep_optimizer = keep_optimizer
         everything = [(file, view) for file in model.files for view in file.scan.views if view.path]
         wanted = {id(view) for file in model.files for view in _wanted(file, ())}
         self.root = _common([v.path[:-1] for _, v in everything if id(v) in wanted]) if model.nested else ()
@@ -72,6 +75,14 @@ class Coded:
         """The coded tensors of ``file`` and their names, as they lie one behind the other."""
         found = [(view, self.names[id(view)]) for view in file.scan.views if id(view) in self.names]
         return sorted(found, key=lambda hole: hole[0].start)
+
+    def zeros(self, file: File) -> list[tuple[int, int]]:
+        """The bytes of ``file`` that become zeros: first and behind the last of each piece."""
+        return [] if self.keep_optimizer else slots(file.scan.views)
+
+    def gaps(self, file: File) -> list[tuple[int, int]]:
+        """The bytes of ``file`` that are not carried as they are."""
+        return sorted([*((view.start, view.end) for view, _ in self.holes(file)), *self.zeros(file)])
 
 
 def _wanted(file: File, chosen: Collection[tuple[str, ...]]) -> Iterator[View]:
@@ -94,7 +105,7 @@ def _common(paths: list[tuple[str, ...]]) -> tuple[str, ...]:
 
 def _description(model: Model, coded: Coded) -> bytes:
     """What a decoder must know, as JSON: the tensors in order, and where in the files they lie."""
-    files = [_described_file(file, coded.holes(file)) for file in model.files]
+    files = [_described_file(file, coded.holes(file), coded.zeros(file)) for file in model.files]
     tensors = list(chain.from_iterable(_described_tensors(file, coded) for file in model.files))
     whole = {"kind": model.kind, "root": coded.root, "tensors": tensors, "files": files}
     return json.dumps(whole, separators=(",", ":")).encode()
@@ -120,30 +131,31 @@ def _described_tensors(file: File, coded: Coded) -> Iterator[dict[str, Any]]:
         yield entry
 
 
-def _described_file(file: File, holes: list[tuple[View, str]]) -> dict[str, Any]:
-    spans = {view.storage for view, _ in holes}
-    return {
+def _described_file(file: File, holes: list[tuple[View, str]], zeros: list[tuple[int, int]]) -> dict[str, Any]:
+    spans = {*(view.storage for view, _ in holes), *zeros}
+    described = {
         "name": file.name,
         "holes": [[view.start, name] for view, name in holes],
         "checksums": [[c.start, c.end, c.places] for c in file.scan.checksums if (c.start, c.end) in spans],
     }
+    return {**described, "zeros": [[start, end - start] for start, end in zeros]} if zeros else described
 
 
 def _exact(model: Model, coded: Coded, limits: Limits) -> dict[str, bytes]:
     """What is left of each file."""
-    sizes = [len(file.data.view) - sum(v.end - v.start for v, _ in coded.holes(file)) for file in model.files]
+    sizes = [len(file.data.view) - sum(end - start for start, end in coded.gaps(file)) for file in model.files]
     if sum(sizes) > limits.topology_bytes:
         raise UnsupportedError(
             "a topology of this size",
             f"{sum(sizes)} bytes must stay as they are, at most {limits.topology_bytes} are possible; a checkpoint "
-            "for inference does not need the states of an optimizer",
+            "for inference does not need what an optimizer keeps (--drop-optimizer, keep_optimizer=False)",
         )
-    return {f"file/{i}": b"".join(_left(file, coded.holes(file))) for i, file in enumerate(model.files)}
+    return {f"file/{i}": b"".join(_left(file, coded.gaps(file))) for i, file in enumerate(model.files)}
 
 
-def _left(file: File, holes: list[tuple[View, str]]) -> Iterator[memoryview]:
+def _left(file: File, gaps: list[tuple[int, int]]) -> Iterator[memoryview]:
     at = 0
-    for view, _ in holes:
-        yield file.data.view[at : view.start]
-        at = view.end
+    for start, end in gaps:
+        yield file.data.view[at:start]
+        at = end
     yield file.data.view[at:]

@@ -61,7 +61,8 @@ class View:
     """A tensor in a file: its first element is at byte ``start``, ``strides`` count elements.
 
     ``path`` are the keys that lead to it. ``storage`` is the range of bytes that it is a view of; tensors with the same
-    storage may overlap. ``exact`` says that no byte of the storage may change.
+    storage may overlap. ``exact`` says that no byte of the storage may change; for what an ``optimizer`` keeps this
+    holds unless all of it is dropped.
     """
 
     path: tuple[str, ...]
@@ -71,6 +72,7 @@ class View:
     start: int
     storage: tuple[int, int]
     exact: bool = False
+    optimizer: bool = False
 
     @property
     def elements(self) -> int:
@@ -171,6 +173,18 @@ class Scan:
     views: list[View]
     checksums: list[Checksum] = field(default_factory=list)
     nested: bool = False
+
+
+def slots(views: Iterable[View]) -> list[tuple[int, int]]:
+    """The storages of nothing but what an optimizer keeps for each weight; its counters and rates are scalars."""
+    storages: defaultdict[tuple[int, int], list[View]] = defaultdict(list)
+    for view in views:
+        storages[view.storage].append(view)
+    return sorted(storage for storage, sharing in storages.items() if all(map(_is_slot, sharing)))
+
+
+def _is_slot(view: View) -> bool:
+    return view.optimizer and view.dtype in FLOATS and view.elements > 0 and view.shape != ()
 
 
 def separate(views: Iterable[View], wanted: Callable[[View], bool]) -> Iterator[View]:

@@ -23,16 +23,25 @@ from nnc_core.errors import ModelError
 from nnc_core.limits import Limits
 
 Tensors = Mapping[str, NDArray[Any]]
+_PIECE = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class Skeleton:
-    """A file without its coded tensors: ``holes`` are places in the whole file, and the names of what belongs there."""
+    """A file without its coded tensors: ``holes`` are places in the whole file, and the names of what belongs there.
+
+    ``zeros`` are places and numbers of bytes that are zero.
+    """
 
     name: str
     data: bytes
     holes: list[tuple[int, str]]
+    zeros: list[tuple[int, int]]
     checksums: list[Checksum]
+
+    def gaps(self) -> list[tuple[int, str | int]]:
+        """Holes and zeros, one behind the other."""
+        return sorted([*self.holes, *self.zeros], key=lambda gap: gap[0])
 
 
 SUFFIXES = {"safetensors": ".safetensors", "export": ".pt2", **dict.fromkeys(FOLDERS, "")}
@@ -59,6 +68,7 @@ class Description:
             raise ModelError(f"the topology is damaged: {error}") from error
 
     def _check(self) -> None:
+        self.limits.check("decoded_bytes", sum(size for file in self.files for _, size in file.zeros), "the topology")
         filled = [name for file in self.files for _, name in file.holes]
         if sorted(filled) != sorted(self.layouts):
             raise ValueError("its tensors are not those that its files lack")
@@ -72,13 +82,16 @@ class Description:
         """Write the whole of ``file``."""
         output = _Output(stream, file.checksums)
         view, at = memoryview(file.data), 0
-        for start, name in file.holes:
+        for start, what in file.gaps():
             before = start - output.size
             if not 0 <= before <= len(view) - at:
-                raise ModelError("the topology has no place for it", tensor=name)
+                raise ModelError(f"the topology has no place for {what!r} at byte {start}")
             output.write(view[at : at + before])
             at += before
-            output.write(self._bytes(name, tensors[name]))
+            if isinstance(what, str):
+                output.write(self._bytes(what, tensors[what]))
+            else:
+                output.write_zeros(what)
         output.write(view[at:])
         output.patch()
 
@@ -102,8 +115,9 @@ def _layout(tensor: Mapping[str, Any]) -> Layout:
 
 def _skeleton(file: Mapping[str, Any], data: bytes) -> Skeleton:
     holes = [(texts.count(start), str(name)) for start, name in file["holes"]]
+    zeros = [(texts.count(start), texts.count(size)) for start, size in file.get("zeros", [])]
     checksums = [_checksum(*checksum) for checksum in file["checksums"]]
-    return Skeleton(str(file["name"]), data, holes, checksums)
+    return Skeleton(str(file["name"]), data, holes, zeros, checksums)
 
 
 def _checksum(start: Any, end: Any, places: Any) -> Checksum:
@@ -130,6 +144,11 @@ class _Output:
             inside = data[max(0, checksum.start - begin) : max(0, checksum.end - begin)]
             self.values[index] = zlib.crc32(inside, self.values[index])
             self.open = index + (checksum.end <= self.size)
+
+    def write_zeros(self, size: int) -> None:
+        piece = memoryview(bytes(min(size, _PIECE)))
+        for at in range(0, size, _PIECE):
+            self.write(piece[: size - at])
 
     def patch(self) -> None:
         """Put the checksums in their places."""

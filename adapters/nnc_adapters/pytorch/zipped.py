@@ -110,7 +110,8 @@ def views(
     for path, tensor, optimizer in pickles.tensors(pickle.value, limits.nesting):
         reached.add(id(tensor))
         # what an optimizer remembers spans too many magnitudes: coded, it would ruin the next step
-        yield _view((*prefix, *path), tensor, spans[tensor.storage.key], optimizer or not tensor.plain)
+        exact = optimizer or not tensor.plain
+        yield _view((*prefix, *path), tensor, spans[tensor.storage.key], exact, optimizer)
     for tensor in pickle.tensors:
         if id(tensor) not in reached:
             yield _view((), tensor, spans[tensor.storage.key], True)
@@ -120,11 +121,13 @@ def views(
             yield View((), "uint8", (), (), spans[storage.key][0], spans[storage.key], True)
 
 
-def _view(path: tuple[str, ...], tensor: pickles.Tensor, span: tuple[int, int], exact: bool) -> View:
+def _view(
+    path: tuple[str, ...], tensor: pickles.Tensor, span: tuple[int, int], exact: bool, optimizer: bool = False
+) -> View:
     item = ITEM_SIZES.get(tensor.storage.dtype, 0)
     start = span[0] + tensor.storage.offset * item + tensor.offset * ITEM_SIZES.get(tensor.dtype, 0)
     exact = exact or tensor.dtype not in ITEM_SIZES
-    return View(path, tensor.dtype, tensor.shape, tensor.strides, start, span, exact).checked()
+    return View(path, tensor.dtype, tensor.shape, tensor.strides, start, span, exact, optimizer).checked()
 
 
 def _exported(archive: _Archive, configs: list[str]) -> Scan:

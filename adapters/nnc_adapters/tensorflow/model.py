@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from nnc_adapters.dtypes import FLOATS, INTEGERS, named
 from nnc_adapters.lazy import LazyTensors
 from nnc_adapters.names import expressible
-from nnc_adapters.selection import SMALLEST_FLOATS, is_coded
+from nnc_adapters.selection import is_coded
 from nnc_adapters.tensorflow.content import Content
 from nnc_adapters.tensorflow.manifest import EXTRA, File, Manifest, Place, check_path, check_places, pack
 from nnc_core.limits import Limits
@@ -85,8 +85,8 @@ def _is_coded(variable: Variable, opened: Opened, limits: Limits, chosen: frozen
 
 
 def _is_slot(variable: Variable) -> bool:
-    """Whether an optimizer keeps a number for each weight here; its counters and rates are small."""
-    return variable.optimizer and variable.dtype in FLOATS and math.prod(variable.shape) >= SMALLEST_FLOATS
+    """Whether an optimizer keeps a number for each weight here; its counters and rates are scalars."""
+    return variable.optimizer and variable.dtype in FLOATS and variable.shape != ()
 
 
 def _load(variable: Variable, opened: Opened) -> NDArray[Any]:
