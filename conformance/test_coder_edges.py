@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import math
 from typing import Any
 
 import handmade
@@ -12,9 +14,12 @@ from handmade import payload_of
 import nnc_core
 from nnc_core import CodingParameters, LimitError, Limits, NnrFile
 from nnc_core.approximator.reference import expand
+from nnc_core.bitstream import BitstreamWriter
+from nnc_core.coder.carriage import join, split
 from nnc_core.entropy.native import Decoder, Encoder
 from nnc_core.entropy.parameters import EntryPoint, TensorChoices, TensorParameters
 from nnc_core.errors import PayloadError
+from nnc_core.syntax import CompressedDataUnitHeader, ModelParameterSet
 from nnc_core.tables.code_points import PayloadType
 
 # --- rows that are left out ---------------------------------------------------------------------------------------
@@ -132,3 +137,16 @@ def test_the_limits_of_an_encoder_can_be_set_like_those_of_a_decoder() -> None:
             nnc_core.encode(tensors, limits=limits)
     limits = Limits(name_length=5000, tensor_elements=20)
     assert list(nnc_core.decode(nnc_core.encode(tensors, limits=limits), limits=limits)) == list(tensors)
+
+
+# --- parts of a bitstream ---------------------------------------------------------------------------------------------
+
+
+def test_parts_are_joined_again_although_their_performance_is_no_number() -> None:
+    stream = io.BytesIO()
+    mps = ModelParameterSet(validation_set_performance_present_flag=True, validation_set_performance=math.nan)
+    writer = BitstreamWriter(stream, mps)
+    for name in "ab":
+        header = CompressedDataUnitHeader(PayloadType.NNR_PT_RAW_FLOAT, topology_elem_id=name, tensor_dimensions=(1,))
+        writer.data_unit(header, bytes(4))
+    assert join(split(stream.getvalue())) == stream.getvalue()

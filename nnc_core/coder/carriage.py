@@ -149,7 +149,10 @@ def _announces(unit: UnitRecord) -> bool:
 def _without_topology(record: UnitRecord) -> bytes:
     """The model parameter set of a bitstream that has no topology any more."""
     writer = Writer()
-    nnr_model_parameter_set_payload(writer, _comparable(record.header), record.context)
+    if not isinstance(record.header, ModelParameterSet):
+        raise TypeError("no model parameter set")
+    header = replace(record.header, topology_carriage_flag=False)
+    nnr_model_parameter_set_payload(writer, header, record.context)
     return unit(NnrUnitType.NNR_MPS, writer.data())
 
 
@@ -183,12 +186,6 @@ def _continues(record: UnitRecord) -> bool:
     return alone and context_after(h, record.context).factor_g is None
 
 
-def _comparable(header: object) -> ModelParameterSet:
-    if not isinstance(header, ModelParameterSet):
-        raise TypeError("no model parameter set")
-    return replace(header, topology_carriage_flag=False)
-
-
 class _Joiner:
     """What the parts so far agree on."""
 
@@ -215,7 +212,8 @@ class _Joiner:
 
     def _check_agreement(self, key: str, bitstream: Bitstream) -> None:
         lists = [bytes(bitstream.payload(u)) for u in bitstream.units if _is_reference_list(u)]
-        mps = bitstream.mps and _comparable(bitstream.mps)
+        # As bytes: a number that is none, such as a missing performance, does not equal itself.
+        mps = [_without_topology(u) for u in bitstream.units if u.type == NnrUnitType.NNR_MPS]
         found = (bitstream.general_profile_idc, mps, lists)
         if self._agreed is None:
             self._agreed = found
