@@ -10,8 +10,9 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
+import nnc_adapters
 from nnc_adapters import registry
-from nnc_adapters.base import Adapter
+from nnc_adapters.base import Adapter, SourceModel, Topology
 from nnc_adapters.onnx import OnnxAdapter
 from nnc_core.errors import MissingDependencyError, ModelError, UnsupportedError
 from nnc_core.tables.code_points import TopologyStorageFormat
@@ -90,6 +91,32 @@ def test_a_topology_finds_its_adapter():
 def test_a_topology_without_adapter_is_refused(storage_format):
     with pytest.raises(UnsupportedError, match=str(int(storage_format))):
         registry.adapter(storage_format)
+
+
+def test_an_adapter_may_have_a_storage_format_of_its_own(tmp_path, monkeypatch):
+    class Text:
+        """A format that is nothing but a text."""
+
+        name, suffixes, topology_storage_format = "text", (".text",), 200
+
+        def sniff(self, path):
+            return path.suffix == ".text"
+
+        def default_suffix(self, topology):
+            return ".text"
+
+        def read(self, path):
+            return SourceModel({"w": np.ones(20, np.float32)}, Topology(200, path.read_bytes()))
+
+        def write(self, tensors, topology, path, *, into=None, force=False):
+            path.write_bytes(topology.data + bytes(f" {tensors['w'].mean():.0f}", "ascii"))
+
+    monkeypatch.setattr(registry, "adapters", lambda: (OnnxAdapter(), Text()))
+    (tmp_path / "m.text").write_text("mine")
+    nnc_adapters.compress(tmp_path / "m.text")
+    (tmp_path / "m.text").unlink()
+    assert nnc_adapters.decompress(tmp_path / "m.nnr").target == tmp_path / "m.text"
+    assert (tmp_path / "m.text").read_text() == "mine 1"
 
 
 class Foreign:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -14,7 +16,8 @@ from numpy.typing import NDArray
 import nnc_core
 from nnc_adapters import registry
 from nnc_adapters.base import Adapter
-from nnc_adapters.files import replacing
+from nnc_adapters.containers import plain
+from nnc_adapters.files import check_free, replacing
 from nnc_core import CodingParameters, Limits, ModelError
 from nnc_core.nnr_model import Topology
 
@@ -24,17 +27,23 @@ Progress = Callable[[int, int], None]
 """Called with the number of tensors done and their total."""
 
 SUFFIX = ".nnr"
+_COMPRESSED = (b"PK\3\4", b"\x1f\x8b")  # zip and gzip
 
 
 @dataclass(frozen=True, slots=True)
 class CompressReport:
-    """What `compress` did. ``bytes_before`` counts the model with its weights, wherever the format keeps these."""
+    """What `compress` did.
+
+    ``bytes_before`` counts the model with its weights, wherever the format keeps these. ``unused_rules`` are the
+    patterns of rules that match no tensor.
+    """
 
     bytes_before: int
     bytes_after: int
     tensors: int
     weights: int
     seconds: float
+    unused_rules: tuple[str, ...] = ()
 
     @property
     def percent(self) -> float:
@@ -92,41 +101,62 @@ def compress(
     target: str | Path | BinaryIO | None = None,
     *,
     parameters: CodingParameters | None = None,
+    keep_optimizer: bool = True,
     threads: int | None = None,
     force: bool = False,
     progress: Progress | None = None,
+    limits: Limits | None = None,
 ) -> CompressReport:
     """Compress the model ``source`` into the NNR bitstream ``target``.
 
     ``target`` is a path (default: that of ``source`` with the suffix ``.nnr``), or a binary file open for writing. A
-    file appears complete or not at all, and replaces an existing one only with ``force``: `FileExistsError`. Raises
-    `ModelError` where the model cannot be read, `UnsupportedError` and `MissingDependencyError` where its format
-    cannot.
+    file appears complete or not at all, and replaces an existing one only with ``force``: `FileExistsError`. What an
+    optimizer keeps for each weight, in checkpoints of PyTorch and TensorFlow, is carried exactly; without
+    ``keep_optimizer`` it becomes zeros. Raises `ModelError` where the model cannot be read, `UnsupportedError` and
+    `MissingDependencyError` where its format cannot, `LimitError` where it exceeds ``limits``.
     """
     started = time.perf_counter()
     source = Path(source)
+    adapter = registry.configured(registry.find(source), limits=limits, keep_optimizer=keep_optimizer)
     if target is None:
-        target = source.with_suffix(SUFFIX)
-    if isinstance(target, str | Path):
-        with replacing(Path(target), force=force) as stream:
-            return _compress(source, stream, parameters, threads, progress, started)
-    return _compress(source, target, parameters, threads, progress, started)
+        target = _bitstream_of(source, adapter)
+    with _opened(target, source, force) as stream:
+        model = adapter.read(source)
+        tensors = _Watched(model.tensors)
+        watched = replace(model, tensors=tensors)
+        after = nnc_core.write(
+            stream, watched, parameters=parameters, threads=threads, progress=progress, limits=limits
+        )
+    rules = parameters.rules if parameters else ()
+    return CompressReport(
+        bytes_before=_bytes_before(source, model.topology, tensors.nbytes),
+        bytes_after=after,
+        tensors=len(tensors),
+        weights=tensors.weights,
+        seconds=time.perf_counter() - started,
+        unused_rules=tuple(rule.pattern for rule in rules if not any(map(rule.applies_to, tensors))),
+    )
 
 
-def _compress(
-    source: Path,
-    stream: BinaryIO,
-    parameters: CodingParameters | None,
-    threads: int | None,
-    progress: Progress | None,
-    started: float,
-) -> CompressReport:
-    model = registry.find(source).read(source)
-    tensors = _Watched(model.tensors)
-    watched = replace(model, tensors=tensors)
-    after = nnc_core.write(stream, watched, parameters=parameters, threads=threads, progress=progress)
-    before = max(_bytes_on_disk(source), tensors.nbytes)
-    return CompressReport(before, after, len(tensors), tensors.weights, time.perf_counter() - started)
+def _opened(target: str | Path | BinaryIO, source: Path, force: bool) -> AbstractContextManager[BinaryIO]:
+    if not isinstance(target, str | Path):
+        return nullcontext(target)
+    _check_other(source, Path(target))
+    return replacing(Path(target), force=force)
+
+
+def _bitstream_of(source: Path, adapter: Adapter) -> Path:
+    """Beside ``source``; the suffix of a folder may be part of its name."""
+    source = Path(os.path.abspath(source)) if source.name in ("", "..") else source
+    known = (suffix for suffix in adapter.suffixes if source.name.lower().endswith(suffix))
+    suffix = max(known, key=len, default="" if source.is_dir() else source.suffix)
+    stem = source.name[: len(source.name) - len(suffix)]
+    return source.with_name((stem or source.name) + SUFFIX)
+
+
+def _check_other(source: Path, target: Path) -> None:
+    if target.exists() and source.exists() and target.samefile(source):
+        raise shutil.SameFileError(f"{target} cannot be input and output at once")
 
 
 def decompress(
@@ -141,19 +171,20 @@ def decompress(
 ) -> DecompressReport:
     """Restore the model in the NNR bitstream ``source`` as ``target``, in the format it had.
 
-    Without ``target`` it lies beside ``source``, with the usual suffix of its format. ``into`` names a model whose
-    weights are replaced instead; a bitstream without topology needs it. An existing file is replaced only with
-    ``force``: `FileExistsError`. Raises `BitstreamError`, `UnsupportedError` or `LimitError` where the bitstream cannot
-    be decoded, `ModelError` where its tensors do not fit the model.
+    ``source`` may be a container of NNR as well, see `nnc_adapters.containers`. Without ``target`` the model lies
+    beside it, with the usual suffix of its format. ``into`` names a model whose weights are replaced instead; a
+    bitstream without topology needs it. An existing file is replaced only with ``force``: `FileExistsError`. Raises
+    `BitstreamError`, `UnsupportedError` or `LimitError` where the bitstream cannot be decoded, `ModelError` where its
+    tensors do not fit the model.
     """
     started = time.perf_counter()
     source = Path(source)
     into = None if into is None else Path(into)
-    with nnc_core.open(source, limits=limits) as file:
-        adapter = _adapter_for(file.topology, into, source)
+    with plain(source, limits or Limits()) as path, nnc_core.open(path, limits=limits) as file:
+        adapter = registry.configured(_adapter_for(file.topology, into, source), limits=limits)
         target = source.with_suffix(_suffix(adapter, file.topology, into)) if target is None else Path(target)
-        if not force and os.path.lexists(target):  # the adapter would find out only after its preparations
-            raise FileExistsError(f"{target} exists; use force to replace it")
+        _check_other(source, target)
+        check_free(target, force=force)  # the adapter would find out only after its preparations
         with file.decoding_ahead(threads) as decoded:
             tensors = _Watched(decoded, progress)
             adapter.write(tensors, file.topology, target, into=into, force=force)
@@ -174,6 +205,15 @@ def _adapter_for(topology: Topology | None, into: Path | None, source: Path) -> 
     return registry.adapter(topology.storage_format)
 
 
-def _bytes_on_disk(path: Path) -> int:
-    files = (p for p in path.rglob("*") if p.is_file()) if path.is_dir() else (path,)
-    return sum(p.stat().st_size for p in files)
+def _bytes_before(source: Path, topology: Topology | None, weights: int) -> int:
+    """What is on disk; but where the weights are in files beside it, what the model is made of."""
+    files = (p for p in source.rglob("*") if p.is_file()) if source.is_dir() else (source,)
+    on_disk = sum(p.stat().st_size for p in files)
+    if on_disk >= weights or source.is_dir() or _is_compressed(source):
+        return on_disk
+    return weights + (len(topology.data) if topology else 0)
+
+
+def _is_compressed(path: Path) -> bool:
+    with path.open("rb") as stream:
+        return stream.read(max(map(len, _COMPRESSED))).startswith(_COMPRESSED)

@@ -9,18 +9,31 @@ from typing import Any, Protocol, runtime_checkable
 from numpy.typing import NDArray
 
 from nnc_core.nnr_model import SourceModel, Topology
-from nnc_core.tables.code_points import TopologyStorageFormat
 
 __all__ = ["Adapter", "SourceModel", "Topology"]
 
 
 @runtime_checkable
 class Adapter(Protocol):
-    """Reads and writes one exchange format; registered under the entry point group ``nnc.adapters``."""
+    """Reads and writes one exchange format; registered under the entry point group ``nnc.adapters``.
 
-    name: str
-    suffixes: tuple[str, ...]
-    topology_storage_format: TopologyStorageFormat
+    A dataclass with the fields ``limits`` or ``keep_optimizer`` is given what the user asks for.
+    """
+
+    @property
+    def name(self) -> str:
+        """What ``nnc formats`` calls it."""
+        ...
+
+    @property
+    def suffixes(self) -> tuple[str, ...]:
+        """How the names of its files end, in small letters."""
+        ...
+
+    @property
+    def topology_storage_format(self) -> int:
+        """A `TopologyStorageFormat`, or a number from 129 to 255 for a format that the standard does not know."""
+        ...
 
     def sniff(self, path: Path) -> bool:
         """Whether the file's content looks like this format; never raises on strange content."""

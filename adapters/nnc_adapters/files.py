@@ -14,10 +14,22 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, cast
 
-__all__ = ["check_free", "replacing", "replacing_folder", "walk"]
+from nnc_core.errors import NncError
+
+__all__ = ["about", "check_free", "replacing", "replacing_folder", "walk"]
 
 _WORKING_FOLDER = -100  # AT_FDCWD
 _EXCHANGE = 2  # RENAME_EXCHANGE, and RENAME_SWAP elsewhere
+
+
+@contextmanager
+def about(path: Path) -> Iterator[None]:
+    """Let the errors of the block that name no file name ``path``."""
+    try:
+        yield
+    except NncError as error:
+        error.file = error.file or str(path)
+        raise
 
 
 def check_free(path: Path, *, force: bool = False) -> None:

@@ -72,6 +72,45 @@ def test_a_checkpoint_of_parallel_training_keeps_everything_but_weights(torch, s
             assert torch.equal(checkpoint["optimizer"]["state"][key][name], tensor)
 
 
+@pytest.mark.parametrize("legacy", [False, True], ids=["zip", "legacy"])
+def test_what_an_optimizer_keeps_can_be_left_behind(torch, save, network, tmp_path, legacy):
+    optimizer = torch.optim.AdamW(network.parameters(), lr=0.5)
+    network(torch.randn(1, 3, 8, 8)).sum().backward()
+    optimizer.step()
+    checkpoint = {"model": network.state_dict(), "optimizer": optimizer.state_dict(), "epoch": 7}
+    path = save(checkpoint, tmp_path / "m.pt", legacy=legacy)
+    kept = nnc_adapters.compress(path, tmp_path / "kept.nnr")
+    left = nnc_adapters.compress(path, tmp_path / "left.nnr", keep_optimizer=False)
+    assert left.weights == kept.weights
+    assert left.bytes_after < kept.bytes_after - 4 * left.weights
+    restored = nnc_adapters.decompress(tmp_path / "left.nnr", tmp_path / "restored.pt").target
+    decoded = nnc_core.decode((tmp_path / "left.nnr").read_bytes())
+    after = torch.load(restored, weights_only=True)
+    same_but_coded(torch, checkpoint["model"], after["model"], decoded)
+    assert after["optimizer"]["param_groups"] == checkpoint["optimizer"]["param_groups"]
+    for key, entry in checkpoint["optimizer"]["state"].items():
+        for name, tensor in entry.items():
+            expected = torch.zeros_like(tensor) if tensor.shape else tensor
+            assert torch.equal(after["optimizer"]["state"][key][name], expected), name
+    if not legacy:
+        check_archive(restored)
+    optimizer.load_state_dict(after["optimizer"])
+    optimizer.step()
+
+
+def test_an_optimizer_is_left_behind_only_where_no_weight_shares_its_storage(torch, save, tmp_path):
+    weights = torch.randn(40)
+    state = {0: {"same": weights, "part": weights[:20], "own": torch.randn(40), "counts": torch.arange(40)}}
+    path = save({"w": weights, "optimizer": {"state": state, "param_groups": []}}, tmp_path / "m.pt")
+    nnc_adapters.compress(path, tmp_path / "m.nnr", keep_optimizer=False)
+    after = torch.load(nnc_adapters.decompress(tmp_path / "m.nnr", tmp_path / "r.pt").target, weights_only=True)
+    own = after["optimizer"]["state"][0].pop("own")
+    assert not own.any()
+    assert torch.equal(after["w"], weights)
+    for name, tensor in after["optimizer"]["state"][0].items():
+        assert torch.equal(tensor, state[0][name]), name
+
+
 @pytest.mark.filterwarnings("ignore::Warning")
 @pytest.mark.parametrize("how", ["script", "freeze"])
 def test_torchscript_runs_with_the_decoded_weights(torch, save, network, image, tmp_path, how):

@@ -98,6 +98,18 @@ def test_pytorch_loads_decoded_weights_and_everything_else_as_it_was(torch, conv
     assert (after["epoch"], after["note"]) == (7, "from a test")
 
 
+def test_what_an_optimizer_keeps_can_be_left_behind(torch, converters, checkpoint, state, tmp_path):
+    nnc_adapters.compress(checkpoint, tmp_path / "m.nnr", keep_optimizer=False)
+    restored = nnc_adapters.decompress(tmp_path / "m.nnr", tmp_path / "restored").target
+    converters.dcp_to_torch_save(restored, tmp_path / "restored.pt")
+    after = torch.load(tmp_path / "restored.pt", weights_only=True)
+    assert after["model"]["0.weight"].any()
+    for key, entry in state["optimizer"]["state"].items():
+        for name, tensor in entry.items():
+            expected = torch.zeros_like(tensor) if tensor.shape else tensor
+            assert torch.equal(after["optimizer"]["state"][str(key)][name], expected)
+
+
 def test_files_beside_the_pieces_are_kept_if_they_are_text(identical, checkpoint):
     (checkpoint / "config.json").write_text("{}")
     identical(checkpoint)

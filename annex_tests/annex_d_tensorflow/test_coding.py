@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pytest
 
@@ -77,7 +75,7 @@ def test_an_optimizer_that_was_left_behind_begins_anew(tf, saved, coded):
     target, _ = coded(saved("checkpoint"), TensorflowAdapter(keep_optimizer=False))
     before, after = (tf.train.load_checkpoint(str(folder / "c-1")) for folder in (saved("checkpoint"), target))
     for key, shape in before.get_variable_to_shape_map().items():
-        if key.startswith("optimizer/_variables/") and math.prod(shape) >= 16:
+        if key.startswith("optimizer/_variables/") and shape:
             assert not after.get_tensor(key).any()
         elif key.startswith("optimizer/") and "_trainable_" not in key:
             np.testing.assert_array_equal(after.get_tensor(key), before.get_tensor(key))

@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import io
+import tarfile
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import onnx
 import pytest
 
 import nnc_adapters
 import nnc_core
+from nnc_adapters import registry
+from nnc_adapters.onnx import OnnxAdapter
+from nnc_adapters.pytorch import PytorchAdapter
+from nnc_core import Limits
+
+
+def test_types_are_for_users_too() -> None:
+    for package in (nnc_core, nnc_adapters):
+        assert Path(package.__file__).with_name("py.typed").is_file()
 
 
 def test_the_report_describes_the_file(model: Path) -> None:
@@ -26,7 +38,67 @@ def test_weights_outside_the_model_file_count_as_part_of_it(model: Path) -> None
     onnx.save(onnx.load(model), apart, save_as_external_data=True, size_threshold=0)
     assert apart.stat().st_size < 10_000
     report = nnc_adapters.compress(apart)
-    assert report.bytes_before > 4 * report.weights - 1
+    assert report.bytes_before == pytest.approx(model.stat().st_size, rel=0.01)
+
+
+def test_weights_of_an_archive_count_as_they_are_on_disk(tmp_path: Path) -> None:
+    nnef = pytest.importorskip("nnef", reason="nnef is not installed")
+    folder, archive = tmp_path / "net", tmp_path / "net.nnef.tgz"
+    folder.mkdir()
+    label = "w = variable<scalar>(shape = [64, 64], label = 'w'); y = add(x, w);"
+    (folder / "graph.nnef").write_text(
+        f"version 1.0;\ngraph net(x) -> (y)\n{{ x = external<scalar>(shape = [64, 64]); {label} }}\n"
+    )
+    with (folder / "w.dat").open("wb") as stream:
+        nnef.write_tensor(stream, np.tile(np.float32([0.5, 0.25]), 2048).reshape(64, 64))
+    with tarfile.open(archive, "w:gz") as packed:
+        packed.add(folder / "graph.nnef", "graph.nnef")
+        packed.add(folder / "w.dat", "w.dat")
+    assert nnc_adapters.compress(archive).bytes_before == archive.stat().st_size < 4 * 4096
+    assert nnc_adapters.compress(folder, tmp_path / "folder.nnr").bytes_before > 4 * 4096
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("model.onnx", "model.nnr"),
+        ("UPPER.ONNX", "UPPER.nnr"),
+        ("a.b.onnx", "a.b.nnr"),
+        ("model", "model.nnr"),
+        ("model.v1", "model.nnr"),
+        (".onnx", ".onnx.nnr"),
+    ],
+)
+def test_the_name_of_the_bitstream_is_that_of_the_model(model: Path, name: str, expected: str) -> None:
+    nnc_adapters.compress(model.rename(model.with_name(name)))
+    assert {path.name for path in model.parent.iterdir()} == {name, expected}
+
+
+def test_the_name_of_a_folder_is_kept_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "model-1.5"
+    folder.mkdir()
+    (folder / "saved_model.pb").write_bytes(b"")
+    nnc_adapters.compress(folder)
+    monkeypatch.chdir(folder)
+    assert (tmp_path / "model-1.5.nnr").exists()
+    with pytest.raises(FileExistsError, match=r"model-1\.5\.nnr"):
+        nnc_adapters.compress(".")
+
+
+def test_limits_reach_the_adapters(bitstream: Path, model: Path, tmp_path: Path) -> None:
+    loose = Limits(tensor_elements=1 << 40)
+    found = registry.configured(registry.find(model), limits=loose, keep_optimizer=False)
+    assert found == OnnxAdapter(limits=loose)
+    assert registry.configured(registry.find(model)) == OnnxAdapter()
+    assert registry.configured(PytorchAdapter(), keep_optimizer=False) == PytorchAdapter(keep_optimizer=False)
+
+
+def test_an_adapter_without_settings_is_taken_as_it_is() -> None:
+    class Plain:
+        limits = None
+
+    plain: Any = Plain()
+    assert registry.configured(plain, limits=Limits()) is plain
 
 
 def test_a_binary_file_object_gets_the_same_bytes(model: Path, bitstream: Path) -> None:

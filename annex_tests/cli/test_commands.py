@@ -65,6 +65,13 @@ def test_a_rule_changes_only_the_tensors_that_it_names(nnc: Nnc, model: Path) ->
     assert headers["conv2.weight"]["dq_flag"] is True
 
 
+def test_a_rule_that_matches_nothing_is_mentioned(nnc: Nnc, model: Path) -> None:
+    result = nnc("compress", model, "--rule", "hiden=qp=-20", "--rule", "conv=qp=-30", "--json")
+    assert result.exit_code == 0
+    assert result.stderr == "warning: the rule 'hiden' matches no tensor\n"
+    assert json.loads(result.stdout)["unused_rules"] == ["hiden"]
+
+
 @pytest.mark.parametrize("switch", ["--no-param-opt", "--no-row-skip"])
 def test_switches_change_the_bitstream_but_not_the_weights(nnc: Nnc, model: Path, tmp_path: Path, switch: str) -> None:
     coded = []
@@ -128,6 +135,37 @@ def test_the_trace_in_json_has_the_same_elements(nnc: Nnc, bitstream: Path) -> N
     described = json.loads(nnc("inspect", "--trace", "--json", bitstream).stdout)["units"]
     elements = sum(len(unit["elements"]) for unit in described)
     assert elements + len(described) == len(nnc("inspect", "--trace", bitstream).stdout.splitlines())
+
+
+@pytest.mark.parametrize("suffix", [".zip", ".cat", ".safetensors"])
+@pytest.mark.parametrize("carriage", [[], ["--per-tensor"]], ids=["whole", "per tensor"])
+def test_bitstreams_in_containers_are_taken_like_plain_ones(
+    nnc: Nnc, model: Path, bitstream: Path, suffix: str, carriage: list[str]
+) -> None:
+    container = bitstream.with_suffix(suffix)
+    assert nnc("embed", bitstream, "-o", container, *carriage).exit_code == 0
+    assert nnc("inspect", container).stdout == nnc("inspect", bitstream).stdout
+    assert nnc("verify", model, container).exit_code == 0
+    assert nnc("decompress", container).exit_code == 0
+    restored = bitstream.with_suffix(".onnx").read_bytes()
+    assert nnc("decompress", bitstream, "--force").exit_code == 0
+    assert bitstream.with_suffix(".onnx").read_bytes() == restored
+
+
+def test_an_optimizer_can_be_dropped(nnc: Nnc, tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    network = torch.nn.Linear(64, 64)
+    optimizer = torch.optim.Adam(network.parameters())
+    network(torch.randn(8, 64)).square().sum().backward()
+    optimizer.step()
+    checkpoint, target = tmp_path / "c.pt", tmp_path / "c.nnr"
+    torch.save({"model": network.state_dict(), "optimizer": optimizer.state_dict()}, checkpoint)
+    assert nnc("compress", checkpoint).exit_code == 0
+    kept = target.stat().st_size
+    assert nnc("compress", checkpoint, "--drop-optimizer", "--force").exit_code == 0
+    assert target.stat().st_size < kept / 2
+    assert nnc("verify", checkpoint, target, "--drop-optimizer").exit_code == 0
+    assert nnc("verify", checkpoint, target).exit_code == 1
 
 
 def test_verify_accepts_what_compress_made(nnc: Nnc, model: Path, bitstream: Path) -> None:

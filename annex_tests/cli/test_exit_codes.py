@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -33,6 +34,14 @@ def assert_fails(result: Result, code: int, *words: str) -> None:
         ["compress", "in.onnx", "--no-such-option"],
         ["compress", "in.onnx", "--rule", "no rule"],
         ["compress", "in.onnx", "--rule", "w=qp=100000"],
+        ["compress", "in.onnx", "--nonweight-qp", "200"],
+        ["compress", ""],
+        ["compress", "-"],
+        ["convert", "in.onnx", "-", "--into", "in.onnx"],
+        ["verify", "-", "in.nnr"],
+        ["embed", "in.nnr", "-o", "-"],
+        ["embed", "in.nnr", "-o", "x", "--container", "no-such"],
+        ["extract", "in.zip", "-o", "-", "--json"],
         ["compress", "in.onnx", "--profile", "1999"],
         ["compress", "in.onnx", "--qp-density", "99"],
         ["compress", "in.onnx", "--threads", "0"],
@@ -49,9 +58,22 @@ def test_wrong_usage_is_2(nnc: Nnc, arguments: list[str]) -> None:
     assert result.stderr.startswith("Usage: nnc")
 
 
-def test_a_truncated_bitstream_is_3(nnc: Nnc, bitstream: Path) -> None:
+def test_a_usage_error_names_the_option(nnc: Nnc) -> None:
+    assert "nonweight_qp is 200, expected -128..127" in nnc("compress", "in.onnx", "--nonweight-qp", "200").stderr
+    assert "rule 'w': qp is 200" in nnc("compress", "in.onnx", "--rule", "w=qp=200").stderr
+
+
+def test_whether_a_file_can_be_read_is_no_question_of_usage(
+    nnc: Nnc, bitstream: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "access", lambda *arguments: False)
+    assert nnc("inspect", bitstream).exit_code == 0
+
+
+def test_a_truncated_bitstream_is_3(nnc: Nnc, model: Path, bitstream: Path) -> None:
     bitstream.write_bytes(bitstream.read_bytes()[:-1])
-    assert_fails(nnc("inspect", bitstream), 3, "unit")
+    for arguments in (["inspect", bitstream], ["verify", model, bitstream], ["decompress", bitstream, "-o", "x"]):
+        assert_fails(nnc(*arguments), 3, f"{bitstream}: unit")
 
 
 def test_an_empty_file_is_3(nnc: Nnc, tmp_path: Path) -> None:
@@ -86,6 +108,18 @@ def test_a_file_in_no_known_format_is_5(nnc: Nnc, tmp_path: Path) -> None:
     assert_fails(nnc("compress", path), 5, str(path))
 
 
+def test_a_bitstream_in_place_of_a_model_is_5(nnc: Nnc, bitstream: Path) -> None:
+    assert_fails(nnc("compress", bitstream, "-o", "x"), 5, str(bitstream), "is an NNR bitstream")
+
+
+@pytest.mark.parametrize("command", ["compress", "decompress"])
+def test_the_input_is_not_overwritten_even_by_force(nnc: Nnc, command: str, model: Path, bitstream: Path) -> None:
+    source = model if command == "compress" else bitstream
+    before = source.read_bytes()
+    assert_fails(nnc(command, source, "-o", source, "--force"), 5, str(source), "input and output")
+    assert source.read_bytes() == before
+
+
 def test_a_damaged_model_is_5(nnc: Nnc, model: Path) -> None:
     model.write_bytes(model.read_bytes()[:-1000])
     assert_fails(nnc("compress", model), 5, str(model))
@@ -100,7 +134,12 @@ def test_a_bitstream_without_topology_needs_a_model_and_is_5(nnc: Nnc, tmp_path:
 
 @pytest.mark.parametrize("limit", ["units=3", "tensor_elements=100", "topology_bytes=10"])
 def test_an_exceeded_limit_is_6(nnc: Nnc, bitstream: Path, limit: str) -> None:
-    assert_fails(nnc("decompress", bitstream, "--limit", limit), 6, limit.split("=")[0])
+    name = limit.split("=")[0]
+    assert_fails(nnc("decompress", bitstream, "--limit", limit), 6, f"{bitstream}: ", f"--limit {name}=N raises it")
+
+
+def test_a_model_that_could_not_be_decompressed_is_6(nnc: Nnc, model: Path) -> None:
+    assert_fails(nnc("compress", model, "--limit", "tensor_elements=100"), 6, str(model), "tensor_elements")
 
 
 def test_a_missing_package_is_7(nnc: Nnc, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:

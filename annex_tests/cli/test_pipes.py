@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 NNC = [sys.executable, "-m", "nnc_adapters.cli"]
 PIPE = subprocess.PIPE
@@ -32,8 +37,102 @@ def test_reading_commands_take_a_bitstream_from_stdin(model: Path, bitstream: Pa
     assert restored.read_bytes() == expected.read_bytes()
 
 
+def test_models_and_containers_go_through_pipes_as_well(model: Path, bitstream: Path) -> None:
+    assert run("compress", "-", "-o", "-", stdin=model.read_bytes()).stdout == bitstream.read_bytes()
+    run("decompress", bitstream)
+    restored = run("decompress", "-", "-o", "-", stdin=bitstream.read_bytes())
+    assert restored.stdout == bitstream.with_suffix(".onnx").read_bytes()
+    assert restored.stderr.startswith(b"-: 15 tensors")
+    run("embed", "-", "-o", bitstream.with_suffix(".zip"), stdin=bitstream.read_bytes())
+    extracted = run("extract", "-", "-o", "-", stdin=bitstream.with_suffix(".zip").read_bytes())
+    assert extracted.stdout == bitstream.read_bytes()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no named pipes")
+def test_a_named_pipe_is_read_like_a_file(bitstream: Path) -> None:
+    pipe = bitstream.with_name("pipe")
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_bytes, args=[bitstream.read_bytes()])
+    writer.start()
+    assert run("inspect", pipe).stdout == run("inspect", bitstream).stdout
+    writer.join()
+
+
+def fails(*arguments: str | Path, **streams: Any) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run([*NNC, *arguments], stderr=PIPE, timeout=120, **streams)
+
+
+def test_a_folder_does_not_go_to_stdout(tmp_path: Path) -> None:
+    pytest.importorskip("nnef", reason="nnef is not installed")
+    graph = "version 1.0;\ngraph net(x) -> (y)\n{ x = external<scalar>(shape = [1]); y = relu(x); }\n"
+    (tmp_path / "net").mkdir()
+    (tmp_path / "net" / "graph.nnef").write_text(graph)
+    run("compress", tmp_path / "net")
+    result = fails("decompress", tmp_path / "net.nnr", "-o", "-", stdout=PIPE)
+    assert (result.returncode, result.stdout) == (2, b"")
+    assert b"a folder, which cannot go to stdout" in result.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no full device")
+@pytest.mark.parametrize("arguments", [["--help"], ["inspect", "--help"], ["formats"], ["formats", "--json"]])
+def test_a_full_disk_behind_stdout_is_one_line(arguments: list[str]) -> None:
+    with Path("/dev/full").open("wb") as full:
+        result = fails(*arguments, stdout=full)
+    assert (result.returncode, result.stderr) == (5, b"error: No space left on device\n")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the shell of the system cannot close streams")
+def test_closed_streams_are_errors_only_where_they_are_used(model: Path, bitstream: Path) -> None:
+    script = 'exec "$@" '
+    for close, arguments, code in (
+        (">&-", ["inspect", bitstream], 0),
+        (">&-", ["compress", model, "-o", "-"], 5),
+        ("<&-", ["inspect", "-"], 5),
+        ("2>&-", ["inspect", bitstream.with_name("absent")], 5),
+    ):
+        result = subprocess.run(["sh", "-c", script + close, "sh", *NNC, *arguments], capture_output=True, timeout=120)
+        assert result.returncode == code, result.stderr
+        assert b"Traceback" not in result.stderr
+
+
 def test_there_is_no_progress_bar_without_a_terminal(model: Path) -> None:
     assert b"\x1b" not in run("compress", model).stderr
+
+
+def on_terminal(arguments: list[str | Path], stream: str, **environment: str) -> tuple[int, bytes]:
+    """Run the program with one of its streams on a terminal: its exit code, and what the terminal got."""
+    pty = pytest.importorskip("pty", reason="the system has no pseudo-terminals")
+    ours, theirs = pty.openpty()
+    streams = {"stdout": PIPE, "stderr": PIPE, stream: theirs}
+    result = subprocess.run([*NNC, *arguments], env={**os.environ, **environment}, timeout=120, **streams)
+    os.close(theirs)
+    got = b""
+    try:
+        while piece := os.read(ours, 4096):
+            got += piece
+    except OSError:  # how a terminal ends
+        pass
+    os.close(ours)
+    return result.returncode, got
+
+
+def test_a_dumb_terminal_gets_no_progress_bar_either(model: Path) -> None:
+    _, smart = on_terminal(["compress", model], "stderr", TERM="xterm")
+    _, dumb = on_terminal(["compress", model, "-f"], "stderr", TERM="dumb")
+    assert b"compressing" in smart
+    assert dumb.startswith(b"155868 to")
+
+
+def test_a_terminal_gets_no_bitstream_unless_by_force(model: Path) -> None:
+    assert on_terminal(["compress", model, "-o", "-"], "stdout") == (2, b"")
+    code, got = on_terminal(["compress", model, "-o", "-", "-f", "--qp", "60"], "stdout")
+    assert code == 0
+    assert len(got) > 100
+
+
+def test_a_table_can_be_read_on_a_narrow_terminal(model: Path, bitstream: Path) -> None:
+    _, got = on_terminal(["inspect", bitstream], "stdout", COLUMNS="40")
+    assert any(line.split()[-1:] == [b"hidden.weight"] for line in got.splitlines())
 
 
 def test_a_reader_that_leaves_early_is_no_error_message(bitstream: Path) -> None:

@@ -19,7 +19,11 @@ from nnc_adapters.cli.verify import verify
 
 
 class _Program(click.Group):
-    """A group whose commands report expected errors in one place."""
+    """A group that reports expected errors in one place: those of its commands, and those of showing help."""
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        with reported():
+            return super().make_context(*args, **kwargs)
 
     def invoke(self, ctx: click.Context) -> Any:
         with reported():

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +9,18 @@ import click
 
 from nnc_adapters import api
 from nnc_adapters.cli import console
-from nnc_adapters.cli.options import PIPE, file_path, force_option, json_option, threads_option
-from nnc_core import CodingParameters
+from nnc_adapters.cli.options import (
+    PIPE,
+    drop_optimizer_option,
+    force_option,
+    json_option,
+    limit_option,
+    pipe_path,
+    readable,
+    stdout,
+    threads_option,
+)
+from nnc_core import CodingParameters, Limits
 from nnc_core.coder.plan import Rule
 
 _DEFAULT = CodingParameters()
@@ -27,8 +35,8 @@ def _rules(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -
 
 
 @click.command()
-@click.argument("source", metavar="IN", type=file_path)
-@click.option("-o", "--output", type=file_path, help="The bitstream to write, - for stdout [default: IN.nnr].")
+@click.argument("source", metavar="IN", type=pipe_path)
+@click.option("-o", "--output", type=pipe_path, help="The bitstream to write, - for stdout [default: IN.nnr].")
 @click.option("--qp", type=int, default=_DEFAULT.qp, show_default=True, help="Quantization parameter of weights.")
 @click.option(
     "--nonweight-qp", type=int, default=_DEFAULT.nonweight_qp, show_default=True, help="The same for all other tensors."
@@ -67,18 +75,39 @@ def _rules(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -
     callback=_rules,
     help="Other values for tensors whose name matches.",
 )
+@drop_optimizer_option
 @threads_option
+@limit_option
 @force_option
 @json_option
-def compress(source: Path, output: Path | None, threads: int | None, force: bool, as_json: bool, **coding: Any) -> None:
-    """Compress the model IN into an NNR bitstream."""
-    to_pipe = str(output) == PIPE
-    if to_pipe and as_json:
-        raise click.UsageError("--json and the bitstream cannot both go to stdout")
+def compress(
+    source: Path,
+    output: Path | None,
+    drop_optimizer: bool,
+    threads: int | None,
+    limits: Limits,
+    force: bool,
+    as_json: bool,
+    **coding: Any,
+) -> None:
+    """Compress the model IN into an NNR bitstream; IN may be - for stdin, if it is one file."""
+    if output is None and str(source) == PIPE:
+        raise click.UsageError("stdin has no name to derive one from; give --output")
     parameters = _parameters(**coding)
-    target = sys.stdout.buffer if to_pipe else output
-    with console.progress("compressing") as progress:
-        report = api.compress(source, target, parameters=parameters, threads=threads, force=force, progress=progress)
+    target = stdout(as_json=as_json, force=force) if str(output) == PIPE else output
+    with readable(source) as model, console.progress("compressing") as progress:
+        report = api.compress(
+            model,
+            target,
+            parameters=parameters,
+            keep_optimizer=not drop_optimizer,
+            threads=threads,
+            force=force,
+            progress=progress,
+            limits=limits,
+        )
+    for pattern in report.unused_rules:
+        console.message(f"warning: the rule {pattern!r} matches no tensor")
     if as_json:
         derived = {"percent": report.percent, "bits_per_weight": report.bits_per_weight}
         console.print_json({**console.plain(report), **derived})
@@ -96,7 +125,7 @@ def _parameters(
     **same_names: Any,
 ) -> CodingParameters:
     try:
-        parameters = CodingParameters(
+        return CodingParameters(
             dq_flag=not no_dq,
             param_opt_flag=not no_param_opt,
             row_skip_enabled_flag=not no_row_skip,
@@ -104,12 +133,8 @@ def _parameters(
             general_profile_idc=_PROFILES[profile],
             **same_names,
         )
-        for rule in parameters.rules:
-            changes: dict[str, Any] = dict(rule.changes)
-            replace(parameters, **changes)  # what is out of range for a model is so for a tensor
     except ValueError as error:
         raise click.UsageError(str(error)) from None
-    return parameters
 
 
 def _summary(report: api.CompressReport) -> str:

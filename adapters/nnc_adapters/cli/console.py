@@ -13,13 +13,16 @@ from typing import Any
 
 import click
 from rich import box
-from rich.console import Console
+from rich.cells import cell_len
+from rich.console import Console, JustifyMethod
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from nnc_adapters.api import Progress as ProgressCallback
 
 _PIPE_WIDTH = 10_000  # lines that another program reads are not to be folded
+_NARROWEST = 20  # a folded column that is still readable
+_GAP = 3
 
 
 def printable(text: str) -> str:
@@ -57,26 +60,32 @@ def plain(value: Any) -> Any:
 
 
 def table(*columns: str) -> Table:
-    """A table with these columns; a name in front of which is a ``>`` makes one that is aligned right."""
+    """A table with these columns: ``>`` in front of a name aligns one right, ``~`` lets one be folded."""
     result = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for column in columns:
-        result.add_column(column.lstrip(">"), justify="right" if column[0] == ">" else "left", overflow="fold")
+        side: JustifyMethod = "right" if column[0] == ">" else "left"
+        result.add_column(column.lstrip(">~"), justify=side, overflow="fold", no_wrap=column[0] != "~")
     return result
 
 
 def print_table(content: Table) -> None:
-    """Print a table as wide as the terminal, or as wide as it wants to be where stdout is none."""
+    """Print a table as wide as the terminal, but readable; where stdout is none, as wide as it wants to be."""
     console = Console(markup=False, highlight=False, emoji=False)
-    if not console.is_terminal:
-        console.width = _PIPE_WIDTH
+    console.width = max(console.width, _least_width(content)) if console.is_terminal else _PIPE_WIDTH
     console.print(content)
+
+
+def _least_width(content: Table) -> int:
+    widths = [max(cell_len(str(cell)) for cell in (c.header, *c.cells)) for c in content.columns]
+    folded = [w if c.no_wrap else min(w, _NARROWEST) for w, c in zip(widths, content.columns, strict=True)]
+    return sum(folded) + _GAP * (len(folded) - 1)
 
 
 @contextmanager
 def progress(label: str) -> Iterator[ProgressCallback | None]:
-    """A progress bar that follows what its callback is told; ``None`` where stderr is no terminal."""
+    """A progress bar that follows what its callback is told; ``None`` where stderr is no terminal, or a dumb one."""
     console = Console(stderr=True)
-    if not console.is_terminal:
+    if not console.is_terminal or console.is_dumb_terminal:
         yield None
         return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())

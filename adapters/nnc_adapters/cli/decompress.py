@@ -14,15 +14,19 @@ from nnc_adapters.cli.options import (
     force_option,
     json_option,
     limit_option,
+    pipe_path,
     readable,
     threads_option,
+    writable,
 )
 from nnc_core import Limits
 
 
 @click.command()
-@click.argument("source", metavar="IN.nnr", type=file_path)
-@click.option("-o", "--output", type=file_path, help="The model to write [default: IN with the format's suffix].")
+@click.argument("source", metavar="IN.nnr", type=pipe_path)
+@click.option(
+    "-o", "--output", type=pipe_path, help="The model to write, - for stdout [default: IN with the format's suffix]."
+)
 @click.option("--into", type=file_path, metavar="MODEL", help="Take everything but the weights from this model.")
 @threads_option
 @limit_option
@@ -37,12 +41,17 @@ def decompress(
     force: bool,
     as_json: bool,
 ) -> None:
-    """Restore a model in the format it had; IN.nnr may be - for stdin."""
+    """Restore a model in the format it had; IN.nnr may be - for stdin, and a container that carries NNR."""
     if output is None and str(source) == PIPE:
         raise click.UsageError("stdin has no name to derive one from; give --output")
-    with readable(source) as path, console.progress("decompressing") as progress:
-        report = api.decompress(path, output, into=into, threads=threads, force=force, progress=progress, limits=limits)
+    with (
+        readable(source) as path,
+        writable(output, as_json=as_json, force=force) as target,
+        console.progress("decompressing") as progress,
+    ):
+        report = api.decompress(path, target, into=into, threads=threads, force=force, progress=progress, limits=limits)
     if as_json:
         console.print_json(report)
     else:
-        console.message(f"{report.target}: {report.tensors} tensors, {report.weights} weights, {report.seconds:.2f} s")
+        where = output or report.target
+        console.message(f"{where}: {report.tensors} tensors, {report.weights} weights, {report.seconds:.2f} s")

@@ -8,16 +8,35 @@ import click
 
 from nnc_adapters import containers
 from nnc_adapters.cli import console
-from nnc_adapters.cli.options import file_path, force_option, json_option, limit_option
+from nnc_adapters.cli.options import (
+    file_path,
+    force_option,
+    json_option,
+    limit_option,
+    pipe_path,
+    readable,
+)
 from nnc_core import Limits
 
 
+def _known(ctx: click.Context, param: click.Parameter, name: str | None) -> str | None:
+    names = [each.name for each in containers.carriers()] if name is not None else []
+    if name is not None and name not in names:
+        raise click.BadParameter(f"{name!r} is no container; there are {', '.join(names)}")
+    return name
+
+
 @click.command()
-@click.argument("source", metavar="IN", type=file_path)
+@click.argument("source", metavar="IN", type=pipe_path)
 @click.option("-o", "--output", type=file_path, required=True, help="The container to write; its suffix says which.")
 @click.option("--per-tensor", is_flag=True, help="One bitstream for each tensor, so that each can be read alone.")
 @click.option("--into", type=file_path, metavar="EXISTING", help="Keep everything else that is in this file.")
-@click.option("--container", metavar="NAME", help="The container, where the suffix does not say it; see nnc formats.")
+@click.option(
+    "--container",
+    metavar="NAME",
+    callback=_known,
+    help="The container, where the suffix does not say it; see nnc formats.",
+)
 @limit_option
 @force_option
 @json_option
@@ -31,10 +50,14 @@ def embed(
     force: bool,
     as_json: bool,
 ) -> None:
-    """Put the bitstream IN, or the bitstreams in a container IN, into a container, without recoding."""
-    report = containers.embed(
-        source, output, per_tensor=per_tensor, into=into, container=container, force=force, limits=limits
-    )
+    """Put the bitstream IN, or the bitstreams in a container IN, into a container, without recoding.
+
+    IN may be - for stdin.
+    """
+    with readable(source) as path:
+        report = containers.embed(
+            path, output, per_tensor=per_tensor, into=into, container=container, force=force, limits=limits
+        )
     if as_json:
         console.print_json(report)
     elif report.bitstreams is None:

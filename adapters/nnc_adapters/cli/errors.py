@@ -16,6 +16,7 @@ from nnc_core.errors import (
     LimitError,
     MissingDependencyError,
     ModelError,
+    NncError,
     UnsupportedError,
 )
 
@@ -50,7 +51,8 @@ def reported() -> Iterator[None]:
     """Turn an expected error of the block into a line on stderr and the exit code of its kind."""
     try:
         yield
-        sys.stdout.flush()  # a reader that has gone is noticed here, not at interpreter shutdown
+        if sys.stdout is not None:
+            sys.stdout.flush()  # a reader that has gone is noticed here, not at interpreter shutdown
     except KeyboardInterrupt:
         raise click.exceptions.Exit(ExitCode.INTERRUPTED) from None
     except BrokenPipeError:
@@ -63,10 +65,13 @@ def reported() -> Iterator[None]:
 
 def describe(error: Exception) -> str:
     """One line for a person: what is wrong and where."""
+    text = str(error)
     if isinstance(error, OSError) and error.strerror:
         text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    else:
-        text = str(error)
+    elif isinstance(error, NncError) and error.file and not isinstance(error, ModelError):  # which says it itself
+        text = f"{error.file}: {text}"
+    if isinstance(error, LimitError):
+        text += f"; --limit {error.limit}=N raises it"
     return printable(text)
 
 

@@ -8,21 +8,32 @@ import click
 
 from nnc_adapters import containers
 from nnc_adapters.cli import console
-from nnc_adapters.cli.options import file_path, force_option, json_option, limit_option
+from nnc_adapters.cli.options import (
+    force_option,
+    json_option,
+    limit_option,
+    pipe_path,
+    readable,
+    writable,
+)
 from nnc_core import Limits
 
 
 @click.command()
-@click.argument("source", metavar="CONTAINER", type=file_path)
-@click.option("-o", "--output", type=file_path, required=True, help="The bitstream to write.")
+@click.argument("source", metavar="CONTAINER", type=pipe_path)
+@click.option("-o", "--output", type=pipe_path, required=True, help="The bitstream to write, - for stdout.")
 @click.option("--tensor", metavar="NAME", help="Only this tensor.")
 @limit_option
 @force_option
 @json_option
 def extract(source: Path, output: Path, tensor: str | None, limits: Limits, force: bool, as_json: bool) -> None:
-    """Take the bitstream out of a container; of one per tensor, one is made again."""
-    report = containers.extract(source, output, tensor=tensor, force=force, limits=limits)
+    """Take the bitstream out of a container; of one per tensor, one is made again.
+
+    CONTAINER may be - for stdin.
+    """
+    with readable(source) as path, writable(output, as_json=as_json, force=force) as target:
+        report = containers.extract(path, target, tensor=tensor, force=force, limits=limits)
     if as_json:
         console.print_json(report)
     else:
-        console.message(f"{report.target}: {report.bytes} bytes")
+        console.message(f"{output}: {report.bytes} bytes")

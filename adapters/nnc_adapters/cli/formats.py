@@ -13,13 +13,18 @@ from nnc_adapters.cli import console
 from nnc_adapters.cli.options import json_option
 from nnc_core.tables.code_points import TopologyStorageFormat
 
-_ANNEXES = {
+_ANNEXES: dict[int, str] = {
     TopologyStorageFormat.NNR_TPL_NNEF: "A",
     TopologyStorageFormat.NNR_TPL_ONNX: "B",
     TopologyStorageFormat.NNR_TPL_PYT: "C",
     TopologyStorageFormat.NNR_TPL_TEF: "D",
 }
-_PACKAGES = {"onnx": ("onnx", "ml_dtypes"), "nnef": ("nnef",), "pytorch": ("torch",), "tensorflow": ("h5py",)}
+_PACKAGES = {
+    "onnx": ("onnx", "ml_dtypes"),
+    "nnef": ("nnef",),
+    "pytorch": ("torch", "ml_dtypes"),
+    "tensorflow": ("h5py", "google_crc32c", "ml_dtypes"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +47,7 @@ def formats(as_json: bool) -> None:
     if as_json:
         console.print_json(found)
         return
-    table = console.table("name", "kind", "annex", "suffixes", "to install")
+    table = console.table("name", "kind", "annex", "~suffixes", "~to install")
     for each in found:
         table.add_row(each.name, each.kind, each.annex, " ".join(each.suffixes), each.install or "")
     console.print_table(table)
@@ -57,7 +62,8 @@ def _models() -> Iterator[_Format]:
 
 def _containers() -> Iterator[_Format]:
     for each in containers.carriers():
-        yield _format(each.name, "container", "E", each.suffixes, each.packages, "containers")
+        extra = each.name if each.name in registry.OWN else "containers"
+        yield _format(each.name, "container", "E", each.suffixes, each.packages, extra)
 
 
 def _codecs() -> Iterator[_Format]:

@@ -12,7 +12,8 @@ import click
 
 import nnc_core
 from nnc_adapters.cli import console
-from nnc_adapters.cli.options import file_path, json_option, limit_option, readable
+from nnc_adapters.cli.options import json_option, limit_option, pipe_path, readable
+from nnc_adapters.containers import plain
 from nnc_core import Limits, NnrFile
 from nnc_core.bitstream import UnitRecord
 from nnc_core.syntax import (
@@ -35,13 +36,16 @@ _BITS_SHOWN = 64
 
 
 @click.command()
-@click.argument("source", metavar="FILE.nnr", type=file_path)
+@click.argument("source", metavar="FILE.nnr", type=pipe_path)
 @click.option("--trace", is_flag=True, help="Show every syntax element above the arithmetic coder, with its bits.")
 @limit_option
 @json_option
 def inspect(source: Path, trace: bool, limits: Limits, as_json: bool) -> None:
-    """Show the units and tensors of a bitstream without decoding it; FILE.nnr may be - for stdin."""
-    with readable(source) as path, nnc_core.open(path, limits=limits) as file:
+    """Show the units and tensors of a bitstream without decoding it.
+
+    FILE.nnr may be - for stdin, and a container that carries NNR.
+    """
+    with readable(source) as given, plain(given, limits) as path, nnc_core.open(path, limits=limits) as file:
         if as_json:
             console.print_json(_description(file, trace))
         elif trace:
@@ -66,7 +70,7 @@ def _unit(unit: UnitRecord) -> dict[str, Any]:
 
 def _show_units(file: NnrFile) -> None:
     table = console.table(
-        "unit", ">offset", ">bytes", "payload", ">qp", ">dq", ">scan", ">bits/weight", "shape", "content"
+        "unit", ">offset", ">bytes", "payload", ">qp", ">dq", ">scan", ">bits/weight", "~shape", "~content"
     )
     for unit in file.units:
         table.add_row(_name(NnrUnitType, unit.type), str(unit.offset), str(unit.size), *_columns(unit, file))

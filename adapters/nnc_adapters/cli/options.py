@@ -2,20 +2,39 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any, BinaryIO, TextIO, TypeVar
 
 import click
 
+from nnc_adapters.files import about
 from nnc_core import Limits
 
 PIPE = "-"
+_Output = TypeVar("_Output", Path, "Path | None")
+
+
+class _FilePath(click.Path):
+    """Any path; ``-`` only where it means a pipe. Whether a file can be read shows when it is read."""
+
+    def __init__(self, *, pipe: bool = False) -> None:
+        super().__init__(readable=False, path_type=Path)
+        self.pipe = pipe
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not str(value):
+            self.fail("a path cannot be empty", param, ctx)
+        if str(value) == PIPE and not self.pipe:
+            self.fail("a pipe is not possible here; ./- is a file of this name", param, ctx)
+        return super().convert(value, param, ctx)
 
 
 def _limits(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> Limits:
@@ -32,7 +51,8 @@ def _limit(text: str) -> tuple[str, int]:
     return name, int(number)
 
 
-file_path = click.Path(path_type=Path)
+file_path = _FilePath()
+pipe_path = _FilePath(pipe=True)
 
 limit_option = click.option(
     "--limit",
@@ -43,24 +63,63 @@ limit_option = click.option(
     help="Raise or lower a bound on what a file may ask for; may be repeated.",
 )
 threads_option = click.option("--threads", type=click.IntRange(min=1), help="Worker threads [default: one per core].")
+drop_optimizer_option = click.option(
+    "--drop-optimizer",
+    is_flag=True,
+    help="Replace what an optimizer keeps for each weight (momenta, variances) by zeros; else it stays exact.",
+)
 force_option = click.option("-f", "--force", is_flag=True, help="Replace an existing output file.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON to stdout, for programs.")
 
 
 @contextmanager
 def readable(source: Path) -> Iterator[Path]:
-    """The file to read: ``source`` itself, or a temporary copy of stdin for ``-``."""
-    if str(source) != PIPE:
-        yield source
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder, "stdin.nnr")
+    """The file to read: ``source`` itself, or a temporary copy of what comes out of a pipe. Errors name ``source``."""
+    with about(source), ExitStack() as stack:
+        pipe = _pipe(source, stack)
+        if pipe is None:
+            yield source
+            return
+        copy = Path(stack.enter_context(tempfile.TemporaryDirectory()), "stdin")
         with copy.open("wb") as stream:
-            shutil.copyfileobj(sys.stdin.buffer, stream)
+            shutil.copyfileobj(pipe, stream)
         yield copy
 
 
-def existing(path: Path) -> Path:
-    """Return ``path``, or raise the `OSError` that says why it cannot be read."""
-    os.stat(path)
-    return path
+def _pipe(source: Path, stack: ExitStack) -> BinaryIO | None:
+    if str(source) == PIPE:
+        return _standard(sys.stdin, "stdin")
+    if source.exists() and not source.is_file() and not source.is_dir():
+        return stack.enter_context(source.open("rb"))
+    return None
+
+
+def stdout(*, as_json: bool, force: bool) -> BinaryIO:
+    """Where output called ``-`` goes; a usage error where JSON goes there, and for a terminal, unless ``force``."""
+    if as_json:
+        raise click.UsageError("--json and the output cannot both go to stdout")
+    stream = _standard(sys.stdout, "stdout")
+    if stream.isatty() and not force:
+        raise click.UsageError("binary data are not written to a terminal, unless by --force")
+    return stream
+
+
+@contextmanager
+def writable(output: _Output, *, as_json: bool, force: bool) -> Iterator[_Output]:
+    """The file to write: ``output`` itself, or a temporary one that goes to stdout in the end, for ``-``."""
+    if str(output) != PIPE:
+        yield output
+        return
+    target = stdout(as_json=as_json, force=force)
+    with tempfile.TemporaryDirectory() as folder:
+        yield (whole := Path(folder, "stdout"))
+        if whole.is_dir():
+            raise click.UsageError("the output is a folder, which cannot go to stdout")
+        with whole.open("rb") as stream:
+            shutil.copyfileobj(stream, target)
+
+
+def _standard(stream: TextIO | None, name: str) -> BinaryIO:
+    if stream is None:
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF), name)
+    return stream.buffer

@@ -12,28 +12,47 @@ import nnc_core
 from nnc_adapters import registry
 from nnc_adapters.cli import console
 from nnc_adapters.cli.errors import ExitCode
-from nnc_adapters.cli.options import file_path, json_option, limit_option, readable, threads_option
+from nnc_adapters.cli.options import (
+    drop_optimizer_option,
+    file_path,
+    json_option,
+    limit_option,
+    pipe_path,
+    readable,
+    threads_option,
+)
 from nnc_adapters.comparison import TensorComparison, compare, compare_topology
+from nnc_adapters.containers import plain
+from nnc_adapters.files import about
 from nnc_core import Limits
 
 
 @click.command()
 @click.argument("original", metavar="ORIGINAL", type=file_path)
-@click.argument("compressed", metavar="FILE.nnr", type=file_path)
+@click.argument("compressed", metavar="FILE.nnr", type=pipe_path)
 @click.option("--min-sqnr", type=float, metavar="DB", help="The worst signal-to-noise ratio that is acceptable.")
+@drop_optimizer_option
 @threads_option
 @limit_option
 @json_option
 def verify(
-    original: Path, compressed: Path, min_sqnr: float | None, threads: int | None, limits: Limits, as_json: bool
+    original: Path,
+    compressed: Path,
+    min_sqnr: float | None,
+    drop_optimizer: bool,
+    threads: int | None,
+    limits: Limits,
+    as_json: bool,
 ) -> None:
     """Compare a bitstream with the model it was made from.
 
     Exits with 1 if the topology differs, a tensor is missing or has another shape, integers changed, or an error is
-    not finite or worse than asked for. FILE.nnr may be - for stdin.
+    not finite or worse than asked for. FILE.nnr may be - for stdin, and a container that carries NNR.
     """
-    model = registry.find(original).read(original)
-    with readable(compressed) as path, nnc_core.open(path, limits=limits) as file:
+    adapter = registry.configured(registry.find(original), limits=limits, keep_optimizer=not drop_optimizer)
+    with about(original):
+        model = adapter.read(original)
+    with readable(compressed) as given, plain(given, limits) as path, nnc_core.open(path, limits=limits) as file:
         topology = compare_topology(model.topology, file.topology)
         with file.decoding_ahead(threads) as decoded:
             tensors = [_judged(result, min_sqnr) for result in compare(model.tensors, decoded)]
@@ -60,7 +79,7 @@ def _verdict(tensors: list[TensorComparison]) -> str:
 
 
 def _show(tensors: list[TensorComparison]) -> None:
-    table = console.table("tensor", "dtype", "shape", ">max error", ">relative", ">SQNR dB", "problem")
+    table = console.table("~tensor", "dtype", "~shape", ">max error", ">relative", ">SQNR dB", "~problem")
     for t in tensors:
         shape = "x".join(map(str, t.shape)) or "scalar"
         numbers = [_number(t.max_abs_error, ".3g"), _number(t.relative_error, ".3g"), _number(t.sqnr_db, ".1f")]

@@ -6,7 +6,7 @@ A container maps keys to bitstreams; `embed` and `extract` go between them and p
 from __future__ import annotations
 
 from nnc_adapters.containers.base import Container, Extendable, Items
-from nnc_adapters.containers.embedding import EmbedReport, embed, extract
+from nnc_adapters.containers.embedding import EmbedReport, embed, extract, plain
 from nnc_adapters.containers.registry import CONTAINERS, Carrier, carriers, find, for_target
 
 __all__ = [
@@ -21,4 +21,5 @@ __all__ = [
     "extract",
     "find",
     "for_target",
+    "plain",
 ]

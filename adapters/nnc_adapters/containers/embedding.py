@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import mmap
-import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -11,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nnc_adapters.containers.base import Container, Extendable
-from nnc_adapters.containers.registry import Carrier, find, for_target
-from nnc_adapters.files import replacing
+from nnc_adapters.containers.concatenation import Concatenation
+from nnc_adapters.containers.registry import Carrier, carriers, find, for_target
+from nnc_adapters.files import check_free, replacing
 from nnc_core.coder.carriage import MODEL, joined, split
 from nnc_core.errors import ModelError, UnsupportedError
 from nnc_core.limits import Limits
@@ -57,8 +57,7 @@ def embed(
     if isinstance(writer, Carrier):
         _embed_foreign(writer, source, target, base, force, limits)
         return EmbedReport(target, writer.name)
-    if not force and os.path.lexists(target):  # before the work, not only after it
-        raise FileExistsError(f"{target} exists; use force to replace it")
+    check_free(target, force=force)  # before the work, not only after it
     with _carried(source, target.parent, limits, per_tensor) as items:
         _write(writer, target, items, base, force)
         return EmbedReport(target, writer.name, len(items), sum(len(items[key]) for key in items))
@@ -88,6 +87,26 @@ def extract(
         pieces = joined(items, limits) if tensor is None else [_part(source, items, tensor, limits)]
         size = sum(stream.write(piece) for piece in pieces)
     return EmbedReport(target, "nnr", 1, size)
+
+
+@contextmanager
+def plain(source: Path, limits: Limits) -> Iterator[Path]:
+    """A file with one bitstream and nothing else: ``source`` itself, or a temporary one of what it carries.
+
+    What carries no NNR is not touched: whoever opens it says what is wrong.
+    """
+    concatenation = Concatenation()
+    if concatenation.sniff(source):
+        with concatenation.open(source, limits) as items:
+            alone = len(items) == 1
+    else:
+        alone = not any(carrier.sniff(source) for carrier in carriers())
+    if alone:
+        yield source
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        extract(source, target := Path(folder, "carried.nnr"), limits=limits)
+        yield target
 
 
 def _part(source: Path, items: Mapping[str, Buffer], tensor: str, limits: Limits) -> Buffer:

@@ -98,7 +98,8 @@ def for_target(path: Path, name: str | None = None, base: Path | None = None) ->
     for candidate in carriers():
         if candidate.name == name:
             return candidate
-    raise ModelError("which container is meant? name one: " + ", ".join(c.name for c in carriers()), file=str(path))
+    names = ", ".join(c.name for c in carriers())
+    raise ModelError(f"which container is meant? the suffix does not say; name one of {names}", file=str(path))
 
 
 def _taking(path: Path) -> str | None:

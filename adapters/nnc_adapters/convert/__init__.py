@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -22,6 +21,7 @@ from nnc_adapters.convert import matching
 from nnc_adapters.convert.mapping import Plan, check, converted, load, to_json
 from nnc_adapters.convert.matching import By
 from nnc_adapters.convert.network import Network, describe
+from nnc_adapters.files import about, check_free
 from nnc_adapters.lazy import LazyTensors
 from nnc_adapters.selection import floats_of_any_size
 from nnc_core import CodingParameters, Limits, ModelError
@@ -72,8 +72,7 @@ def convert(
     """
     started = time.perf_counter()
     target = Path(target)
-    if not force and os.path.lexists(target):
-        raise FileExistsError(f"{target} exists; use force to replace it")
+    check_free(target, force=force)
     with _both(Path(source), Path(into), limits or Limits(), threads) as pair:
         found = pair.plan(mapping, by)
         pair.check(found)
@@ -169,19 +168,21 @@ def _opened(path: Path, limits: Limits, threads: int | None) -> Iterator[_Model]
     if path.suffix.lower() != _BITSTREAM:
         yield _read(path, limits)
         return
-    with nnc_core.open(path, limits=limits) as file:
+    with about(path), nnc_core.open(path, limits=limits) as file:
         topology = file.topology
     if topology is None:
         raise ModelError("carries no topology: what its tensors are to the network is not known", file=str(path))
     with tempfile.TemporaryDirectory() as folder:
-        restored = Path(folder, "model" + registry.adapter(topology.storage_format).default_suffix(topology))
-        api.decompress(path, restored, threads=threads, limits=limits)
+        adapter = registry.configured(registry.adapter(topology.storage_format), limits=limits)
+        restored = Path(folder, "model" + adapter.default_suffix(topology))
+        with about(path):
+            api.decompress(path, restored, threads=threads, limits=limits)
         yield _read(restored, limits)
 
 
 def _read(path: Path, limits: Limits) -> _Model:
-    adapter = registry.find(path)
-    with floats_of_any_size():
+    adapter = registry.configured(registry.find(path), limits=limits)
+    with about(path), floats_of_any_size():
         return _Model(path, adapter, adapter.read(path), limits)
 
 
