@@ -113,8 +113,8 @@ def writable(output: _Output, *, as_json: bool, force: bool) -> Iterator[_Output
     target = stdout(as_json=as_json, force=force)
     with tempfile.TemporaryDirectory() as folder:
         yield (whole := Path(folder, "stdout"))
-        if whole.is_dir():
-            raise click.UsageError("the output is a folder, which cannot go to stdout")
+        if not whole.is_file() or len(list(whole.parent.iterdir())) > 1:
+            raise click.UsageError("the output is more than one file, and cannot go to stdout")
         with whole.open("rb") as stream:
             shutil.copyfileobj(stream, target)
 
