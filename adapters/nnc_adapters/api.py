@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import time
@@ -52,8 +53,8 @@ class CompressReport:
 
     @property
     def bits_per_weight(self) -> float:
-        """Bits of the whole bitstream, topology included, for each number in a coded tensor."""
-        return 8 * self.bytes_after / max(self.weights, 1)
+        """Bits of the whole bitstream, topology included, for each number in a coded tensor; infinite without any."""
+        return 8 * self.bytes_after / self.weights if self.weights else math.inf
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,14 @@ from nnc_adapters import registry
 from nnc_adapters.onnx import OnnxAdapter
 from nnc_adapters.pytorch import PytorchAdapter
 from nnc_core import Limits
+
+
+def test_without_weights_there_are_no_bits_for_each(model: Path) -> None:
+    content = onnx.load(model)
+    del content.graph.initializer[:]
+    onnx.save(content, model)
+    report = nnc_adapters.compress(model)
+    assert (report.tensors, report.weights, report.bits_per_weight) == (0, 0, math.inf)
 
 
 def test_types_are_for_users_too() -> None:

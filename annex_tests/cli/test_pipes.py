@@ -11,7 +11,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+
+import nnc_core
 
 NNC = [sys.executable, "-m", "nnc_adapters.cli"]
 PIPE = subprocess.PIPE
@@ -93,6 +96,18 @@ def test_closed_streams_are_errors_only_where_they_are_used(model: Path, bitstre
         result = subprocess.run(["sh", "-c", script + close, "sh", *NNC, *arguments], capture_output=True, timeout=120)
         assert result.returncode == code, result.stderr
         assert b"Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-8"])
+@pytest.mark.parametrize("switches", [[], ["--trace"], ["--json"]])
+def test_names_that_stdout_cannot_write_are_escaped(encoding: str, switches: list[str], tmp_path: Path) -> None:
+    path = tmp_path / "m.nnr"
+    path.write_bytes(nnc_core.encode({"\u6a21": np.ones((4, 4), np.float32)}))
+    environment = {**os.environ, "PYTHONIOENCODING": encoding}
+    result = subprocess.run([*NNC, "inspect", path, *switches], capture_output=True, env=environment, timeout=120)
+    assert (result.returncode, result.stderr) == (0, b"")
+    escaped = encoding != "utf-8" or switches == ["--json"]
+    assert ("\\u6a21" if escaped else "\u6a21") in result.stdout.decode(encoding)
 
 
 def test_there_is_no_progress_bar_without_a_terminal(model: Path) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 import nnc_core
+from nnc_adapters.cli import console
 from nnc_adapters.cli.compress import compress
 from nnc_adapters.cli.convert import convert
 from nnc_adapters.cli.decompress import decompress
@@ -22,6 +23,7 @@ class _Program(click.Group):
     """A group that reports expected errors in one place: those of its commands, and those of showing help."""
 
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        console.escape_what_cannot_be_encoded()
         with reported():
             return super().make_context(*args, **kwargs)
 

@@ -138,7 +138,8 @@ def _parameters(
 
 
 def _summary(report: api.CompressReport) -> str:
+    density = f", {report.bits_per_weight:.3f} bits per weight" if report.weights else ""
     return (
         f"{report.bytes_before} to {report.bytes_after} bytes ({report.percent:.2f} %), {report.tensors} tensors, "
-        f"{report.weights} weights, {report.bits_per_weight:.3f} bits per weight, {report.seconds:.2f} s"
+        f"{report.weights} weights{density}, {report.seconds:.2f} s"
     )

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import math
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from enum import IntEnum
@@ -28,6 +30,12 @@ _GAP = 3
 def printable(text: str) -> str:
     """Escape what is not printable: names come out of files, and a terminal obeys control characters."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def escape_what_cannot_be_encoded() -> None:
+    """Let stdout write names that its encoding lacks as stderr does, with escapes."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def message(text: str) -> None:
