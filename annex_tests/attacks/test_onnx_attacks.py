@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
+from nnc_adapters import convert
 from nnc_adapters.onnx import OnnxAdapter
 from nnc_core.errors import LimitError, ModelError, NncError
 from nnc_core.nnr_model import Topology
@@ -226,6 +227,13 @@ def test_operations_that_make_nothing_are_read(read, outputs):
     nodes = [helper.make_node("Conv", ["x", "w"], outputs), helper.make_node("Add", ["c", "b"], [])]
     tensors = numpy_helper.from_array(WEIGHT.reshape(64, 1, 8, 8), "w"), numpy_helper.from_array(WEIGHT[:64], "b")
     assert list(read(model_of(*tensors, nodes=nodes)).tensors) == ["w", "b"]
+
+
+def test_operations_that_make_nothing_are_matched(tmp_path):
+    nodes = [helper.make_node("MatMul", ["x", "w"], []), helper.make_node("MatMul", ["x", "v"], ["y"])]
+    tensors = [numpy_helper.from_array(WEIGHT.reshape(64, 64), name) for name in "wv"]
+    onnx.save(model_of(*tensors, nodes=nodes), tmp_path / "m.onnx")
+    assert convert.plan(tmp_path / "m.onnx", tmp_path / "m.onnx") == {"v": "v", "w": "w"}
 
 
 def test_a_number_that_is_added_can_be_replaced(adapter, tmp_path):

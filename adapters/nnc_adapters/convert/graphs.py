@@ -60,8 +60,9 @@ def onnx_kinds(topology: bytes, shapes: Shapes, limits: Limits) -> dict[str, str
         name = _stub_name(site.tensor)
         if name in shapes:
             uses = flow.uses(Value(site.scope, site.name))
-            first = min(((order[use.operation], use.slot) for use in uses), default=(len(order), 0))
-            kinds[name] = first, _onnx_kind(uses, shapes[name], flow)
+            # an operation may make nothing: then it is none of the producers
+            places = ((order.get(use.operation, len(order)), use.slot) for use in uses)
+            kinds[name] = min(places, default=(len(order), 0)), _onnx_kind(uses, shapes[name], flow)
     return {name: kinds[name][1] for name in sorted(kinds, key=lambda name: kinds[name][0])}
 
 
