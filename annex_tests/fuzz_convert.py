@@ -83,7 +83,7 @@ def readers() -> list[Reader]:
     mappings = {name: files for name, files in pairs().items() if _MAPPING in files}
     fixed = {name: dict(files) for name, files in mappings.items()}
     return [
-        Reader("convert/models", pairs(), use, (*damage.ANY, damage.with_other_json)),
+        Reader("convert/models", pairs(), use, (*damage.ANY, damage.with_other_json), slow=True),
         Reader(
             "convert/mapping",
             {name: {_MAPPING: files.pop(_MAPPING)} for name, files in fixed.items()},
