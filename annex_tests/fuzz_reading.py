@@ -34,7 +34,8 @@ LIMITS = Limits(tensor_elements=1 << 20, decoded_bytes=1 << 24, units=1 << 12, t
 class Reader:
     """Something that reads files; ``seeds`` are valid ones, by name, or the parts that ``use`` makes files from.
 
-    ``names`` are those that a file may get instead of its own. One that is ``slow``, or has readers of its own for what it reads, has fewer cases.
+    ``names`` are those that a file may get instead of its own. One that is ``slow``, or reads
+    what others are there for, has fewer cases.
     """
 
     name: str
