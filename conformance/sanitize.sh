@@ -14,6 +14,12 @@ rm -rf "$tree/nnc_core" "$tree/conformance"
 mkdir -p "$tree"
 cp -R nnc_core conformance pyproject.toml "$tree"
 rm -f "$tree"/nnc_core/_native*.so "$tree"/nnc_core/_native*.dylib
+# An editable installation would come before anything in PYTHONPATH.
+cat >"$tree/sitecustomize.py" <<'SITE'
+import sys
+
+sys.meta_path[:] = [finder for finder in sys.meta_path if "ScikitBuild" not in type(finder).__name__]
+SITE
 
 cmake -S nnc_core/native -B "$tree/cmake" -DCMAKE_BUILD_TYPE=RelWithDebInfo -DNNC_SANITIZE=ON \
     -DPython_EXECUTABLE="$(command -v "$python")" \
