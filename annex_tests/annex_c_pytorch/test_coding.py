@@ -111,6 +111,14 @@ def test_an_optimizer_is_left_behind_only_where_no_weight_shares_its_storage(tor
         assert torch.equal(tensor, state[0][name]), name
 
 
+def test_what_was_restored_has_the_topology_of_its_original(torch, save, network, adapter, tmp_path):
+    path = save(network.state_dict(), tmp_path / "m.pt")
+    restored, decoded = through(path)
+    assert decoded
+    assert restored.read_bytes() != path.read_bytes()
+    assert adapter.read(restored).topology == adapter.read(path).topology
+
+
 @pytest.mark.filterwarnings("ignore::Warning")
 @pytest.mark.parametrize("how", ["script", "freeze"])
 def test_torchscript_runs_with_the_decoded_weights(torch, save, network, image, tmp_path, how):

@@ -16,10 +16,11 @@ from nnc_adapters.lazy import LazyTensors
 from nnc_adapters.names import expressible, free
 from nnc_adapters.pytorch import roles
 from nnc_adapters.pytorch.layout import File, Model, opened
-from nnc_adapters.pytorch.views import Layout, View, separate, slots
+from nnc_adapters.pytorch.views import Checksum, Layout, View, separate, slots
 from nnc_core.errors import UnsupportedError
 from nnc_core.limits import Limits
 from nnc_core.nnr_model import SourceModel, Topology
+from nnc_core.syntax import Buffer
 from nnc_core.tables.code_points import TopologyStorageFormat
 
 DESCRIPTION = "description.json"
@@ -84,6 +85,11 @@ class Coded:
         """The bytes of ``file`` that are not carried as they are."""
         return sorted([*((view.start, view.end) for view, _ in self.holes(file)), *self.zeros(file)])
 
+    def checksums(self, file: File) -> list[Checksum]:
+        """The checksums in ``file`` that change with what fills the gaps."""
+        spans = {*(view.storage for view, _ in self.holes(file)), *self.zeros(file)}
+        return [checksum for checksum in file.scan.checksums if (checksum.start, checksum.end) in spans]
+
 
 def _wanted(file: File, chosen: Collection[tuple[str, ...]]) -> Iterator[View]:
     def wanted(view: View) -> bool:
@@ -105,7 +111,7 @@ def _common(paths: list[tuple[str, ...]]) -> tuple[str, ...]:
 
 def _description(model: Model, coded: Coded) -> bytes:
     """What a decoder must know, as JSON: the tensors in order, and where in the files they lie."""
-    files = [_described_file(file, coded.holes(file), coded.zeros(file)) for file in model.files]
+    files = [_described_file(file, coded) for file in model.files]
     tensors = list(chain.from_iterable(_described_tensors(file, coded) for file in model.files))
     whole = {"kind": model.kind, "root": coded.root, "tensors": tensors, "files": files}
     return json.dumps(whole, separators=(",", ":")).encode()
@@ -131,14 +137,14 @@ def _described_tensors(file: File, coded: Coded) -> Iterator[dict[str, Any]]:
         yield entry
 
 
-def _described_file(file: File, holes: list[tuple[View, str]], zeros: list[tuple[int, int]]) -> dict[str, Any]:
-    spans = {*(view.storage for view, _ in holes), *zeros}
+def _described_file(file: File, coded: Coded) -> dict[str, Any]:
     described = {
         "name": file.name,
-        "holes": [[view.start, name] for view, name in holes],
-        "checksums": [[c.start, c.end, c.places] for c in file.scan.checksums if (c.start, c.end) in spans],
+        "holes": [[view.start, name] for view, name in coded.holes(file)],
+        "checksums": [[c.start, c.end, c.places] for c in coded.checksums(file)],
     }
-    return {**described, "zeros": [[start, end - start] for start, end in zeros]} if zeros else described
+    zeros = [[start, end - start] for start, end in coded.zeros(file)]
+    return {**described, "zeros": zeros} if zeros else described
 
 
 def _exact(model: Model, coded: Coded, limits: Limits) -> dict[str, bytes]:
@@ -150,12 +156,15 @@ def _exact(model: Model, coded: Coded, limits: Limits) -> dict[str, bytes]:
             f"{sum(sizes)} bytes must stay as they are, at most {limits.topology_bytes} are possible; a checkpoint "
             "for inference does not need what an optimizer keeps (--drop-optimizer, keep_optimizer=False)",
         )
-    return {f"file/{i}": b"".join(_left(file, coded.gaps(file))) for i, file in enumerate(model.files)}
+    return {f"file/{i}": b"".join(_left(file, coded)) for i, file in enumerate(model.files)}
 
 
-def _left(file: File, gaps: list[tuple[int, int]]) -> Iterator[memoryview]:
+def _left(file: File, coded: Coded) -> Iterator[Buffer]:
+    """The file without its gaps, and with zeros for the checksums that will have to be made anew."""
+    wiped = ((place, place + 4, bytes(4)) for checksum in coded.checksums(file) for place in checksum.places)
     at = 0
-    for start, end in gaps:
+    for start, end, instead in sorted([*((start, end, b"") for start, end in coded.gaps(file)), *wiped]):
         yield file.data.view[at:start]
+        yield instead
         at = end
     yield file.data.view[at:]
