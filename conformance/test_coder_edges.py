@@ -12,7 +12,7 @@ import pytest
 from handmade import payload_of
 
 import nnc_core
-from nnc_core import CodingParameters, LimitError, Limits, NnrFile
+from nnc_core import CodingParameters, LimitError, Limits, ModelError, NnrFile
 from nnc_core.approximator.reference import expand
 from nnc_core.bitstream import BitstreamWriter
 from nnc_core.coder.carriage import join, split
@@ -150,3 +150,9 @@ def test_parts_are_joined_again_although_their_performance_is_no_number() -> Non
         header = CompressedDataUnitHeader(PayloadType.NNR_PT_RAW_FLOAT, topology_elem_id=name, tensor_dimensions=(1,))
         writer.data_unit(header, bytes(4))
     assert join(split(stream.getvalue())) == stream.getvalue()
+
+
+@pytest.mark.parametrize("name", [3, None, b"w", ("w",)])
+def test_a_name_that_is_no_text_is_refused(name: object) -> None:
+    with pytest.raises(ModelError, match="expected text"):
+        nnc_core.encode({name: np.zeros(3, np.float32)})  # type: ignore[dict-item]

@@ -150,7 +150,9 @@ def encode_tensor(
     return _coded(header, levels, plan, p)
 
 
-def _check_name(name: str) -> None:
+def _check_name(name: object) -> None:
+    if not isinstance(name, str):
+        raise ModelError(f"has the name {name!r}, expected text")
     try:
         zero = b"\0" in name.encode()
     except UnicodeEncodeError as error:
