@@ -28,11 +28,12 @@ _NEVER = (
     "os.truncate",
     "os.system",
     "os.exec",
-    "os.posix_spawn",
     "os.startfile",
     "pickle.find_class",
     "socket.",
 )
+_STARTING = ("subprocess.Popen", "os.posix_spawn")
+"""Events that start programs, which only the parser of NNEF may be; some versions of Python raise both."""
 
 
 class TrespassError(Exception):
@@ -130,8 +131,7 @@ class _Watch:
         if event in _PATHS:
             count = _PATHS[event]
             return self._outside(event, map(_resolved, arguments[:count], arguments[-count:]), (self.folder,))
-        parsing = event == "subprocess.Popen" and arguments[1][-1] == _parse.__file__
-        if event.startswith(_NEVER) or (event == "subprocess.Popen" and not parsing):
+        if event.startswith(_NEVER) or (event in _STARTING and arguments[1][-1] != _parse.__file__):
             return f"{event} {arguments!r}"
         return ""
 
