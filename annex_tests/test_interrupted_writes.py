@@ -25,6 +25,7 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs processes
 ROOT = Path(__file__).parents[1]
 SHARED = Path(os.environ.get("NNC_SHARED", ROOT.parent / "shared"))
 KILLS = 30
+MOST_KILLS = 600
 QP = {"old": "-38", "new": "-30"}
 
 Run = Callable[[list[str], "float | None"], dict[str, Any]]
@@ -141,15 +142,18 @@ def state(case: Case, nnc: Run, which: str) -> tuple[Files, float]:
 
 
 def kill_often(case: Case, nnc: Run, seed: int) -> None:
+    """Kill many times, and until a write is hit; how long one takes varies with the load, and is learned on the way."""
     new, _ = state(case, nnc, "new")
     old, _ = state(case, nnc, "old")
     assert old != new
     seconds = nnc(case.command("new"), None)["seconds"]
     assert case.content(case.target) == new
     moments = random.Random(seed)
-    inside = 0
     state(case, nnc, "old")
-    for _ in range(KILLS):
+    inside = kills = 0
+    while kills < KILLS or not inside:
+        assert kills < MOST_KILLS, "no kill hit a write"
+        kills += 1
         before = {path.name for path in case.leftovers()}
         killed = nnc(case.command("new"), moments.uniform(0, 1.1) * seconds)["killed"]
         found = case.content(case.target)
@@ -158,9 +162,9 @@ def kill_often(case: Case, nnc: Run, seed: int) -> None:
         left = [path.name for path in case.leftovers()]
         assert all(is_leftover(name, case) for name in left)
         inside += killed and not before.issuperset(left)
+        seconds *= 1.1 if killed else 0.9
         if found == new:
             state(case, nnc, "old")
-    assert inside, "no kill hit a write"
 
 
 def is_leftover(name: str, case: Case) -> bool:
