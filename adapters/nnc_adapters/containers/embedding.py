@@ -80,9 +80,9 @@ def extract(
     reader = find(source)
     if isinstance(reader, Carrier):
         with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-            plain = Path(folder, "carried.nnr")
-            reader.extract(source, plain, force=False, limits=limits)
-            return extract(plain, target, tensor=tensor, force=force, limits=limits)
+            carried = Path(folder, "carried.nnr")
+            reader.extract(source, carried, force=False, limits=limits)
+            return extract(carried, target, tensor=tensor, force=force, limits=limits)
     with reader.open(source, limits) as items, replacing(target, force=force) as stream:
         pieces = joined(items, limits) if tensor is None else [_part(source, items, tensor, limits)]
         size = sum(stream.write(piece) for piece in pieces)
@@ -131,9 +131,9 @@ def _write(writer: Container, target: Path, items: Mapping[str, Buffer], base: P
 def _embed_foreign(writer: Carrier, source: Path, target: Path, base: Path | None, force: bool, limits: Limits) -> None:
     """Carriers take a file with one bitstream."""
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-        plain = Path(folder, "carried.nnr")
-        extract(source, plain, limits=limits)
-        writer.embed(plain, target, into=base, force=force, limits=limits)
+        carried = Path(folder, "carried.nnr")
+        extract(source, carried, limits=limits)
+        writer.embed(carried, target, into=base, force=force, limits=limits)
 
 
 @contextmanager
@@ -142,9 +142,9 @@ def _carried(source: Path, folder: Path, limits: Limits, per_tensor: bool) -> It
     reader = find(source)
     if isinstance(reader, Carrier):
         with tempfile.TemporaryDirectory(dir=folder) as temporary:
-            plain = Path(temporary, "carried.nnr")
-            reader.extract(source, plain, force=False, limits=limits)
-            with _carried(plain, folder, limits, per_tensor) as items:
+            carried = Path(temporary, "carried.nnr")
+            reader.extract(source, carried, force=False, limits=limits)
+            with _carried(carried, folder, limits, per_tensor) as items:
                 yield items
         return
     with reader.open(source, limits) as items:
