@@ -9,7 +9,6 @@ from __future__ import annotations
 from nnc_core.coder.encode import encode, write
 from nnc_core.coder.file import NnrFile, TensorInfo, decode
 from nnc_core.coder.file import open_file as open
-from nnc_core.coder.plan import CodingParameters, Rule
 from nnc_core.errors import (
     BitstreamError,
     LimitError,
@@ -20,6 +19,7 @@ from nnc_core.errors import (
 )
 from nnc_core.limits import Limits
 from nnc_core.nnr_model import ModelInfo, SourceModel, Topology
+from nnc_core.planner.parameters import CodingParameters, Rule
 from nnc_core.syntax.records import InputParameters
 
 __all__ = [

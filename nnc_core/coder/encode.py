@@ -14,13 +14,13 @@ from numpy.typing import ArrayLike, NDArray
 from nnc_core.approximator.native import quantize_dependent, quantize_uniform
 from nnc_core.approximator.reference import step_size
 from nnc_core.bitstream import BitstreamWriter
-from nnc_core.coder.plan import CodingParameters, TensorPlan
 from nnc_core.coder.pool import in_order
 from nnc_core.entropy.native import Encoder, shift_indices
 from nnc_core.entropy.parameters import EntryPoint, TensorChoices, TensorParameters
 from nnc_core.errors import ModelError
 from nnc_core.limits import Limits
 from nnc_core.nnr_model import ModelInfo, SourceModel, Topology
+from nnc_core.planner.parameters import CodingParameters, TensorPlan
 from nnc_core.syntax.records import CompressedDataUnitHeader, ModelParameterSet
 from nnc_core.tables.code_points import (
     DecompressedDataFormat,

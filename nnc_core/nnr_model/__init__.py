@@ -52,10 +52,11 @@ class SourceModel:
 
     ``tensors`` maps each ``topology_elem_id`` to its array, in model order; it may be lazy, and an array is fetched
     once for each use. ``topology`` carries everything else, so that both together make the model again. ``exact``
-    names the floating-point tensors that are sent as they are, in float32.
+    names the floating-point tensors that must not change, each with the reason in a few words for a person, such as
+    "divisor of a quantization".
     """
 
     tensors: Mapping[str, NDArray[Any]]
     topology: Topology | None = None
     model_info: ModelInfo = field(default_factory=ModelInfo)
-    exact: frozenset[str] = frozenset()
+    exact: Mapping[str, str] = field(default_factory=dict)

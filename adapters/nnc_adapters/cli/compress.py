@@ -21,7 +21,7 @@ from nnc_adapters.cli.options import (
     threads_option,
 )
 from nnc_core import CodingParameters, Limits
-from nnc_core.coder.plan import Rule
+from nnc_core.planner.parameters import Rule
 
 _DEFAULT = CodingParameters()
 _PROFILES = {"2022": 0, "2024": 1}

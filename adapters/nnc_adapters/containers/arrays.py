@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 import nnc_core
 from nnc_adapters.dtypes import converted
-from nnc_core.coder.plan import CodingParameters
 from nnc_core.errors import ModelError
+from nnc_core.planner.parameters import CodingParameters
 from nnc_core.syntax import Buffer
 
 __all__ = ["ArrayCoder", "check_dtype"]

@@ -19,10 +19,10 @@ from typing import Any, ClassVar
 from numpy.typing import NDArray
 
 from nnc_adapters.nnef import archive
-from nnc_core.coder.plan import CodingParameters
 from nnc_core.errors import ModelError
 from nnc_core.limits import Limits
 from nnc_core.nnr_model import SourceModel, Topology
+from nnc_core.planner.parameters import CodingParameters
 from nnc_core.tables.code_points import TopologyStorageFormat
 
 __all__ = ["NnefAdapter"]

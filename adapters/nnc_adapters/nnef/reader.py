@@ -70,7 +70,7 @@ def _read(path: Path, limits: Limits, chosen: frozenset[str]) -> SourceModel:
         LazyTensors({label: variable.load for label, variable in tensors.items()}),
         topology,
         ModelInfo(parameter_type={label: role for label, role in found.roles.items() if label in coded}),
-        frozenset(v.label for v in exact.values() if v.header.item_type == dat.ItemType.FLOAT),
+        {v.label: _reason(v, found) for v in exact.values() if v.header.item_type == dat.ItemType.FLOAT},
     )
 
 
@@ -141,6 +141,11 @@ def _is_coded(variable: _Variable, found: graph.Graph) -> bool:
     name, elements = variable.header.dtype.name, variable.header.elements
     allowed = is_float and variable.label not in found.arguments
     return allowed and selection.is_coded(name, elements, variable.load)
+
+
+def _reason(variable: _Variable, found: graph.Graph) -> str:
+    """Why a tensor of floats is exact."""
+    return "argument of an operation" if variable.label in found.arguments else "too few values"
 
 
 def _fits(variable: _Variable) -> bool:

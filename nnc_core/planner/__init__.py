@@ -1,0 +1,1 @@
+"""Every decision about every tensor, made before anything is coded."""
