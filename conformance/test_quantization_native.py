@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
@@ -27,6 +29,7 @@ def matrices(draw: st.DrawFn) -> tuple[Floats, float]:
     multiples = rng.normal(size=(rows, width)) * spread
     if draw(st.booleans()):
         multiples = np.rint(2 * multiples) / 2  # ties
+    multiples *= rng.random((rows, width)) < draw(st.sampled_from([1, 0.5, 0.1]))  # exact zeros, of both signs
     with np.errstate(over="ignore"):
         values = (multiples * step).astype(np.float32)
     for value in draw(st.lists(st.sampled_from(EDGES) | single, max_size=4)):
@@ -75,6 +78,40 @@ def test_dependent_quantization_is_that_of_the_reference_over_several_rows_of_bl
 @pytest.mark.parametrize("scan_order", range(5))
 def test_dependent_quantization_of_nothing_but_zeros_gives_zeros(scan_order: int) -> None:
     assert not native.quantize_dependent(np.zeros((20, 9), np.float32), 1.0, scan_order).any()
+
+
+def two_of_four(rng: np.random.Generator) -> Floats:
+    groups = rng.laplace(size=(32, 12, 4))
+    np.put_along_axis(groups, np.abs(groups).argsort(axis=2)[..., :2], 0, axis=2)
+    return groups.reshape(32, 48).astype(np.float32)
+
+
+def with_empty_rows(rng: np.random.Generator) -> Floats:
+    return (rng.laplace(size=(37, 41)) * (rng.random((37, 1)) < 0.5)).astype(np.float32)
+
+
+def mostly_zeros(rng: np.random.Generator) -> Floats:
+    values = rng.laplace(size=(37, 41))
+    return np.where(np.abs(values) < np.quantile(np.abs(values), 0.9), -0.0, values).astype(np.float32)
+
+
+@pytest.mark.parametrize("scan_order", range(5))
+@pytest.mark.parametrize("pruned", [two_of_four, with_empty_rows, mostly_zeros])
+def test_zeros_stay_zeros_under_dependent_quantization(
+    pruned: Callable[[np.random.Generator], Floats], scan_order: int
+) -> None:
+    values = pruned(np.random.default_rng(7))
+    for step in (0.06, 0.5):
+        levels = native.quantize_dependent(values, step, scan_order)
+        assert not levels[values == 0].any()
+        np.testing.assert_array_equal(levels, reference.quantize_dependent(values, step, scan_order))
+
+
+def test_a_number_next_to_zero_may_become_a_step_where_a_zero_may_not() -> None:
+    values = two_of_four(np.random.default_rng(7))
+    near = np.where(values == 0, np.finfo(np.float32).tiny, values)
+    assert native.quantize_dependent(near, 0.06)[values == 0].any()
+    assert not native.quantize_dependent(values, 0.06)[values == 0].any()
 
 
 @settings(max_examples=150, deadline=None)

@@ -24,6 +24,7 @@ def quantize_uniform(values: NDArray[np.float32], step: float) -> NDArray[np.int
 def quantize_dependent(values: NDArray[np.float32], step: float, scan_order: int = 0) -> NDArray[np.int32]:
     """The multiples of the step on the best path through the trellis; C-contiguous float32, rows x width, to int32.
 
+    A value of exactly zero stays zero.
     Raises ValueError for values that are not finite and multiples of 2**31 - 4 and more.
     """
     levels = np.empty(values.shape, np.int32)

@@ -58,7 +58,8 @@ def _check_dtype(values: NDArray[np.float32]) -> None:
 def quantize_dependent(values: NDArray[np.float32], step: float, scan_order: int = 0) -> NDArray[np.int32]:
     """The multiples of the step with the least squared error among those that dependent quantization can code.
 
-    `values` are float32, rows x width; so is the result, int32. Raises ValueError as `quantize_uniform` does.
+    A value of exactly zero stays zero: pruned weights and masks survive. `values` are float32, rows x width; so is the
+    result, int32. Raises ValueError as `quantize_uniform` does.
     """
     _check_dtype(values)
     inverse = 1 / float(np.float32(step))
@@ -104,7 +105,9 @@ def _ways_by_target(multiple: float, costs: list[float]) -> list[list[_Branch]]:
 
 
 def _indices(multiple: float, quantizer: int) -> list[int]:
-    """The indices worth a try: the near ones of either parity that are not zero, and zero."""
+    """The indices worth a try: the near ones of either parity that are not zero, and zero; zero alone for zero."""
+    if multiple == 0:
+        return [0]
     sign = -1 if multiple < 0 else 1
     nearest = max(1, math.floor(abs(multiple)) - 1)
     # Of four neighbouring multiples two are on the lattice of each quantizer, one of either parity.

@@ -33,7 +33,7 @@ constexpr std::uint8_t kSource[2][8] = {{0, 2, 4, 6, 7, 5, 3, 1}, {4, 6, 0, 2, 3
 // Costs of the sources are kept in the order in which the targets need them: states 0 2 | 4 6 and 7 5 | 3 1. Then the
 // targets 0 1 | 2 3 are reached by even indices from the first two pairs in place and by odd ones from the same pairs
 // exchanged, the targets 4 5 | 6 7 in the same way from the other two. Of equal costs the source with the lower number
-// wins, and a multiple wins over zero.
+// wins, and a multiple wins over zero. A value of exactly zero stays zero, which every state can code.
 class Trellis {
   public:
     Trellis() {
@@ -45,7 +45,8 @@ class Trellis {
     // `x` is the magnitude in steps, `lowest` the smallest of the four multiples considered.
     Decision step(double x, std::int32_t lowest) {
         double distortion[4];  // of the multiples from `lowest` on
-        const Pair magnitude = Pair::both(x), multiple = Pair::both(lowest);
+        const double first = x == 0 ? std::numeric_limits<double>::infinity() : lowest;  // no way but zero
+        const Pair magnitude = Pair::both(x), multiple = Pair::both(first);
         squared(magnitude - (multiple + Pair(0, 1))).store(distortion);
         squared(magnitude - (multiple + Pair(2, 3))).store(distortion + 2);
         const auto residue = [&](int r) { return Pair::both(distortion[(r - lowest) & 3]); };
