@@ -10,7 +10,8 @@ from collections.abc import Iterator
 import pytest
 
 import nnc_core
-from nnc_core.coder import encode, plan
+from nnc_core.coder import encode
+from nnc_core.planner import parameters
 
 
 def modules_with_examples() -> Iterator[str]:
@@ -32,4 +33,4 @@ def test_the_examples_of_a_module_work(name: str) -> None:
 
 
 def test_the_entry_points_of_the_package_have_examples() -> None:
-    assert {encode.__name__, plan.__name__} <= set(modules_with_examples())
+    assert {encode.__name__, parameters.__name__} <= set(modules_with_examples())
