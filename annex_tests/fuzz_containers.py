@@ -16,7 +16,7 @@ from fuzz_reading import Files, Reader, carry, container, sniff
 import nnc_core
 from nnc_adapters import containers
 from nnc_adapters.containers.numcodecs_codec import Nnc
-from nnc_core.coder.carriage import split
+from nnc_core.bitstream.parts import split
 from nnc_core.nnr_model import Topology
 from nnc_core.tables.code_points import TopologyStorageFormat
 

@@ -18,7 +18,7 @@ import nnc_core
 from nnc_adapters import comparison, containers, parts, registry
 from nnc_adapters.base import Adapter
 from nnc_adapters.containers import Container, Extendable
-from nnc_core.coder.carriage import join
+from nnc_core.bitstream.parts import join
 from nnc_core.limits import Limits
 from nnc_core.nnr_model import SourceModel, Topology
 

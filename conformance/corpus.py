@@ -17,8 +17,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from nnc_core.entropy.parameters import EntryPoint, TensorParameters
+from nnc_core.entropy.parameters import TensorParameters
 from nnc_core.syntax import InputParameters
+from nnc_core.tables.entry_point import EntryPoint
 
 SHARED = Path(os.environ.get("NNC_SHARED") or Path(__file__).resolve().parents[2] / "shared")
 CORPUS = SHARED / "corpus"

@@ -13,7 +13,8 @@ from nnc_core.bitstream import Bitstream, BitstreamWriter
 from nnc_core.entropy.native import Encoder
 from nnc_core.entropy.parameters import TensorChoices, TensorParameters
 from nnc_core.limits import Limits
-from nnc_core.syntax.records import CompressedDataUnitHeader, ModelParameterSet
+from nnc_core.syntax.data_unit import CompressedDataUnitHeader
+from nnc_core.syntax.model_parameter_set import ModelParameterSet
 
 QP_DENSITY = 2
 QP_BITS = 6 + QP_DENSITY

@@ -17,22 +17,18 @@ from damage import EXTREMES, Damage, flipped, inserted_or_deleted, overwritten, 
 
 import nnc_core
 from nnc_core.bitstream import Bitstream, UnitRecord
+from nnc_core.bitstream.scope import with_parameters
 from nnc_core.entropy.native import Encoder
 from nnc_core.entropy.parameters import TensorChoices, TensorParameters
 from nnc_core.errors import NncError
 from nnc_core.syntax import CompressedDataUnitHeader, ModelParameterSet, SyntaxContext, TopologyUnitHeader, Writer
 from nnc_core.syntax.codebook import IntegerCodebook
-from nnc_core.syntax.data_unit import nnr_compressed_data_unit_header
-from nnc_core.syntax.parameter_sets import nnr_model_parameter_set_payload
-from nnc_core.syntax.quantization import nnr_quantization_unit_header
-from nnc_core.syntax.records import (
-    QuantizationUnitHeader,
-    StartUnitHeader,
-    TensorDimensionMapping,
-    TopologyElementsIdsList,
-)
-from nnc_core.syntax.topology import deflate, nnr_topology_unit_header
-from nnc_core.syntax.units import nnr_start_unit_header, unit
+from nnc_core.syntax.data_unit import TensorDimensionMapping, nnr_compressed_data_unit_header
+from nnc_core.syntax.deflate import deflate
+from nnc_core.syntax.model_parameter_set import nnr_model_parameter_set_payload
+from nnc_core.syntax.quantization import QuantizationUnitHeader, nnr_quantization_unit_header
+from nnc_core.syntax.topology import TopologyElementsIdsList, nnr_topology_unit_header
+from nnc_core.syntax.units import StartUnitHeader, nnr_start_unit_header, unit
 from nnc_core.tables.code_points import (
     CompressedParameterTypes,
     DecompressedDataFormat,
@@ -173,7 +169,7 @@ def bitstream_of(
     """A bitstream of data units with small payloads that fit their headers; ``between`` follows the parameter set."""
     mps = mps or ModelParameterSet()
     mps.mps_quantization_method_flags, mps.mps_qp_density, mps.mps_quantization_parameter = 3, 2, 0
-    ctx = SyntaxContext(profile).with_parameters(mps)
+    ctx = with_parameters(SyntaxContext(profile), mps)
     data = unit(NnrUnitType.NNR_STR, written(nnr_start_unit_header, StartUnitHeader(profile)))
     data += unit(NnrUnitType.NNR_MPS, written(nnr_model_parameter_set_payload, mps, ctx)) + between
     for header, counter in headers:

@@ -30,7 +30,7 @@ from synthetic import Tensors, laplace, matrices, vectors
 import nnc_core
 from nnc_core import CodingParameters, NnrFile
 from nnc_core.bitstream import UnitRecord
-from nnc_core.syntax.records import CompressedDataUnitHeader
+from nnc_core.syntax.data_unit import CompressedDataUnitHeader
 from nnc_core.tables.code_points import PayloadType
 
 

@@ -8,12 +8,12 @@ from random import Random
 import pytest
 
 from nnc_core.bitstream import Bitstream, BitstreamWriter
-from nnc_core.entropy.parameters import EntryPoint
 from nnc_core.errors import BitstreamError, NncError
 from nnc_core.nnr_model import Topology
 from nnc_core.syntax import CompressedDataUnitHeader, ModelParameterSet, Reader, SyntaxContext
-from nnc_core.syntax.parameter_sets import nnr_model_parameter_set_payload
+from nnc_core.syntax.model_parameter_set import nnr_model_parameter_set_payload
 from nnc_core.tables.code_points import CompressedParameterTypes, PayloadType, TopologyStorageFormat
+from nnc_core.tables.entry_point import EntryPoint
 
 START = "00 04 02 00  00 08 06 81 00 40 00 80  00 06 0e 00 00 00"
 STREAMS = {

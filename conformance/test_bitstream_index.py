@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from nnc_core.bitstream import Bitstream, BitstreamWriter
-from nnc_core.entropy.parameters import EntryPoint
 from nnc_core.errors import (
     ElementValueError,
     LimitError,
@@ -33,6 +32,7 @@ from nnc_core.tables.code_points import (
     PayloadType,
     TopologyStorageFormat,
 )
+from nnc_core.tables.entry_point import EntryPoint
 
 STR = bytes.fromhex("00040200")
 MPS = bytes.fromhex("0008068100400080")

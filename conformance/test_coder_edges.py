@@ -15,12 +15,13 @@ import nnc_core
 from nnc_core import CodingParameters, LimitError, Limits, ModelError, NnrFile
 from nnc_core.approximator.reference import expand
 from nnc_core.bitstream import BitstreamWriter
-from nnc_core.coder.carriage import join, split
+from nnc_core.bitstream.parts import join, split
 from nnc_core.entropy.native import Decoder, Encoder
-from nnc_core.entropy.parameters import EntryPoint, TensorChoices, TensorParameters
+from nnc_core.entropy.parameters import TensorChoices, TensorParameters
 from nnc_core.errors import PayloadError
 from nnc_core.syntax import CompressedDataUnitHeader, ModelParameterSet
 from nnc_core.tables.code_points import PayloadType
+from nnc_core.tables.entry_point import EntryPoint
 
 # --- rows that are left out ---------------------------------------------------------------------------------------
 

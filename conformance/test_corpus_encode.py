@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 from nnc_core.approximator import native as approximator
 from nnc_core.bitstream import Bitstream, BitstreamWriter, UnitRecord
 from nnc_core.entropy import native, reference
-from nnc_core.entropy.parameters import EntryPoint, TensorChoices, TensorParameters
-from nnc_core.syntax.records import CompressedDataUnitHeader
+from nnc_core.entropy.parameters import TensorChoices, TensorParameters
+from nnc_core.syntax.data_unit import CompressedDataUnitHeader
 from nnc_core.tables.code_points import NnrUnitType, PayloadType
+from nnc_core.tables.entry_point import EntryPoint
 
 SMALL = 600  # elements, for the reference coder
 FEW = 20  # units of a case, likewise

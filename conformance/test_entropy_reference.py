@@ -17,11 +17,12 @@ from nnc_core.approximator.reference import expand
 from nnc_core.entropy import native, reference
 from nnc_core.entropy.contexts import Layout, signalled
 from nnc_core.entropy.engine import ArithmeticDecoder, ArithmeticEncoder
-from nnc_core.entropy.parameters import EntryPoint, TensorChoices, TensorParameters
+from nnc_core.entropy.parameters import TensorChoices, TensorParameters
 from nnc_core.entropy.reference import Decoder, Encoder, shift_indices
 from nnc_core.entropy.scan import segments
 from nnc_core.errors import BitstreamError, PayloadError, TruncatedError
 from nnc_core.tables.cabac import rates
+from nnc_core.tables.entry_point import EntryPoint
 
 PLAIN = TensorChoices()
 

@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nnc_core.entropy.parameters import EntryPoint
 from nnc_core.errors import ElementValueError, LimitError, NncError, TruncatedError, UnsupportedError
 from nnc_core.limits import Limits
 from nnc_core.syntax import (
@@ -46,7 +45,9 @@ from nnc_core.syntax import (
     sample,
     topology_elements_ids_list,
 )
+from nnc_core.syntax.context import Decomposition
 from nnc_core.tables.code_points import CompressedParameterTypes, ParentNodeIdType, PayloadType
+from nnc_core.tables.entry_point import EntryPoint
 
 OUTSIDE = InputParameters((6, 4), 3, 1, decomposition_rank=2, g_number_of_rows=3)
 BASE = SyntaxContext(general_profile_idc=0)
@@ -366,7 +367,7 @@ def factor(**fields: Any) -> CompressedDataUnitHeader:
 def test_factors_in_units_of_their_own_have_entry_points_by_their_own_rows() -> None:
     g = factor(topology_elem_id="w_G", entry_points=(EntryPoint(5, 6, 0), EntryPoint(9, 1, 0)))
     h = factor(topology_elem_id="w_H", entry_points=(EntryPoint(7, 8, 0),))
-    after_g = replace(BASE, factor_g=g)
+    after_g = replace(BASE, factor_g=Decomposition((20, 3, 3), 9, 20))
     assert read_header(g, BASE) == g
     assert read_header(h, after_g) == h
     assert coded_shapes(g, BASE) == ((20, 9),)

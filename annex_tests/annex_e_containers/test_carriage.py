@@ -10,13 +10,13 @@ import pytest
 
 import nnc_core
 from nnc_core.bitstream import Bitstream
-from nnc_core.coder.carriage import MODEL, begins_bitstream, bitstreams, join, split
+from nnc_core.bitstream.parts import MODEL, begins_bitstream, bitstreams, join, split
 from nnc_core.errors import BitstreamError, LimitError, ModelError, NncError, UnsupportedError
 from nnc_core.limits import Limits
 from nnc_core.nnr_model import Topology
 from nnc_core.syntax import ModelParameterSet, StartUnitHeader, unit
-from nnc_core.syntax.parameter_sets import nnr_model_parameter_set_payload
-from nnc_core.syntax.records import SyntaxContext
+from nnc_core.syntax.context import SyntaxContext
+from nnc_core.syntax.model_parameter_set import nnr_model_parameter_set_payload
 from nnc_core.syntax.writer import Writer
 from nnc_core.tables.code_points import NnrUnitType, TopologyStorageFormat
 

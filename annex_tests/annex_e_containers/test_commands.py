@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 
 from nnc_adapters.cli import main
 from nnc_adapters.containers import CONTAINERS, registry
-from nnc_core.coder.carriage import split
+from nnc_core.bitstream.parts import split
 from nnc_core.limits import Limits
 
 Nnc = Callable[..., Result]

@@ -12,7 +12,7 @@ from nnc_adapters.containers import CONTAINERS
 from nnc_adapters.containers.isobmff import Isobmff
 from nnc_adapters.containers.isobmff.boxes import Cursor, box_header
 from nnc_adapters.containers.isobmff.meta import Extent, Location, encode_iloc
-from nnc_core.coder.carriage import MODEL, split
+from nnc_core.bitstream.parts import MODEL, split
 from nnc_core.errors import ModelError, UnsupportedError
 
 SHORTEST = bytes.fromhex("00040201")

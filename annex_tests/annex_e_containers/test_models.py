@@ -12,7 +12,7 @@ import pytest
 import nnc_adapters
 import nnc_core
 from nnc_adapters import containers
-from nnc_core.coder.carriage import split
+from nnc_core.bitstream.parts import split
 from nnc_core.errors import ModelError
 
 SHARED = Path(os.environ.get("NNC_SHARED", Path(__file__).parents[3] / "shared"))

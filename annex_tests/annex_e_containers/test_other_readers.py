@@ -10,7 +10,7 @@ import pytest
 
 import nnc_core
 from nnc_adapters import containers
-from nnc_core.coder.carriage import MODEL, split
+from nnc_core.bitstream.parts import MODEL, split
 
 
 @pytest.fixture

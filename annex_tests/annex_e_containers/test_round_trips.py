@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from nnc_adapters import containers
 from nnc_adapters.containers import CONTAINERS, Container
-from nnc_core.coder.carriage import MODEL, split
+from nnc_core.bitstream.parts import MODEL, split
 from nnc_core.errors import MissingDependencyError, ModelError
 
 SUFFIXES = [".nnr", ".cat", ".safetensors", ".zip", ".npz", ".mp4", ".nnr.mp4", ".h5", ".hdf5", ""]

@@ -16,7 +16,7 @@ import pytest
 import nnc_core
 from nnc_adapters import containers
 from nnc_adapters.containers import CONTAINERS
-from nnc_core.coder.carriage import join, split
+from nnc_core.bitstream.parts import join, split
 from nnc_core.errors import LimitError, ModelError, NncError, UnsupportedError
 from nnc_core.limits import Limits
 from nnc_core.nnr_model import Topology

@@ -13,21 +13,14 @@ from nnc_core.bitstream.writer import EMPTY
 from nnc_core.errors import UnsupportedError
 from nnc_core.limits import Limits
 from nnc_core.nnr_model import Topology
-from nnc_core.syntax.elements import Buffer
-from nnc_core.syntax.quantization import nnr_quantization_unit_payload
+from nnc_core.syntax.context import InputParameters, nothing_known
+from nnc_core.syntax.deflate import inflate
+from nnc_core.syntax.driver import Buffer
+from nnc_core.syntax.model_parameter_set import ModelParameterSet
+from nnc_core.syntax.quantization import QuantizationUnitHeader, QuantizationUnitPayload, nnr_quantization_unit_payload
 from nnc_core.syntax.reader import TracedElement, Tracer
-from nnc_core.syntax.records import (
-    InputParameters,
-    ModelParameterSet,
-    QuantizationUnitHeader,
-    QuantizationUnitPayload,
-    TopologyUnitHeader,
-    TopologyUnitPayload,
-    UnitHeader,
-    nothing_known,
-)
-from nnc_core.syntax.topology import inflate, nnr_topology_unit_payload
-from nnc_core.syntax.units import nnr_unit_header, nnr_unit_size
+from nnc_core.syntax.topology import TopologyUnitHeader, TopologyUnitPayload, nnr_topology_unit_payload
+from nnc_core.syntax.units import UnitHeader, nnr_unit_header, nnr_unit_size
 from nnc_core.tables.code_points import (
     PRIVATE_TOPOLOGY,
     NnrUnitType,

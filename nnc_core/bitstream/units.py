@@ -4,20 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from nnc_core.syntax.data_unit import nnr_compressed_data_unit_header
-from nnc_core.syntax.parameter_sets import nnr_model_parameter_set_payload
-from nnc_core.syntax.quantization import nnr_quantization_unit_header
+from nnc_core.syntax.context import SyntaxContext
+from nnc_core.syntax.data_unit import CompressedDataUnitHeader, nnr_compressed_data_unit_header
+from nnc_core.syntax.model_parameter_set import ModelParameterSet, nnr_model_parameter_set_payload
+from nnc_core.syntax.quantization import QuantizationUnitHeader, nnr_quantization_unit_header
 from nnc_core.syntax.reader import Reader
-from nnc_core.syntax.records import (
-    CompressedDataUnitHeader,
-    ModelParameterSet,
-    QuantizationUnitHeader,
-    StartUnitHeader,
-    SyntaxContext,
-    TopologyUnitHeader,
-)
-from nnc_core.syntax.topology import nnr_topology_unit_header
-from nnc_core.syntax.units import nnr_start_unit_header
+from nnc_core.syntax.topology import TopologyUnitHeader, nnr_topology_unit_header
+from nnc_core.syntax.units import StartUnitHeader, nnr_start_unit_header
 from nnc_core.tables.code_points import (
     NnrUnitType,
 )

@@ -7,23 +7,17 @@ from contextlib import suppress
 from dataclasses import replace
 from math import prod
 
+from nnc_core.bitstream.scope import with_parameters
 from nnc_core.bitstream.units import Header, UnitRecord, read_header
 from nnc_core.errors import BitstreamError, NncError, UnitOrderError, UnitSizeError, UnsupportedError
 from nnc_core.limits import Limits
-from nnc_core.syntax.data_unit import coded_shapes, context_after, element_names
+from nnc_core.syntax.context import InputParameters, SyntaxContext
+from nnc_core.syntax.data_unit import CompressedDataUnitHeader, coded_shapes, context_after, element_names
+from nnc_core.syntax.deflate import inflate
+from nnc_core.syntax.model_parameter_set import ModelParameterSet
 from nnc_core.syntax.reader import Reader, Tracer
-from nnc_core.syntax.records import (
-    CompressedDataUnitHeader,
-    InputParameters,
-    ModelParameterSet,
-    StartUnitHeader,
-    SyntaxContext,
-    TopologyUnitHeader,
-    TopologyUnitPayload,
-    UnitHeader,
-)
-from nnc_core.syntax.topology import inflate, nnr_topology_unit_payload
-from nnc_core.syntax.units import nnr_unit_header, nnr_unit_size
+from nnc_core.syntax.topology import TopologyUnitHeader, TopologyUnitPayload, nnr_topology_unit_payload
+from nnc_core.syntax.units import StartUnitHeader, UnitHeader, nnr_unit_header, nnr_unit_size
 from nnc_core.tables.code_points import (
     NnrUnitType,
     PayloadType,
@@ -119,7 +113,7 @@ class Walk:
         elif isinstance(header, ModelParameterSet):
             _refuse_payload(unit)
             self.mps = header
-            self.context = self.context.with_parameters(header)
+            self.context = with_parameters(self.context, header)
         elif isinstance(header, TopologyUnitHeader):
             self._note_topology(unit, header)
         elif isinstance(header, CompressedDataUnitHeader):

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 from typing import BinaryIO
 
+from nnc_core.bitstream.scope import with_parameters
 from nnc_core.errors import UnitOrderError, UnsupportedError
 from nnc_core.limits import Limits
 from nnc_core.nnr_model import Topology
-from nnc_core.syntax.data_unit import context_after, element_names, nnr_compressed_data_unit_header
-from nnc_core.syntax.elements import Buffer
-from nnc_core.syntax.parameter_sets import nnr_model_parameter_set_payload
-from nnc_core.syntax.quantization import nnr_quantization_unit_header
-from nnc_core.syntax.records import (
+from nnc_core.syntax.context import SyntaxContext
+from nnc_core.syntax.data_unit import (
     CompressedDataUnitHeader,
-    ModelParameterSet,
-    QuantizationUnitHeader,
-    StartUnitHeader,
-    SyntaxContext,
-    TopologyUnitHeader,
+    context_after,
+    element_names,
+    nnr_compressed_data_unit_header,
 )
-from nnc_core.syntax.topology import deflate, nnr_topology_unit_header
-from nnc_core.syntax.units import nnr_start_unit_header, unit_prefix
+from nnc_core.syntax.deflate import deflate
+from nnc_core.syntax.driver import Buffer
+from nnc_core.syntax.model_parameter_set import ModelParameterSet, nnr_model_parameter_set_payload
+from nnc_core.syntax.quantization import QuantizationUnitHeader, nnr_quantization_unit_header
+from nnc_core.syntax.topology import TopologyUnitHeader, nnr_topology_unit_header
+from nnc_core.syntax.units import StartUnitHeader, nnr_start_unit_header, unit_prefix
 from nnc_core.syntax.writer import Writer
 from nnc_core.tables.code_points import (
     PRIVATE_TOPOLOGY,
@@ -54,7 +54,7 @@ class BitstreamWriter:
     ) -> None:
         self._stream = stream
         self.size = 0
-        self.context = SyntaxContext(general_profile_idc, limits=limits or Limits()).with_parameters(mps)
+        self.context = with_parameters(SyntaxContext(general_profile_idc, limits=limits or Limits()), mps)
         self._names: set[str] = set()
         start, parameters = Writer(), Writer()
         nnr_start_unit_header(start, StartUnitHeader(general_profile_idc))

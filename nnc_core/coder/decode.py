@@ -12,12 +12,12 @@ from nnc_core.approximator.native import reconstruct
 from nnc_core.approximator.reference import reconstruct_codebook, step_size
 from nnc_core.bitstream import Bitstream, UnitRecord
 from nnc_core.entropy.native import Decoder
-from nnc_core.entropy.parameters import EntryPoint, TensorParameters
+from nnc_core.entropy.parameters import TensorParameters
 from nnc_core.errors import BitstreamError, ElementValueError, PayloadError, TruncatedError, UnsupportedError
-from nnc_core.syntax.data_unit import coded_shapes, is_decomposed
-from nnc_core.syntax.elements import Buffer
-from nnc_core.syntax.records import CompressedDataUnitHeader
+from nnc_core.syntax.data_unit import CompressedDataUnitHeader, coded_shapes, is_decomposed
+from nnc_core.syntax.driver import Buffer
 from nnc_core.tables.code_points import DecompressedDataFormat, GeneralProfileIdc, PayloadType
+from nnc_core.tables.entry_point import EntryPoint
 
 # The least probable symbol has 2 of at most 511 parts of the range: no bin costs less than 1 / 177 of a bit.
 _MOST_BINS_PER_BYTE = 8 * 177

@@ -16,18 +16,20 @@ from nnc_core.approximator.reference import step_size
 from nnc_core.bitstream import BitstreamWriter
 from nnc_core.coder.pool import in_order
 from nnc_core.entropy.native import Encoder, shift_indices
-from nnc_core.entropy.parameters import EntryPoint, TensorChoices, TensorParameters
+from nnc_core.entropy.parameters import TensorChoices, TensorParameters
 from nnc_core.errors import ModelError
 from nnc_core.limits import Limits
 from nnc_core.nnr_model import ModelInfo, SourceModel, Topology
 from nnc_core.planner.parameters import CodingParameters, TensorPlan
-from nnc_core.syntax.records import CompressedDataUnitHeader, ModelParameterSet
+from nnc_core.syntax.data_unit import CompressedDataUnitHeader
+from nnc_core.syntax.model_parameter_set import ModelParameterSet
 from nnc_core.tables.code_points import (
     DecompressedDataFormat,
     GeneralProfileIdc,
     PayloadType,
     QuantizationMethodFlags,
 )
+from nnc_core.tables.entry_point import EntryPoint
 
 _FORMATS = {
     "int8": DecompressedDataFormat.INT8,

@@ -22,8 +22,8 @@ from nnc_core.coder.decode import decode_unit, output_dtype, output_shape, read_
 from nnc_core.coder.pool import in_order, thread_count
 from nnc_core.limits import Limits
 from nnc_core.nnr_model import Topology
-from nnc_core.syntax.elements import Buffer
-from nnc_core.syntax.records import InputParameters
+from nnc_core.syntax.context import InputParameters
+from nnc_core.syntax.driver import Buffer
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,8 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from nnc_core.entropy.contexts import Context
-from nnc_core.entropy.parameters import EntryPoint
 from nnc_core.errors import PayloadError, TruncatedError
+from nnc_core.tables.entry_point import EntryPoint
 
 FIRST_INTERVAL = 510
 ENTRY_INTERVAL = 256

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnc_core import _native
-from nnc_core.entropy.parameters import DecodedTensor, EntryPoint, TensorChoices, TensorParameters
+from nnc_core.entropy.parameters import DecodedTensor, TensorChoices, TensorParameters
 from nnc_core.errors import BitstreamError, PayloadError, TruncatedError
+from nnc_core.tables.entry_point import EntryPoint
 
 
 class Encoder:

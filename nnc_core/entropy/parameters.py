@@ -8,6 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from nnc_core.tables.entry_point import EntryPoint
+
 MAX_SCAN_ORDER = 4
 MAX_UNARY_LENGTH_MINUS1 = 255
 
@@ -57,18 +59,6 @@ class TensorChoices:
     row_skip_enabled_flag: bool = False
     hist_dep_sig_prob_enabled_flag: bool = False
     shift_indices: tuple[int, ...] | None = None
-
-
-class EntryPoint(NamedTuple):
-    """Where a decoder can start at a row of blocks other than the first.
-
-    ``bit_offset`` counts bits since the previous row of blocks, ``cabac_offset`` is the decoder's offset register and
-    ``dq_state`` the state of dependent quantization there.
-    """
-
-    bit_offset: int
-    cabac_offset: int
-    dq_state: int
 
 
 class DecodedTensor(NamedTuple):

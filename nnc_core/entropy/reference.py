@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from nnc_core.entropy.contexts import Context, Layout, effective_codebook, signalled
 from nnc_core.entropy.engine import ArithmeticDecoder, ArithmeticEncoder, Bins
 from nnc_core.entropy.levels import MAX_MAGNITUDE, LevelCoder
-from nnc_core.entropy.parameters import DecodedTensor, EntryPoint, TensorChoices, TensorParameters
+from nnc_core.entropy.parameters import DecodedTensor, TensorChoices, TensorParameters
 from nnc_core.tables.cabac import (
     BINS_UNTIL_MET,
     BINS_UNTIL_SAMPLED,
@@ -34,6 +34,7 @@ from nnc_core.tables.cabac import (
     SHORT_WINDOW_MEETS,
     rates,
 )
+from nnc_core.tables.entry_point import EntryPoint
 
 
 class Encoder:

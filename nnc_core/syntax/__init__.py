@@ -8,32 +8,41 @@ keeps every element, `Sampler` fills it with legal random values.
 from __future__ import annotations
 
 from nnc_core.syntax.codebook import IntegerCodebook, integer_codebook
-from nnc_core.syntax.data_unit import coded_shapes, element_names, nnr_compressed_data_unit_header
-from nnc_core.syntax.elements import Buffer, Syntax
-from nnc_core.syntax.parameter_sets import nnr_model_parameter_set_payload
-from nnc_core.syntax.quantization import nnr_quantization_unit_header, nnr_quantization_unit_payload
-from nnc_core.syntax.reader import Reader, TracedElement, Tracer
-from nnc_core.syntax.records import (
+from nnc_core.syntax.context import InputParameters, SyntaxContext
+from nnc_core.syntax.data_unit import (
     CompressedDataUnitHeader,
-    InputParameters,
-    ModelParameterSet,
+    TensorDimensionMapping,
+    coded_shapes,
+    element_names,
+    nnr_compressed_data_unit_header,
+)
+from nnc_core.syntax.driver import Buffer, Syntax
+from nnc_core.syntax.model_parameter_set import ModelParameterSet, nnr_model_parameter_set_payload
+from nnc_core.syntax.quantization import (
     QuantizationUnitHeader,
     QuantizationUnitPayload,
-    StartUnitHeader,
-    SyntaxContext,
-    TensorDimensionMapping,
+    nnr_quantization_unit_header,
+    nnr_quantization_unit_payload,
+)
+from nnc_core.syntax.reader import Reader, TracedElement, Tracer
+from nnc_core.syntax.sampler import Sampler, sample
+from nnc_core.syntax.topology import (
     TopologyElementsIdsList,
     TopologyUnitHeader,
     TopologyUnitPayload,
-    UnitHeader,
-)
-from nnc_core.syntax.sampler import Sampler, sample
-from nnc_core.syntax.topology import (
     nnr_topology_unit_header,
     nnr_topology_unit_payload,
     topology_elements_ids_list,
 )
-from nnc_core.syntax.units import nnr_start_unit_header, nnr_unit_header, nnr_unit_size, unit, unit_prefix
+from nnc_core.syntax.units import (
+    StartUnitHeader,
+    UnitHeader,
+    nnr_start_unit_header,
+    nnr_unit_header,
+    nnr_unit_size,
+    unit,
+    unit_prefix,
+)
 from nnc_core.syntax.writer import Sizer, Writer
 
 __all__ = [

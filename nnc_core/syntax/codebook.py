@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnc_core.errors import ElementValueError
-from nnc_core.syntax.elements import SIGNED, Syntax, padded
+from nnc_core.syntax.driver import SIGNED, Syntax, padded
 from nnc_core.syntax.writer import Sizer
 
 EGK = range(16)

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import astuple, replace
+from dataclasses import astuple, dataclass, field, replace
 from math import prod
+from typing import Final
 
-from nnc_core.entropy.parameters import EntryPoint
 from nnc_core.syntax.codebook import IntegerCodebook, integer_codebook
-from nnc_core.syntax.elements import Syntax, padded
-from nnc_core.syntax.records import (
-    CompressedDataUnitHeader,
-    InputParameters,
-    SyntaxContext,
-    TensorDimensionMapping,
-)
-from nnc_core.syntax.topology import topology_elements_ids_list
+from nnc_core.syntax.context import Decomposition, InputParameters, SyntaxContext
+from nnc_core.syntax.driver import Syntax, padded
+from nnc_core.syntax.topology import TopologyElementsIdsList, topology_elements_ids_list
 from nnc_core.tables.code_points import CompressedParameterTypes, GeneralProfileIdc, ParentNodeIdType, PayloadType
+from nnc_core.tables.entry_point import EntryPoint
 
 _DC = CompressedParameterTypes.NNR_CPT_DC
+_WEIGHT_ONLY: Final = CompressedParameterTypes(0)
 _POSITIVE = range(1, 1 << 32)
 _NOTHING = InputParameters()
 _MEMBERS = {
@@ -28,6 +25,58 @@ _MEMBERS = {
     CompressedParameterTypes.NNR_CPT_BI: 1,
 }
 _TENSORS = tuple(1 + sum(_MEMBERS[bit] for bit in _MEMBERS if types & bit) for types in range(16))
+
+
+@dataclass(slots=True)
+class TensorDimensionMapping:
+    """``topology_tensor_dimension_mapping()``; ``shifts`` has pairs (``shift_index``, ``shift_value``) per tensor."""
+
+    concatenation_axis_index: int = 0
+    split_index: tuple[int, ...] = ()
+    shifts: tuple[tuple[tuple[int, int], ...], ...] = ()
+
+
+@dataclass(slots=True)
+class CompressedDataUnitHeader:
+    """``nnr_compressed_data_unit_header()``.
+
+    What may come from outside the bitstream (`InputParameters`) has its value here all the same; the flags tell what
+    was sent. ``None`` stands for what is absent. ``integer_codebook_h`` is the second codebook of a decomposed block.
+    """
+
+    nnr_compressed_data_unit_payload_type: PayloadType = PayloadType.NNR_PT_FLOAT
+    nnr_multiple_topology_elements_present_flag: bool = False
+    nnr_decompressed_data_format_present_flag: bool = False
+    input_parameters_present_flag: bool = True
+    topology_elements_ids_list: TopologyElementsIdsList = field(default_factory=TopologyElementsIdsList)
+    topology_elem_id: str | None = None
+    topology_elem_id_index: int | None = None
+    node_id_present_flag: bool = False
+    device_id: int | None = None
+    parameter_id: int | None = None
+    put_node_depth: int | None = None
+    parent_node_id_present_flag: bool = False
+    parent_node_id_type: ParentNodeIdType | None = None
+    temporal_context_modeling_flag: bool = False
+    parent_device_id: int | None = None
+    parent_node_payload_sha256: int | None = None
+    parent_node_payload_sha512: int | None = None
+    codebook_present_flag: bool = False
+    integer_codebook: IntegerCodebook | None = None
+    dq_flag: bool = False
+    nnr_decompressed_data_format: int | None = None
+    tensor_dimensions_flag: bool = True
+    cabac_unary_length_flag: bool = True
+    compressed_parameter_types: CompressedParameterTypes = _WEIGHT_ONLY
+    decomposition_rank: int | None = None
+    g_number_of_rows: int | None = None
+    tensor_dimensions: tuple[int, ...] = ()
+    topology_tensor_dimension_mapping: TensorDimensionMapping | None = None
+    cabac_unary_length_minus1: int = 9
+    integer_codebook_h: IntegerCodebook | None = None
+    first_tensor_dimension_shift: int = 0
+    scan_order: int = 0
+    entry_points: tuple[EntryPoint, ...] = ()
 
 
 def nnr_compressed_data_unit_header(s: Syntax, h: CompressedDataUnitHeader, ctx: SyntaxContext) -> None:
@@ -82,19 +131,17 @@ def is_decomposed(h: CompressedDataUnitHeader) -> bool:
 def context_after(h: CompressedDataUnitHeader, ctx: SyntaxContext) -> SyntaxContext:
     """What the data unit after the one with header ``h`` needs to know."""
     block = h.nnr_compressed_data_unit_payload_type == PayloadType.NNR_PT_BLOCK
-    factor_g = None if block or not is_decomposed(h) or _is_factor_h(h, ctx) else h
+    factor_g = None if block or not is_decomposed(h) or _is_factor_h(h, ctx) else _decomposition(h)
     return ctx if factor_g is ctx.factor_g else replace(ctx, factor_g=factor_g)
 
 
 def _is_factor_h(h: CompressedDataUnitHeader, ctx: SyntaxContext) -> bool:
     """Whether the unit before holds the factor G of the same decomposition."""
-    g = ctx.factor_g
-    return (
-        g is not None
-        and g.tensor_dimensions == h.tensor_dimensions
-        and g.decomposition_rank == h.decomposition_rank
-        and g.g_number_of_rows == h.g_number_of_rows
-    )
+    return ctx.factor_g == _decomposition(h)
+
+
+def _decomposition(h: CompressedDataUnitHeader) -> Decomposition:
+    return Decomposition(h.tensor_dimensions, h.decomposition_rank, h.g_number_of_rows)
 
 
 def _identification(s: Syntax, h: CompressedDataUnitHeader, ctx: SyntaxContext) -> None:

@@ -2,8 +2,24 @@
 
 from __future__ import annotations
 
-from nnc_core.syntax.elements import Syntax
-from nnc_core.syntax.records import QuantizationUnitHeader, QuantizationUnitPayload
+from dataclasses import dataclass
+
+from nnc_core.syntax.driver import Buffer, Syntax
+
+
+@dataclass(slots=True)
+class QuantizationUnitHeader:
+    """``nnr_quantization_unit_header()``; values beyond the enumerations are reserved or private."""
+
+    quantization_storage_format: int = 0
+    quantization_compression_format: int = 0
+
+
+@dataclass(slots=True)
+class QuantizationUnitPayload:
+    """``nnr_quantization_unit_payload()``: data in another format's terms."""
+
+    quantization_data: Buffer = b""
 
 
 def nnr_quantization_unit_header(s: Syntax, h: QuantizationUnitHeader) -> None:

@@ -8,7 +8,7 @@ from typing import NamedTuple, TypeVar
 
 from nnc_core.errors import AlignmentError, BitstreamError, ElementValueError, LimitError, TruncatedError, UnitSizeError
 from nnc_core.limits import Limits
-from nnc_core.syntax.elements import SIGNED, UE_PREFIX, UNSIGNED, Buffer, Syntax, described, unsigned_to_signed
+from nnc_core.syntax.driver import SIGNED, UE_PREFIX, UNSIGNED, Buffer, Syntax, described, unsigned_to_signed
 
 _LONGEST = Limits().name_length
 T = TypeVar("T")

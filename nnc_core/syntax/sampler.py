@@ -8,7 +8,7 @@ from random import Random
 from typing import TypeVar
 
 from nnc_core.errors import NncError
-from nnc_core.syntax.elements import SIGNED, UNSIGNED, Buffer, Syntax
+from nnc_core.syntax.driver import SIGNED, UNSIGNED, Buffer, Syntax
 
 _LONGEST_LIST = 64
 _LETTERS = "abcxyz019._-/: éβ→𝛂"

@@ -2,12 +2,36 @@
 
 from __future__ import annotations
 
-import zlib
+from dataclasses import dataclass, field
 
-from nnc_core.errors import ElementValueError, LimitError, TruncatedError, UnitSizeError, UnsupportedError
-from nnc_core.syntax.elements import Buffer, Syntax, padded
-from nnc_core.syntax.records import SyntaxContext, TopologyElementsIdsList, TopologyUnitHeader, TopologyUnitPayload
-from nnc_core.tables.code_points import TopologyCompressionFormat, TopologyStorageFormat
+from nnc_core.errors import UnsupportedError
+from nnc_core.syntax.context import SyntaxContext
+from nnc_core.syntax.driver import Buffer, Syntax, padded
+from nnc_core.tables.code_points import TopologyStorageFormat
+
+
+@dataclass(slots=True)
+class TopologyUnitHeader:
+    """``nnr_topology_unit_header()``; values beyond the enumerations are reserved or private."""
+
+    topology_storage_format: int = 0
+    topology_compression_format: int = 0
+
+
+@dataclass(slots=True)
+class TopologyElementsIdsList:
+    """``topology_elements_ids_list()``: names, or indices into the reference list."""
+
+    topology_elem_id_list: tuple[str, ...] = ()
+    topology_elem_id_index_list: tuple[int, ...] = ()
+
+
+@dataclass(slots=True)
+class TopologyUnitPayload:
+    """``nnr_topology_unit_payload()``: the reference list of a NNR_TPL_REFLIST, or data in another format's terms."""
+
+    topology_elements_ids_list: TopologyElementsIdsList = field(default_factory=TopologyElementsIdsList)
+    topology_data: Buffer = b""
 
 
 def nnr_topology_unit_header(s: Syntax, h: TopologyUnitHeader) -> None:
@@ -45,40 +69,3 @@ def nnr_topology_unit_payload(s: Syntax, p: TopologyUnitPayload, h: TopologyUnit
         topology_elements_ids_list(s, p.topology_elements_ids_list, False, ctx)
     else:
         p.topology_data = s.bs("topology_data", p.topology_data)
-
-
-def deflate(data: Buffer) -> bytes:
-    """Compress the data of a topology or quantization unit for NNR_DFL: a zlib stream (RFC 1950)."""
-    return zlib.compress(data, 9)
-
-
-def inflate(
-    compression_format: int, payload: Buffer, most: int, unit: int | None = None, kind: str = "topology"
-) -> bytes:
-    """Undo ``topology_compression_format`` (or that of a unit of another ``kind``), up to ``most`` bytes.
-
-    `LimitError` if there are more; `TruncatedError` and `UnitSizeError` for a zlib stream that ends too late or too
-    early, `UnsupportedError` for an unknown format.
-    """
-    if compression_format == TopologyCompressionFormat.NNR_PT_RAW:
-        data = bytes(payload)
-    elif compression_format == TopologyCompressionFormat.NNR_DFL:
-        data = _inflate(payload, most, unit, f"{kind}_data")
-    else:
-        raise UnsupportedError(f"{kind}_compression_format {compression_format}")
-    if len(data) > most:
-        raise LimitError("topology_bytes", len(data), most, f"{kind}_data")
-    return data
-
-
-def _inflate(payload: Buffer, most: int, unit: int | None, element: str) -> bytes:
-    stream = zlib.decompressobj()
-    try:
-        data = stream.decompress(payload, most + 1)
-    except zlib.error as error:
-        raise ElementValueError(str(error), unit=unit, element=element, expected="a zlib stream") from None
-    if len(data) <= most and not stream.eof:
-        raise TruncatedError("the zlib stream has no end", unit=unit, element=element)
-    if stream.unused_data:
-        raise UnitSizeError("bytes follow the zlib stream", unit=unit, element=element)
-    return data

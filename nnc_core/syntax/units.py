@@ -2,16 +2,34 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
 from nnc_core.errors import LimitError
-from nnc_core.syntax.elements import Buffer, Syntax
-from nnc_core.syntax.records import StartUnitHeader, UnitHeader
+from nnc_core.syntax.driver import Buffer, Syntax
 from nnc_core.syntax.writer import Writer
 from nnc_core.tables.code_points import GeneralProfileIdc, NnrUnitType
 
 SHORT: Final = (1 << 15) - 1
 LONG: Final = (1 << 31) - 1
+
+
+@dataclass(slots=True)
+class UnitHeader:
+    """``nnr_unit_size()`` and the part of ``nnr_unit_header()`` that all units share."""
+
+    nnr_unit_size: int = 0
+    nnr_unit_type: int = 0
+    independently_decodable_flag: bool = True
+    partial_data_counter_present_flag: bool = False
+    partial_data_counter: int = 0
+
+
+@dataclass(slots=True)
+class StartUnitHeader:
+    """``nnr_start_unit_header()``."""
+
+    general_profile_idc: int = 1
 
 
 def nnr_unit_size(s: Syntax, h: UnitHeader) -> None:

@@ -8,7 +8,7 @@ from operator import index
 
 from nnc_core.errors import ElementValueError, LimitError
 from nnc_core.limits import Limits
-from nnc_core.syntax.elements import SIGNED, UNSIGNED, Buffer, Syntax, described, signed_to_unsigned
+from nnc_core.syntax.driver import SIGNED, UNSIGNED, Buffer, Syntax, described, signed_to_unsigned
 
 _LONGEST = Limits().name_length
 

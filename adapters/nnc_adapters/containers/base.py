@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Protocol, runtime_checkable
 
-from nnc_core.coder.carriage import begins_bitstream
+from nnc_core.bitstream.parts import begins_bitstream
 from nnc_core.errors import ModelError
 from nnc_core.limits import Limits
 from nnc_core.syntax import Buffer
@@ -20,7 +20,7 @@ _HEAD = 8  # bytes, enough for a start unit
 
 @runtime_checkable
 class Container(Protocol):
-    """Keeps bitstreams under keys; `nnc_core.coder.carriage.MODEL` is the key of what belongs to no single tensor."""
+    """Keeps bitstreams under keys; `nnc_core.bitstream.parts.MODEL` is the key of what belongs to no single tensor."""
 
     name: str
     suffixes: tuple[str, ...]

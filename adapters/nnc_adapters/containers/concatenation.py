@@ -11,7 +11,7 @@ from pathlib import Path
 from nnc_adapters.containers.base import Items, opened
 from nnc_adapters.files import replacing
 from nnc_core.bitstream import Bitstream
-from nnc_core.coder.carriage import MODEL, begins_bitstream, bitstreams
+from nnc_core.bitstream.parts import MODEL, begins_bitstream, bitstreams
 from nnc_core.limits import Limits
 from nnc_core.syntax import Buffer
 

@@ -13,7 +13,7 @@ from nnc_adapters.containers.base import Container, Extendable
 from nnc_adapters.containers.concatenation import Concatenation
 from nnc_adapters.containers.registry import Carrier, carriers, find, for_target
 from nnc_adapters.files import check_free, replacing
-from nnc_core.coder.carriage import MODEL, joined, split
+from nnc_core.bitstream.parts import MODEL, joined, split
 from nnc_core.errors import ModelError, UnsupportedError
 from nnc_core.limits import Limits
 from nnc_core.syntax import Buffer

@@ -15,7 +15,7 @@ from nnc_adapters.nnef import NnefAdapter, archive, output, private, reader, wri
 from nnc_adapters.nnef.dat import Header
 from nnc_adapters.tensorflow import carriage
 from nnc_core.bitstream import Bitstream, BitstreamWriter
-from nnc_core.coder.carriage import MODEL, Parts, joined, split
+from nnc_core.bitstream.parts import MODEL, Parts, joined, split
 from nnc_core.errors import ModelError, NncError
 from nnc_core.limits import Limits
 from nnc_core.nnr_model import Topology

@@ -13,11 +13,18 @@ from nnc_core.bitstream import Bitstream, UnitRecord
 from nnc_core.errors import BitstreamError, ModelError, UnitOrderError, UnsupportedError
 from nnc_core.limits import Limits
 from nnc_core.syntax.data_unit import context_after, is_decomposed
-from nnc_core.syntax.elements import Buffer
-from nnc_core.syntax.parameter_sets import nnr_model_parameter_set_payload
+from nnc_core.syntax.driver import Buffer
+from nnc_core.syntax.model_parameter_set import ModelParameterSet, nnr_model_parameter_set_payload
 from nnc_core.syntax.reader import Reader
-from nnc_core.syntax.records import ModelParameterSet, StartUnitHeader, TopologyUnitHeader, UnitHeader
-from nnc_core.syntax.units import nnr_start_unit_header, nnr_unit_header, nnr_unit_size, unit
+from nnc_core.syntax.topology import TopologyUnitHeader
+from nnc_core.syntax.units import (
+    StartUnitHeader,
+    UnitHeader,
+    nnr_start_unit_header,
+    nnr_unit_header,
+    nnr_unit_size,
+    unit,
+)
 from nnc_core.syntax.writer import Writer
 from nnc_core.tables.code_points import NnrUnitType, PayloadType, TopologyStorageFormat
 

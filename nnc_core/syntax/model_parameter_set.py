@@ -2,12 +2,37 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from nnc_core.errors import UnsupportedError
-from nnc_core.syntax.elements import Syntax
-from nnc_core.syntax.records import ModelParameterSet, SyntaxContext
+from nnc_core.syntax.context import SyntaxContext
+from nnc_core.syntax.driver import Syntax
 from nnc_core.tables.code_points import GeneralProfileIdc, QuantizationMethodFlags
 
 _QUANTIZED = QuantizationMethodFlags.NNR_QSU | QuantizationMethodFlags.NNR_QCB
+
+
+@dataclass(slots=True)
+class ModelParameterSet:
+    """``nnr_model_parameter_set_payload()``; ``None`` for what is absent."""
+
+    topology_carriage_flag: bool = False
+    mps_sparsification_flag: bool = False
+    mps_pruning_flag: bool = False
+    mps_unification_flag: bool = False
+    mps_decomposition_performance_map_flag: bool = False
+    mps_quantization_method_flags: int = 0
+    mps_topology_indexed_reference_flag: bool = False
+    base_model_id_present_flag: bool = False
+    validation_set_performance_present_flag: bool = False
+    metric_type_performance_map_valid_flag: bool = False
+    mps_parent_signalling_enabled_flag: bool = False
+    nnr_pre_flag: bool = False
+    base_model_id: str | None = None
+    performance_metric_type: str | None = None
+    mps_qp_density: int | None = None
+    mps_quantization_parameter: int | None = None
+    validation_set_performance: float | None = None
 
 
 def nnr_model_parameter_set_payload(s: Syntax, p: ModelParameterSet, ctx: SyntaxContext) -> None:
