@@ -20,6 +20,7 @@ from nnc_adapters.base import Adapter
 from nnc_adapters.containers import plain
 from nnc_adapters.files import check_free, replacing
 from nnc_core import CodingParameters, Limits, ModelError
+from nnc_core.lazy import LazyMapping
 from nnc_core.nnr_model import Topology
 
 __all__ = ["CompressReport", "DecompressReport", "Progress", "compress", "decompress"]
@@ -67,7 +68,7 @@ class DecompressReport:
     seconds: float
 
 
-class _Watched(Mapping[str, NDArray[Any]]):
+class _Watched(LazyMapping[NDArray[Any]]):
     """Tensors that are counted as they pass, each name once."""
 
     def __init__(self, tensors: Mapping[str, NDArray[Any]], progress: Progress | None = None) -> None:
@@ -87,6 +88,9 @@ class _Watched(Mapping[str, NDArray[Any]]):
 
     def __len__(self) -> int:
         return len(self._tensors)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._tensors
 
     @property
     def weights(self) -> int:

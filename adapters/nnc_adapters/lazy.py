@@ -9,11 +9,12 @@ from typing import Any
 from numpy.typing import NDArray
 
 from nnc_core.errors import ModelError
+from nnc_core.lazy import LazyMapping
 
 __all__ = ["LazyTensors", "check_names", "overlay"]
 
 
-class LazyTensors(Mapping[str, NDArray[Any]]):
+class LazyTensors(LazyMapping[NDArray[Any]]):
     """Arrays by name, each made anew whenever it is asked for."""
 
     def __init__(self, fetch: Mapping[str, Callable[[], NDArray[Any]]]) -> None:

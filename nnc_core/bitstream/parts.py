@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from nnc_core.bitstream import Bitstream, UnitRecord
 from nnc_core.errors import BitstreamError, ModelError, UnitOrderError, UnsupportedError
+from nnc_core.lazy import LazyMapping
 from nnc_core.limits import Limits
 from nnc_core.syntax.data_unit import context_after, is_decomposed
 from nnc_core.syntax.driver import Buffer
@@ -43,7 +44,7 @@ def split(data: Buffer, limits: Limits | None = None) -> Parts:
     return Parts(data, limits)
 
 
-class Parts(Mapping[str, bytes]):
+class Parts(LazyMapping[bytes]):
     """The parts of a bitstream by tensor name, in bitstream order; each is put together when it is asked for.
 
     Tensors that only decode together (a block, the factors of a decomposition) stay together under the name of the
@@ -71,6 +72,9 @@ class Parts(Mapping[str, bytes]):
 
     def __len__(self) -> int:
         return len(self._groups) + (self._model is not None)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._groups or (name == MODEL and self._model is not None)
 
     def _raw(self, unit: UnitRecord) -> memoryview:
         return self._data[unit.offset : unit.offset + unit.size]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import mmap
 import os
-from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 from nnc_core.bitstream import Bitstream, UnitRecord
 from nnc_core.coder.decode import decode_unit, output_dtype, output_shape, read_qp
 from nnc_core.coder.pool import in_order, thread_count
+from nnc_core.lazy import LazyMapping
 from nnc_core.limits import Limits
 from nnc_core.nnr_model import Topology
 from nnc_core.syntax.context import InputParameters
@@ -41,7 +41,7 @@ class TensorInfo:
     unit: int
 
 
-class NnrFile(Mapping[str, NDArray[Any]]):
+class NnrFile(LazyMapping[NDArray[Any]]):
     """An NNR bitstream whose units are indexed and whose tensors are decoded one at a time, by name.
 
     Made by `nnc_core.open`. ``units`` lists the units, ``tensors`` describes the tensors, ``topology`` is the
@@ -165,8 +165,12 @@ def _decoded_size(unit: UnitRecord) -> int:
     return prod(output_shape(unit)) * output_dtype(unit.data_header).itemsize
 
 
-class _Ahead(Mapping[str, NDArray[Any]]):
-    """Tensors of a file; asking for one starts the decoding of those that follow it in the bitstream."""
+class _Ahead(LazyMapping[NDArray[Any]]):
+    """Tensors of a file; asking for one starts the decoding of those that follow it in the bitstream.
+
+    What has been started is kept until it is asked for, so each tensor is decoded once in whatever order they are
+    taken. Where that differs from the bitstream's, fewer are decoded ahead.
+    """
 
     def __init__(self, file: NnrFile, pool: ThreadPoolExecutor, count: int) -> None:
         self._file = file
@@ -174,23 +178,30 @@ class _Ahead(Mapping[str, NDArray[Any]]):
         self._count = count
         self._names = list(file)
         self._places = {name: place for place, name in enumerate(self._names)}
-        self._running: OrderedDict[str, Future[NDArray[Any]]] = OrderedDict()
+        self._running: dict[str, Future[NDArray[Any]]] = {}
+        self._taken: set[str] = set()
 
     def __getitem__(self, name: str) -> NDArray[Any]:
         place = self._places[name]
-        for following in self._names[place : place + self._count]:
-            if following not in self._running:
-                self._running[following] = self._pool.submit(self._file.decode, following)
-        array = self._running.pop(name).result()
-        while len(self._running) > self._count:  # started for nothing: the caller takes them in another order
-            self._running.popitem(last=False)[1].cancel()
-        return array
+        self._taken.add(name)
+        if name not in self._running:
+            self._start(name)
+        for following in self._names[place + 1 : place + self._count]:
+            if len(self._running) < self._count and following not in self._running and following not in self._taken:
+                self._start(following)
+        return self._running.pop(name).result()
+
+    def _start(self, name: str) -> None:
+        self._running[name] = self._pool.submit(self._file.decode, name)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)
 
     def __len__(self) -> int:
         return len(self._names)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._places
 
     def cancel(self) -> None:
         """Drop what has not started."""

@@ -10,6 +10,7 @@ from typing import BinaryIO, Protocol, runtime_checkable
 
 from nnc_core.bitstream.parts import begins_bitstream
 from nnc_core.errors import ModelError
+from nnc_core.lazy import LazyMapping
 from nnc_core.limits import Limits
 from nnc_core.syntax import Buffer
 
@@ -55,7 +56,7 @@ class Extendable(Container, Protocol):
         ...
 
 
-class Items(Mapping[str, Buffer]):
+class Items(LazyMapping[Buffer]):
     """The bitstreams of an open container; a context manager that closes it."""
 
     def __init__(

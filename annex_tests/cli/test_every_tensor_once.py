@@ -1,0 +1,203 @@
+"""Each tensor is fetched from its file and decoded exactly once, whatever the format, command and number of threads."""
+
+from __future__ import annotations
+
+import importlib
+import io
+import pkgutil
+from collections import Counter
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import fuzz_nnef
+import fuzz_onnx
+import fuzz_pytorch
+import fuzz_tensorflow
+import h5py
+import handmade_pytorch
+import handmade_tensorflow
+import numpy as np
+import pytest
+from click.testing import Result
+from handmade_pytorch import Reference, Tensor
+
+import nnc_adapters
+import nnc_core
+from nnc_adapters.lazy import LazyTensors
+from nnc_core.coder import file as coder_file
+
+Nnc = Callable[..., Result]
+Files = dict[str, bytes]
+
+_VALUES = np.linspace(-1, 1, 20, dtype=np.float32)
+
+
+def checkpoint() -> bytes:
+    """Three tensors: two weights, and one that is a view of the first."""
+    state = {"a": Tensor(), "tied": Tensor(), "b": Tensor(Reference("1"))}
+    members = {"data.pkl": handmade_pytorch.pickled(state), "data/0": _VALUES.tobytes(), "data/1": _VALUES.tobytes()}
+    return handmade_pytorch.zipped({**members, "byteorder": b"little", "version": b"3\n"})
+
+
+def hdf5() -> bytes:
+    stream = io.BytesIO()
+    with h5py.File(stream, "w") as file:
+        for layer in ("dense", "dense_1", "dense_2"):
+            file[f"layers/{layer}/vars/0"] = _VALUES
+    return stream.getvalue()
+
+
+MODELS: dict[str, tuple[str, Callable[[], Any]]] = {
+    "onnx": ("m.onnx", lambda: {"m.onnx": fuzz_onnx.of_everything().SerializeToString()}),
+    "onnx with external data": ("m.onnx", fuzz_onnx.with_external_data),
+    "nnef folder": ("m", lambda: fuzz_nnef.in_folder(fuzz_nnef.archive())),
+    "nnef tgz": ("m.nnef.tgz", lambda: fuzz_nnef.in_tgz(fuzz_nnef.in_tar(fuzz_nnef.archive()))),
+    "nnef zip": ("m.nnef.zip", lambda: fuzz_nnef.in_zip(fuzz_nnef.archive())),
+    "pytorch": ("m.pt", lambda: {"m.pt": checkpoint()}),
+    "pytorch legacy": ("m.pt", lambda: {"m.pt": fuzz_pytorch.legacy(2)}),
+    "safetensors": ("m.safetensors", lambda: {"m.safetensors": handmade_pytorch.safetensors(*fuzz_pytorch_parts())}),
+    "sharded": ("m", fuzz_pytorch.sharded),
+    "distributed": ("m", fuzz_pytorch.distributed),
+    "saved model": ("m", fuzz_tensorflow.saved_model),
+    "hdf5": ("m.h5", lambda: {"m.h5": hdf5()}),
+    "keras": ("m.keras", lambda: fuzz_tensorflow.in_archive(0, fuzz_tensorflow.members("latest"))),
+    "tflite": ("m.tflite", lambda: {"m.tflite": handmade_tensorflow.tflite(operators=3)}),
+}
+
+
+def fuzz_pytorch_parts() -> tuple[Any, bytes]:
+    header, data = fuzz_pytorch.safetensors()
+    return header, data
+
+
+@pytest.fixture(params=MODELS)
+def model(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    name, files = MODELS[request.param]
+    for file, data in files().items():
+        path = tmp_path / "source" / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    return tmp_path / "source" / name
+
+
+@pytest.fixture
+def bitstream(model: Path, tmp_path: Path, nnc: Nnc) -> Path:
+    target = tmp_path / "coded.nnr"
+    done = nnc("compress", model, "-o", target)
+    assert done.exit_code == 0, done.output
+    return target
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """How often each tensor was decoded."""
+    times: Counter[str] = Counter()
+    decode_unit = coder_file.decode_unit
+
+    def counting(bitstream: Any, unit: Any, *arguments: Any) -> Any:
+        times.update(unit.names)
+        return decode_unit(bitstream, unit, *arguments)
+
+    monkeypatch.setattr(coder_file, "decode_unit", counting)
+    return times
+
+
+@pytest.fixture
+def fetched(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """How often each tensor was fetched from a model's file."""
+    times: Counter[str] = Counter()
+    get = LazyTensors.__getitem__
+
+    def counting(self: LazyTensors, name: str) -> Any:
+        times[name] += 1
+        return get(self, name)
+
+    monkeypatch.setattr(LazyTensors, "__getitem__", counting)
+    return times
+
+
+def names(bitstream: Path) -> Counter[str]:
+    """Each tensor of the bitstream once; there are some, or the tests would prove nothing."""
+    with nnc_core.open(bitstream) as file:
+        found = Counter(list(file))
+    assert found
+    return found
+
+
+threads = pytest.mark.parametrize("threads", [1, 2])
+
+
+@threads
+def test_compress_fetches_each_tensor_to_plan_and_to_code_it(
+    model: Path, tmp_path: Path, nnc: Nnc, fetched: Counter[str], threads: int
+) -> None:
+    assert nnc("compress", model, "-o", tmp_path / "out.nnr", "--threads", threads).exit_code == 0
+    once = names(tmp_path / "out.nnr")
+    assert fetched.keys() >= once.keys()
+    assert max(fetched.values()) <= 2
+
+
+@threads
+def test_decompress_decodes_each_tensor_once(
+    bitstream: Path, model: Path, tmp_path: Path, nnc: Nnc, decoded: Counter[str], threads: int
+) -> None:
+    target = tmp_path / "out" / model.name
+    target.parent.mkdir()
+    assert nnc("decompress", bitstream, "-o", target, "--threads", threads).exit_code == 0
+    assert decoded == names(bitstream)
+
+
+@threads
+def test_decompress_into_a_model_decodes_each_tensor_once_and_reads_none_of_the_model(
+    bitstream: Path,
+    model: Path,
+    tmp_path: Path,
+    nnc: Nnc,
+    decoded: Counter[str],
+    fetched: Counter[str],
+    threads: int,
+) -> None:
+    target = tmp_path / "out" / model.name
+    target.parent.mkdir()
+    assert nnc("decompress", bitstream, "--into", model, "-o", target, "--threads", threads).exit_code == 0
+    assert decoded == names(bitstream)
+    assert fetched == decoded  # through the mapping that lays the decoded ones over the model's
+
+
+@threads
+def test_verify_decodes_and_fetches_each_tensor_once(
+    bitstream: Path, model: Path, nnc: Nnc, decoded: Counter[str], fetched: Counter[str], threads: int
+) -> None:
+    nnc("verify", model, bitstream, "--threads", threads)
+    assert decoded == names(bitstream)
+    assert fetched == decoded
+
+
+@threads
+def test_convert_decodes_each_tensor_once(
+    bitstream: Path, model: Path, tmp_path: Path, nnc: Nnc, decoded: Counter[str], threads: int
+) -> None:
+    target = tmp_path / "out" / model.name
+    target.parent.mkdir()
+    nnc("convert", bitstream, target, "--into", model, "--threads", threads)
+    assert decoded == names(bitstream)
+
+
+def test_inspect_decodes_nothing(bitstream: Path, nnc: Nnc, decoded: Counter[str]) -> None:
+    assert nnc("inspect", bitstream).exit_code == 0
+    assert not decoded
+
+
+def test_no_mapping_of_the_project_answers_what_it_contains_by_making_the_value() -> None:
+    for package in (nnc_core, nnc_adapters):
+        for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
+            if not module.name.endswith(("__main__", "_parse")):
+                importlib.import_module(module.name)
+    own = [kind for kind in descendants(Mapping) if kind.__module__.startswith("nnc_")]
+    assert {"NnrFile", "Items", "LazyTensors"} <= {kind.__name__ for kind in own}
+    assert [kind for kind in own if kind.__contains__ is Mapping.__contains__] == []
+
+
+def descendants(kind: type) -> set[type]:
+    return {kind, *(lower for child in kind.__subclasses__() for lower in descendants(child))}
