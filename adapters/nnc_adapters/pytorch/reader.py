@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from nnc_adapters import parts, selection
+from nnc_adapters import exactness, parts, selection
+from nnc_adapters.dtypes import FLOATS, INTEGERS
 from nnc_adapters.lazy import LazyTensors
 from nnc_adapters.names import expressible, free
 from nnc_adapters.pytorch import roles
@@ -24,6 +27,9 @@ from nnc_core.syntax import Buffer
 from nnc_core.tables.code_points import TopologyStorageFormat
 
 DESCRIPTION = "description.json"
+_OPTIMIZER = re.compile(r"(base_)?(optim(izer)?s?([_-]?states?)?([_-]?dicts?)?|opt_states?)(_?\d+)?", re.IGNORECASE)
+
+Keys = tuple[str, ...]
 
 
 def read(path: Path, limits: Limits, *, chosen: Collection[str] = (), keep_optimizer: bool = True) -> SourceModel:
@@ -35,12 +41,39 @@ def described(
     model: Model, limits: Limits, *, chosen: Collection[str] = (), keep_optimizer: bool = True
 ) -> SourceModel:
     """The tensors of ``model``, and its topology; what an optimizer has for each weight is zeros, if not kept."""
+    reasons = _reasons(model)
+    model = _with_optimizer(model, reasons)
     coded = Coded(model, limits, chosen, keep_optimizer)
     fetch = {name: partial(_fetch, file, view) for name, (file, view) in coded.tensors.items()}
     shapes = {name: view.shape for name, (_, view) in coded.tensors.items()}
     data = parts.pack({DESCRIPTION: _description(model, coded), **_exact(model, coded, limits)})
     info = roles.from_names(shapes)
-    return SourceModel(LazyTensors(fetch), Topology(TopologyStorageFormat.NNR_TPL_PYT, data), info)
+    exact = {name: reasons[view.path] for name, (_, view) in coded.tensors.items() if view.path in reasons}
+    return SourceModel(LazyTensors(fetch), Topology(TopologyStorageFormat.NNR_TPL_PYT, data), info, exact)
+
+
+def _reasons(model: Model) -> dict[Keys, str]:
+    """Why tensors must be exact, by their paths; what shares its bytes with such a tensor must be, too."""
+    views = [view for file in model.files for view in file.scan.views if view.path]
+    by_name = exactness.reasons({".".join(v.path): exactness.Declared(v.dtype, v.shape) for v in views})
+    found = {v.path: by_name[name] for v in views if (name := ".".join(v.path)) in by_name}
+    return found | {v.path: exactness.OPTIMIZER for v in views if v.optimizer or _is_kept_by_an_optimizer(v)}
+
+
+def _is_kept_by_an_optimizer(view: View) -> bool:
+    """Whether one of the keys that lead to a tensor says so."""
+    return view.dtype in FLOATS and any(map(_OPTIMIZER.fullmatch, view.path[:-1]))
+
+
+def _with_optimizer(model: Model, reasons: Mapping[Keys, str]) -> Model:
+    """``model``, in which the tensors that an optimizer keeps are marked."""
+
+    def marked(view: View) -> View:
+        kept = reasons.get(view.path) == exactness.OPTIMIZER
+        return replace(view, exact=True, optimizer=True) if kept else view
+
+    files = [replace(f, scan=replace(f.scan, views=list(map(marked, f.scan.views)))) for f in model.files]
+    return replace(model, files=files)
 
 
 def _fetch(file: File, view: View) -> Any:
@@ -58,11 +91,9 @@ class Coded:
     def __init__(self, model: Model, limits: Limits, chosen: Collection[str], keep_optimizer: bool) -> None:
         self.keep_optimizer = keep_optimizer
         everything = [(file, view) for file in model.files for view in file.scan.views if view.path]
-        wanted = {id(view) for file in model.files for view in _wanted(file, ())}
-        self.root = _common([v.path[:-1] for _, v in everything if id(v) in wanted]) if model.nested else ()
-        if chosen:
-            more = {v.path for _, v in everything if ".".join(v.path[len(self.root) :]) in chosen}
-            wanted = {id(view) for file in model.files for view in _wanted(file, more)}
+        self.root = _common(_typical([view for _, view in everything])) if model.nested else ()
+        more = {v.path for _, v in everything if ".".join(v.path[len(self.root) :]) in chosen}
+        wanted = {id(view) for file in model.files for view in _wanted(file, more)}
         self.tensors = dict(self._named([pair for pair in everything if id(pair[1]) in wanted], limits))
         self.names = {id(view): name for name, (_, view) in self.tensors.items()}
 
@@ -99,6 +130,16 @@ def _wanted(file: File, chosen: Collection[tuple[str, ...]]) -> Iterator[View]:
         return bool(view.path) and selection.is_coded(view.dtype, view.elements, load)
 
     return separate(file.scan.views, wanted)
+
+
+def _typical(views: list[View]) -> list[Keys]:
+    """The containers of the tensors that a model is made of: what the values are does not matter."""
+    tiers = (FLOATS, selection.SMALLEST_FLOATS), (FLOATS, 1), (INTEGERS, selection.SMALLEST_INTEGERS), (INTEGERS, 1)
+    for types, least in tiers:
+        found = [v.path[:-1] for v in views if not v.exact and v.dtype in types and v.elements >= least]
+        if found:
+            return found
+    return []
 
 
 def _common(paths: list[tuple[str, ...]]) -> tuple[str, ...]:

@@ -76,8 +76,11 @@ class Item:
 
     @property
     def name(self) -> str:
-        """The key as text."""
-        return self.key.decode("utf-8", "backslashreplace")
+        """The key as text; of a part of a tensor, the name of the tensor."""
+        key = self.key
+        if self.is_slice:  # in a code that keeps the order of names and parts
+            key = key[1:].partition(b"\0\1")[0].replace(b"\0\xff", b"\0").replace(b"\xff\0", b"\xff")
+        return key.decode("utf-8", "backslashreplace")
 
     @property
     def is_slice(self) -> bool:

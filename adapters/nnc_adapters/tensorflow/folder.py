@@ -23,8 +23,15 @@ _SAVED_VARIABLES = "variables/variables"
 
 _VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
 _SLOT = "/.OPTIMIZER_SLOT/"
-# the optimizers of TensorFlow 1 have their variables below those of the model
-_OLD_SLOT = re.compile(r"/(Adam|Adadelta|Adagrad|Ftrl|Momentum|RMSProp)(_\d+)?$")
+# The optimizers of TensorFlow 1 have their variables below those of the model, and call them like themselves.
+_OLD_SLOT = re.compile(
+    r"/(ada(m|max|delta|grad|grad_?da|belief|factor)|lazy_?adam|[nr]adam|amsgrad|yogi|lamb|lars|lion|sm3|ftrl|momentum"
+    r"|rms_?prop|novograd|shampoo|addsign|powersign|ggt|gradient_?descent)"
+    r"(w|_?weight_?decay)?(_?optimizer)?(_[mv])?(_\d+)?$",
+    re.IGNORECASE,
+)
+# Keras exports its variables a second time in this list.
+_COPIES = "_all_variables/"
 
 
 def is_folder(path: Path) -> bool:
@@ -101,11 +108,10 @@ def _variables(prefix: str, files: Mapping[str, Content], limits: Limits) -> Ite
     groups = _same([item for item in index.items if item.dtype and item.size], graph.full_names, shards)
     titles = _titles(groups, graph.full_names)
     role_of = roles.by_name({title: group[0].shape for title, group in zip(titles, groups, strict=True)})
-    keys = {item.name for item in index.items}
     for title, group in zip(titles, groups, strict=True):
         first = group[0]
         spans = tuple(Span(names[item.shard], item.offset) for item in group)
-        optimizer = all(_is_slot(item, graph, keys) for item in group)
+        optimizer = all(_is_slot(item, graph) for item in group)
         yield Variable(title, first.dtype, first.shape, spans, role_of.get(title), optimizer)
 
 
@@ -119,19 +125,30 @@ def _graph(index: bundle.Index, shards: Mapping[int, Content]) -> object_graph.V
 def _same(
     items: list[bundle.Item], full_names: Mapping[str, str], shards: Mapping[int, Content]
 ) -> list[list[bundle.Item]]:
-    """The items in groups of those that are the same variable, stored several times."""
-    groups: dict[object, list[bundle.Item]] = {}
-    for item in items:
-        # with the checksum: what is called alike need not be alike
-        name = full_names.get(item.name) or item.key
-        group = groups.setdefault((name, item.data_type, item.shape, item.crc32c), [])
-        if group and not _equal(item, group[0], shards):
-            group = groups.setdefault(item.key, [])
-        group.append(item)
+    """The items in groups of those that are the same variable, stored twice."""
+    groups = {item.key: [item] for item in items}
+    originals = {name: item for item, name in _programs_names(items, full_names).items()}
+    for item in filter(_is_copy, items):
+        original = originals.get(full_names.get(item.name, ""))
+        if original is not None and _equal(item, groups[original][0], shards):
+            groups[original] += groups.pop(item.key)
     return list(groups.values())
 
 
+def _is_copy(item: bundle.Item) -> bool:
+    return item.name.startswith(_COPIES)
+
+
+def _programs_names(items: Iterable[bundle.Item], full_names: Mapping[str, str]) -> dict[bytes, str]:
+    """By key, what variables were called in the program, where only one was called so."""
+    named = {item.key: full_names.get(item.name, "") for item in items if not _is_copy(item)}
+    times = Counter(named.values())
+    return {key: name for key, name in named.items() if name and times[name] == 1}
+
+
 def _equal(item: bundle.Item, other: bundle.Item, shards: Mapping[int, Content]) -> bool:
+    if (item.data_type, item.shape, item.crc32c) != (other.data_type, other.shape, other.crc32c):
+        return False
     pieces = zip(
         shards[item.shard].pieces(item.offset, item.size),
         shards[other.shard].pieces(other.offset, other.size),
@@ -142,21 +159,17 @@ def _equal(item: bundle.Item, other: bundle.Item, shards: Mapping[int, Content])
 
 def _titles(groups: list[list[bundle.Item]], full_names: Mapping[str, str]) -> list[str]:
     """What the variables were called in the program, where that is unambiguous, else their keys."""
-    full = [full_names.get(group[0].name, "") for group in groups]
-    times = Counter(full)
-    keys = [_key_name(group[0]) for group in groups]
+    programs = _programs_names((group[0] for group in groups), full_names)
     taken: Counter[str] = Counter()
-    return [free(name if name and times[name] == 1 else key, taken) for name, key in zip(full, keys, strict=True)]
+    return [free(programs.get(group[0].key) or _key_name(group[0]), taken) for group in groups]
 
 
 def _key_name(item: bundle.Item) -> str:
-    if item.is_slice:  # the name in a code that keeps the order of parts
-        name = item.key[1:].partition(b"\0\1")[0].decode("utf-8", "backslashreplace")
-        return name.replace("\0", "\\0") + "/part"
+    if item.is_slice:
+        return item.name.replace("\0", "\\0") + "/part"
     return item.name.removesuffix(_VALUE)
 
 
-def _is_slot(item: bundle.Item, graph: object_graph.Variables, keys: set[str]) -> bool:
-    old = _OLD_SLOT.search(item.name)
-    below = old is not None and item.name[: old.start()] in keys
-    return below or _SLOT in item.name or item.name in graph.optimizer
+def _is_slot(item: bundle.Item, graph: object_graph.Variables) -> bool:
+    name = item.name.removesuffix(_VALUE)
+    return _SLOT in name or item.name in graph.optimizer or _OLD_SLOT.search(name) is not None

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 from numpy.typing import NDArray
 
+from nnc_adapters import exactness
 from nnc_adapters.dtypes import FLOATS, INTEGERS, named
+from nnc_adapters.exactness import OPTIMIZER
 from nnc_adapters.lazy import LazyTensors
 from nnc_adapters.names import expressible
 from nnc_adapters.selection import is_coded
@@ -64,14 +66,17 @@ def source_model(opened: Opened, limits: Limits, chosen: frozenset[str], keep_op
     unless ``keep_optimizer``.
     """
     order = {path: number for number, path in enumerate(opened.files)}
+    reasons = exactness.reasons({v.name: exactness.Declared(v.dtype, v.shape) for v in opened.variables})
+    found = (replace(v, optimizer=v.optimizer or reasons.get(v.name) == OPTIMIZER) for v in opened.variables)
     # in the order in which a model is written
-    variables = sorted(opened.variables, key=lambda v: min((order[span.file], span.offset) for span in v.spans))
+    variables = sorted(found, key=lambda v: min((order[span.file], span.offset) for span in v.spans))
     coded = [v for v in variables if _is_coded(v, opened, limits, chosen)]
     dropped = [] if keep_optimizer else [v for v in variables if _is_slot(v) and v.name not in chosen]
     manifest = Manifest(opened.kind, tuple(_files(opened, coded, dropped, limits)), opened.folders)
     tensors = LazyTensors({v.name: partial(_load, v, opened) for v in coded})
     info = ModelInfo(parameter_type={v.name: v.role for v in coded if v.role is not None})
-    return SourceModel(tensors, Topology(TopologyStorageFormat.NNR_TPL_TEF, pack(manifest)), info)
+    exact = {v.name: OPTIMIZER if v.optimizer else reasons[v.name] for v in coded if v.optimizer or v.name in reasons}
+    return SourceModel(tensors, Topology(TopologyStorageFormat.NNR_TPL_TEF, pack(manifest)), info, exact)
 
 
 def _is_coded(variable: Variable, opened: Opened, limits: Limits, chosen: frozenset[str]) -> bool:
