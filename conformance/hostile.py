@@ -21,13 +21,13 @@ from nnc_core.bitstream.scope import with_parameters
 from nnc_core.entropy.native import Encoder
 from nnc_core.entropy.parameters import TensorChoices, TensorParameters
 from nnc_core.errors import NncError
-from nnc_core.syntax import CompressedDataUnitHeader, ModelParameterSet, SyntaxContext, TopologyUnitHeader, Writer
+from nnc_core.syntax import CompressedDataUnitHeader, ModelParameterSet, SyntaxContext, Writer
 from nnc_core.syntax.codebook import IntegerCodebook
 from nnc_core.syntax.data_unit import TensorDimensionMapping, nnr_compressed_data_unit_header
 from nnc_core.syntax.deflate import deflate
 from nnc_core.syntax.model_parameter_set import nnr_model_parameter_set_payload
-from nnc_core.syntax.quantization import QuantizationUnitHeader, nnr_quantization_unit_header
-from nnc_core.syntax.topology import TopologyElementsIdsList, nnr_topology_unit_header
+from nnc_core.syntax.topology import TopologyElementsIdsList
+from nnc_core.syntax.unit_types import UNIT_TYPES
 from nnc_core.syntax.units import StartUnitHeader, nnr_start_unit_header, unit
 from nnc_core.tables.code_points import (
     CompressedParameterTypes,
@@ -170,7 +170,7 @@ def bitstream_of(
     mps = mps or ModelParameterSet()
     mps.mps_quantization_method_flags, mps.mps_qp_density, mps.mps_quantization_parameter = 3, 2, 0
     ctx = with_parameters(SyntaxContext(profile), mps)
-    data = unit(NnrUnitType.NNR_STR, written(nnr_start_unit_header, StartUnitHeader(profile)))
+    data = unit(NnrUnitType.NNR_STR, written(nnr_start_unit_header, StartUnitHeader(profile), SyntaxContext()))
     data += unit(NnrUnitType.NNR_MPS, written(nnr_model_parameter_set_payload, mps, ctx)) + between
     for header, counter in headers:
         payload = _payload(header)
@@ -217,6 +217,9 @@ def written(table: Callable[..., None], record: object, *context: SyntaxContext)
 # Damage ---------------------------------------------------------------------------------------------------------------
 
 
+_ANY = range(-(1 << 70), 1 << 70)
+
+
 class Disturber(Writer):
     """Writes what it is given but for the elements at ``places``, which become extreme values, legal or not."""
 
@@ -230,31 +233,47 @@ class Disturber(Writer):
         """What was written, filled up with a proper alignment."""
         if self.bits & 7:
             self.byte_alignment()
-        return bytes(self._bytes)
+        return self.data()
 
     def u(self, bits: int, name: str, value: int = 0, valid: Sequence[int] | None = None) -> int:
         """``u(bits)``, whose value is cut to what the bits hold."""
-        return super().u(bits, name, value, valid) & ((1 << bits) - 1)
+        return super().u(bits, name, self._disturbed(name, value) & ((1 << bits) - 1))
+
+    def i(self, bits: int, name: str, value: int = 0, valid: Sequence[int] | None = None) -> int:
+        """``i(bits)``, whose value is cut to what the bits hold."""
+        half = 1 << (bits - 1)
+        return super().i(bits, name, (self._disturbed(name, value) + half) % (2 * half) - half)
+
+    def ue(self, k: int, name: str, value: int = 0, valid: Sequence[int] = ()) -> int:
+        """``ue(k)``."""
+        return super().ue(k, name, self._disturbed(name, value), _ANY)
+
+    def ie(self, k: int, name: str, value: int = 0, valid: Sequence[int] = ()) -> int:
+        """``ie(k)``."""
+        value = int(value or 0)
+        extreme = self._disturbed(name, value)
+        return super().ie(k, name, -extreme if extreme != value and self._source.random() < 0.5 else extreme, _ANY)
 
     def st(self, name: str, value: str = "", longest: int = 4096) -> str:
         """``st(v)``."""
         self._count(name)
-        return super().st(name, value, longest)
+        return super().st(name, value or "", longest)
+
+    def flt(self, name: str, value: float = 0.0) -> float:
+        """``flt(32)``."""
+        return super().flt(name, value or 0.0)
 
     def _count(self, name: str) -> None:
         self.elements += 1
         if self.elements > _MOST_ELEMENTS:
             raise self.illegal(name, "an element in disorder asks for a list without end")
 
-    def _legal(self, name: str, value: int, valid: Sequence[int]) -> int:
+    def _disturbed(self, name: str, value: int) -> int:
         self._count(name)
+        value = int(value or 0)  # None is what an element has that was absent in the original
         if self.elements - 1 not in self._places:
-            return int(value)
-        extreme = self._source.choice((*EXTREMES, value + 1, max(0, value - 1), 2 * value))
-        return -extreme if valid and valid[0] < 0 and self._source.random() < 0.5 else extreme
-
-    def _put(self, value: int, bits: int) -> None:
-        super()._put(value & ((1 << bits) - 1), bits)
+            return value
+        return self._source.choice((*EXTREMES, value + 1, max(0, value - 1), 2 * value))
 
 
 def disturbed(source: Random, seed: Seed) -> bytes:
@@ -266,26 +285,16 @@ def disturbed(source: Random, seed: Seed) -> bytes:
     return b"".join(parts)
 
 
-_TABLES: dict[type, Callable[..., None]] = {
-    StartUnitHeader: nnr_start_unit_header,
-    ModelParameterSet: nnr_model_parameter_set_payload,
-    TopologyUnitHeader: nnr_topology_unit_header,
-    QuantizationUnitHeader: nnr_quantization_unit_header,
-    CompressedDataUnitHeader: nnr_compressed_data_unit_header,
-}
-
-
 def _disturbed_header(source: Random, found: UnitRecord) -> bytes:
-    table = _TABLES.get(type(found.header))
-    if table is None:
+    if found.type not in UNIT_TYPES:
         return source.randbytes(2)
-    context = (found.context,) if isinstance(found.header, ModelParameterSet | CompressedDataUnitHeader) else ()
+    table = UNIT_TYPES[found.type].header.run
     whole = Disturber(source)
-    table(whole, deepcopy(found.header), *context)
+    table(whole, deepcopy(found.header), found.context)
     places = [source.randrange(whole.elements) for _ in range(source.choice((1, 1, 2, 3)))]
     writer = Disturber(source, places)
     with suppress(NncError, ValueError, IndexError):  # what comes next may make no sense with the new value
-        table(writer, deepcopy(found.header), *context)
+        table(writer, deepcopy(found.header), found.context)
     return writer.whole_bytes()
 
 

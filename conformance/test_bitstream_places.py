@@ -38,7 +38,9 @@ def reference_list(payload: bytes, compression: int = 0) -> bytes:
 
 def data_unit(payload: bytes = b"\x12\x34", counter: int = 0, *, indexed: bool = False, **fields: object) -> bytes:
     writer = Writer()
-    header = CompressedDataUnitHeader(**{"topology_elem_id": "w", "tensor_dimensions": (2, 3), **fields})
+    header = CompressedDataUnitHeader(
+        **{"topology_elem_id": "w", "topology_elem_id_index": 0, "tensor_dimensions": (2, 3), **fields}
+    )
     ctx = SyntaxContext(0, mps_topology_indexed_reference_flag=indexed, topology_elements=("v", "w"))
     nnr_compressed_data_unit_header(writer, header, replace(ctx, input_parameters=lambda name: KNOWN))
     return unit(NnrUnitType.NNR_NDU, writer.data(), payload, counter)

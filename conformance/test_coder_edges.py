@@ -145,7 +145,11 @@ def test_the_limits_of_an_encoder_can_be_set_like_those_of_a_decoder() -> None:
 
 def test_parts_are_joined_again_although_their_performance_is_no_number() -> None:
     stream = io.BytesIO()
-    mps = ModelParameterSet(validation_set_performance_present_flag=True, validation_set_performance=math.nan)
+    mps = ModelParameterSet(
+        validation_set_performance_present_flag=True,
+        performance_metric_type="top-1",
+        validation_set_performance=math.nan,
+    )
     writer = BitstreamWriter(stream, mps)
     for name in "ab":
         header = CompressedDataUnitHeader(PayloadType.NNR_PT_RAW_FLOAT, topology_elem_id=name, tensor_dimensions=(1,))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from random import Random
 from typing import Any, NamedTuple
 
@@ -80,18 +81,20 @@ def data_unit(ctx: SyntaxContext) -> Table:
 
 TABLES = {
     "unit header": Table(nnr_unit_header, UnitHeader),
-    "start unit": Table(nnr_start_unit_header, StartUnitHeader),
+    "start unit": Table(partial(nnr_start_unit_header, ctx=BASE), StartUnitHeader),
     "model parameter set, 2022": Table(lambda s, p: nnr_model_parameter_set_payload(s, p, BASE), ModelParameterSet),
     "model parameter set, 2024": Table(lambda s, p: nnr_model_parameter_set_payload(s, p, UPDATE), ModelParameterSet),
-    "topology header": Table(nnr_topology_unit_header, TopologyUnitHeader),
+    "topology header": Table(partial(nnr_topology_unit_header, ctx=BASE), TopologyUnitHeader),
     "topology data": Table(
         lambda s, p: nnr_topology_unit_payload(s, p, TopologyUnitHeader(0), BASE), TopologyUnitPayload
     ),
     "reference list": Table(
         lambda s, p: nnr_topology_unit_payload(s, p, TopologyUnitHeader(6), BASE), TopologyUnitPayload
     ),
-    "quantization header": Table(nnr_quantization_unit_header, QuantizationUnitHeader),
-    "quantization data": Table(nnr_quantization_unit_payload, QuantizationUnitPayload),
+    "quantization header": Table(partial(nnr_quantization_unit_header, ctx=BASE), QuantizationUnitHeader),
+    "quantization data": Table(
+        partial(nnr_quantization_unit_payload, h=QuantizationUnitHeader(), ctx=BASE), QuantizationUnitPayload
+    ),
     "list of names": Table(lambda s, i: topology_elements_ids_list(s, i, False, BASE), TopologyElementsIdsList),
     "list of indices": Table(lambda s, i: topology_elements_ids_list(s, i, True, BASE), TopologyElementsIdsList),
     "codebook": Table(aligned(integer_codebook), IntegerCodebook),

@@ -1,4 +1,4 @@
-"""A bitstream as units: an index that leaves payloads untouched, and a writer that streams (clauses 7.2 and 7.3)."""
+"""A bitstream as units: an index that leaves payloads untouched, and a writer that streams (clauses 6.3 and 6.4)."""
 
 from nnc_core.bitstream.index import Bitstream
 from nnc_core.bitstream.units import UnitRecord

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from types import MappingProxyType
 
-from nnc_core.bitstream.units import UnitRecord, read_header
+from nnc_core.bitstream.units import UnitRecord
 from nnc_core.bitstream.walk import Walk
 from nnc_core.bitstream.writer import EMPTY
 from nnc_core.errors import UnsupportedError
@@ -17,9 +17,10 @@ from nnc_core.syntax.context import InputParameters, nothing_known
 from nnc_core.syntax.deflate import inflate
 from nnc_core.syntax.driver import Buffer
 from nnc_core.syntax.model_parameter_set import ModelParameterSet
-from nnc_core.syntax.quantization import QuantizationUnitHeader, QuantizationUnitPayload, nnr_quantization_unit_payload
+from nnc_core.syntax.quantization import QuantizationUnitHeader
 from nnc_core.syntax.reader import TracedElement, Tracer
-from nnc_core.syntax.topology import TopologyUnitHeader, TopologyUnitPayload, nnr_topology_unit_payload
+from nnc_core.syntax.topology import TopologyUnitHeader
+from nnc_core.syntax.unit_types import UNIT_TYPES, Header, read_header
 from nnc_core.syntax.units import UnitHeader, nnr_unit_header, nnr_unit_size
 from nnc_core.tables.code_points import (
     PRIVATE_TOPOLOGY,
@@ -135,10 +136,9 @@ class Bitstream:
         nnr_unit_size(tracer, UnitHeader())
         nnr_unit_header(tracer, UnitHeader())
         header = read_header(tracer, unit.type, unit.context)
-        if isinstance(header, TopologyUnitHeader) and _is_plain(header):
-            nnr_topology_unit_payload(tracer, TopologyUnitPayload(), header, unit.context)
-        elif isinstance(header, QuantizationUnitHeader) and not header.quantization_compression_format:
-            nnr_quantization_unit_payload(tracer, QuantizationUnitPayload())
+        table = UNIT_TYPES[unit.type].payload if unit.type in UNIT_TYPES else None
+        if table is not None and _is_plain(header):
+            table.run(tracer, table.record(), header, unit.context)
         return tracer.elements
 
     def close(self) -> None:
@@ -167,10 +167,14 @@ def _is_description(header: TopologyUnitHeader) -> bool:
     return header.topology_storage_format not in _NOT_DESCRIPTIONS
 
 
-def _is_plain(header: TopologyUnitHeader) -> bool:
+def _is_plain(header: Header | None) -> bool:
     """Whether the payload's syntax is known and not hidden by compression."""
-    raw = header.topology_compression_format == TopologyCompressionFormat.NNR_PT_RAW
-    return raw and header.topology_storage_format != TopologyStorageFormat.NNR_TPL_PRUN
+    if isinstance(header, TopologyUnitHeader):
+        known = header.topology_storage_format != TopologyStorageFormat.NNR_TPL_PRUN
+        return known and header.topology_compression_format == TopologyCompressionFormat.NNR_PT_RAW
+    if isinstance(header, QuantizationUnitHeader):
+        return header.quantization_compression_format == TopologyCompressionFormat.NNR_PT_RAW
+    return False
 
 
 def _storage_format(header: TopologyUnitHeader) -> int:

@@ -13,20 +13,19 @@ from nnc_core.bitstream import Bitstream, UnitRecord
 from nnc_core.errors import BitstreamError, ModelError, UnitOrderError, UnsupportedError
 from nnc_core.lazy import LazyMapping
 from nnc_core.limits import Limits
+from nnc_core.syntax.context import SyntaxContext
 from nnc_core.syntax.data_unit import context_after, is_decomposed
 from nnc_core.syntax.driver import Buffer
-from nnc_core.syntax.model_parameter_set import ModelParameterSet, nnr_model_parameter_set_payload
+from nnc_core.syntax.model_parameter_set import ModelParameterSet
 from nnc_core.syntax.reader import Reader
 from nnc_core.syntax.topology import TopologyUnitHeader
+from nnc_core.syntax.unit_types import header_bytes, read_header
 from nnc_core.syntax.units import (
-    StartUnitHeader,
     UnitHeader,
-    nnr_start_unit_header,
     nnr_unit_header,
     nnr_unit_size,
     unit,
 )
-from nnc_core.syntax.writer import Writer
 from nnc_core.tables.code_points import NnrUnitType, PayloadType, TopologyStorageFormat
 
 __all__ = ["MODEL", "Parts", "begins_bitstream", "bitstreams", "join", "joined", "split"]
@@ -159,12 +158,10 @@ def _announces(unit: UnitRecord) -> bool:
 
 def _without_topology(record: UnitRecord) -> bytes:
     """The model parameter set of a bitstream that has no topology any more."""
-    writer = Writer()
     if not isinstance(record.header, ModelParameterSet):
         raise TypeError("no model parameter set")
     header = replace(record.header, topology_carriage_flag=False)
-    nnr_model_parameter_set_payload(writer, header, record.context)
-    return unit(NnrUnitType.NNR_MPS, writer.data())
+    return unit(NnrUnitType.NNR_MPS, header_bytes(NnrUnitType.NNR_MPS, header, record.context))
 
 
 def _groups(units: Iterable[UnitRecord]) -> Iterator[tuple[str, list[UnitRecord]]]:
@@ -252,7 +249,7 @@ def begins_bitstream(data: Buffer) -> bool:
     try:
         nnr_unit_size(reader, h)
         nnr_unit_header(reader, h)
-        nnr_start_unit_header(reader, StartUnitHeader())
+        read_header(reader, NnrUnitType.NNR_STR, SyntaxContext())
     except BitstreamError:
         return False
     return h.nnr_unit_type == NnrUnitType.NNR_STR and h.nnr_unit_size * 8 == reader.bit_offset

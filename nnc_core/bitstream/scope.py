@@ -1,4 +1,4 @@
-"""What is in force at a place in a bitstream (clause 7.2)."""
+"""What is in force at a place in a bitstream (clause 6.3)."""
 
 from __future__ import annotations
 

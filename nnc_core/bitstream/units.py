@@ -1,21 +1,12 @@
-"""One unit of a bitstream as the index knows it, and its header by type (clause 7.3)."""
+"""One unit of a bitstream as the index knows it, and its header by type (clause 6.3)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
 from nnc_core.syntax.context import SyntaxContext
-from nnc_core.syntax.data_unit import CompressedDataUnitHeader, nnr_compressed_data_unit_header
-from nnc_core.syntax.model_parameter_set import ModelParameterSet, nnr_model_parameter_set_payload
-from nnc_core.syntax.quantization import QuantizationUnitHeader, nnr_quantization_unit_header
-from nnc_core.syntax.reader import Reader
-from nnc_core.syntax.topology import TopologyUnitHeader, nnr_topology_unit_header
-from nnc_core.syntax.units import StartUnitHeader, nnr_start_unit_header
-from nnc_core.tables.code_points import (
-    NnrUnitType,
-)
-
-Header = StartUnitHeader | ModelParameterSet | TopologyUnitHeader | QuantizationUnitHeader | CompressedDataUnitHeader
+from nnc_core.syntax.data_unit import CompressedDataUnitHeader
+from nnc_core.syntax.unit_types import Header
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,28 +35,3 @@ class UnitRecord:
         if not isinstance(self.header, CompressedDataUnitHeader):
             raise TypeError(f"unit {self.index} is no data unit")
         return self.header
-
-
-def read_header(s: Reader, nnr_unit_type: int, ctx: SyntaxContext) -> Header | None:
-    """Read what stands between the common header and the payload; ``None`` for a type that is not interpreted."""
-    if nnr_unit_type == NnrUnitType.NNR_STR:
-        start = StartUnitHeader()
-        nnr_start_unit_header(s, start)
-        return start
-    if nnr_unit_type == NnrUnitType.NNR_MPS:
-        mps = ModelParameterSet()
-        nnr_model_parameter_set_payload(s, mps, ctx)
-        return mps
-    if nnr_unit_type == NnrUnitType.NNR_TPL:
-        topology = TopologyUnitHeader()
-        nnr_topology_unit_header(s, topology)
-        return topology
-    if nnr_unit_type == NnrUnitType.NNR_QNT:
-        quantization = QuantizationUnitHeader()
-        nnr_quantization_unit_header(s, quantization)
-        return quantization
-    if nnr_unit_type == NnrUnitType.NNR_NDU:
-        data = CompressedDataUnitHeader()
-        nnr_compressed_data_unit_header(s, data, ctx)
-        return data
-    return None

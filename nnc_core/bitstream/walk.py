@@ -1,4 +1,4 @@
-"""The walk over a bitstream that finds its units and checks what one says against those before (clause 7.2)."""
+"""The walk over a bitstream that finds its units and checks what one says against those before (clause 6.3)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import replace
 from math import prod
 
 from nnc_core.bitstream.scope import with_parameters
-from nnc_core.bitstream.units import Header, UnitRecord, read_header
+from nnc_core.bitstream.units import UnitRecord
 from nnc_core.errors import BitstreamError, NncError, UnitOrderError, UnitSizeError, UnsupportedError
 from nnc_core.limits import Limits
 from nnc_core.syntax.context import InputParameters, SyntaxContext
@@ -17,6 +17,7 @@ from nnc_core.syntax.deflate import inflate
 from nnc_core.syntax.model_parameter_set import ModelParameterSet
 from nnc_core.syntax.reader import Reader, Tracer
 from nnc_core.syntax.topology import TopologyUnitHeader, TopologyUnitPayload, nnr_topology_unit_payload
+from nnc_core.syntax.unit_types import Header, read_header
 from nnc_core.syntax.units import StartUnitHeader, UnitHeader, nnr_unit_header, nnr_unit_size
 from nnc_core.tables.code_points import (
     NnrUnitType,

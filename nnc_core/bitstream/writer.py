@@ -1,4 +1,4 @@
-"""Writes a bitstream unit by unit (clauses 7.2 and 7.3)."""
+"""Writes a bitstream unit by unit (clauses 6.3 and 6.4)."""
 
 from __future__ import annotations
 
@@ -13,15 +13,14 @@ from nnc_core.syntax.data_unit import (
     CompressedDataUnitHeader,
     context_after,
     element_names,
-    nnr_compressed_data_unit_header,
 )
 from nnc_core.syntax.deflate import deflate
 from nnc_core.syntax.driver import Buffer
-from nnc_core.syntax.model_parameter_set import ModelParameterSet, nnr_model_parameter_set_payload
-from nnc_core.syntax.quantization import QuantizationUnitHeader, nnr_quantization_unit_header
-from nnc_core.syntax.topology import TopologyUnitHeader, nnr_topology_unit_header
-from nnc_core.syntax.units import StartUnitHeader, nnr_start_unit_header, unit_prefix
-from nnc_core.syntax.writer import Writer
+from nnc_core.syntax.model_parameter_set import ModelParameterSet
+from nnc_core.syntax.quantization import QuantizationUnitHeader
+from nnc_core.syntax.topology import TopologyUnitHeader
+from nnc_core.syntax.unit_types import Header, header_bytes
+from nnc_core.syntax.units import StartUnitHeader, unit_prefix
 from nnc_core.tables.code_points import (
     PRIVATE_TOPOLOGY,
     NnrUnitType,
@@ -56,11 +55,8 @@ class BitstreamWriter:
         self.size = 0
         self.context = with_parameters(SyntaxContext(general_profile_idc, limits=limits or Limits()), mps)
         self._names: set[str] = set()
-        start, parameters = Writer(), Writer()
-        nnr_start_unit_header(start, StartUnitHeader(general_profile_idc))
-        nnr_model_parameter_set_payload(parameters, mps, self.context)
-        self._unit(NnrUnitType.NNR_STR, start.data())
-        self._unit(NnrUnitType.NNR_MPS, parameters.data())
+        self._unit(NnrUnitType.NNR_STR, StartUnitHeader(general_profile_idc))
+        self._unit(NnrUnitType.NNR_MPS, mps)
 
     def topology(self, topology: Topology) -> None:
         """Write a topology unit, and the units for what comes with it; data are compressed where that saves bytes.
@@ -75,30 +71,28 @@ class BitstreamWriter:
 
     def _description(self, storage_format: int, data: bytes) -> None:
         compression, payload = _smallest(data)
-        writer = Writer()
-        nnr_topology_unit_header(writer, TopologyUnitHeader(storage_format, compression))
-        self._unit(NnrUnitType.NNR_TPL, writer.data(), payload)
+        self._unit(NnrUnitType.NNR_TPL, TopologyUnitHeader(storage_format, compression), payload)
 
     def _quantization(self, storage_format: int, data: bytes) -> None:
         if storage_format not in QuantizationStorageFormat._value2member_map_:
             raise UnsupportedError(f"quantization_storage_format {storage_format:d}")
         compression, payload = _smallest(data)
-        writer = Writer()
-        nnr_quantization_unit_header(writer, QuantizationUnitHeader(storage_format, compression))
-        self._unit(NnrUnitType.NNR_QNT, writer.data(), payload)
+        self._unit(NnrUnitType.NNR_QNT, QuantizationUnitHeader(storage_format, compression), payload)
 
     def data_unit(self, header: CompressedDataUnitHeader, payload: Buffer) -> None:
         """Write a data unit."""
-        writer = Writer()
-        nnr_compressed_data_unit_header(writer, header, self.context)
+        coded = header_bytes(NnrUnitType.NNR_NDU, header, self.context)
         for name in element_names(header, self.context):
             if name in self._names:
                 raise UnitOrderError("the tensor is coded twice", tensor=name)
             self._names.add(name)
         self.context = context_after(header, self.context)
-        self._unit(NnrUnitType.NNR_NDU, writer.data(), payload)
+        self._write(NnrUnitType.NNR_NDU, coded, payload)
 
-    def _unit(self, nnr_unit_type: NnrUnitType, header: bytes, payload: Buffer = b"") -> None:
+    def _unit(self, nnr_unit_type: NnrUnitType, header: Header, payload: Buffer = b"") -> None:
+        self._write(nnr_unit_type, header_bytes(nnr_unit_type, header, self.context), payload)
+
+    def _write(self, nnr_unit_type: NnrUnitType, header: bytes, payload: Buffer) -> None:
         prefix = unit_prefix(nnr_unit_type, header, len(payload))
         self._stream.write(prefix)
         self._stream.write(payload)

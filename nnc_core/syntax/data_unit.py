@@ -5,18 +5,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, field, replace
 from math import prod
-from typing import Final
 
 from nnc_core.syntax.codebook import IntegerCodebook, integer_codebook
 from nnc_core.syntax.context import Decomposition, InputParameters, SyntaxContext
-from nnc_core.syntax.driver import Syntax, padded
+from nnc_core.syntax.driver import POSITIVE, Elements, Syntax, padded
 from nnc_core.syntax.topology import TopologyElementsIdsList, topology_elements_ids_list
 from nnc_core.tables.code_points import CompressedParameterTypes, GeneralProfileIdc, ParentNodeIdType, PayloadType
 from nnc_core.tables.entry_point import EntryPoint
 
-_DC = CompressedParameterTypes.NNR_CPT_DC
-_WEIGHT_ONLY: Final = CompressedParameterTypes(0)
-_POSITIVE = range(1, 1 << 32)
+_DC = int(CompressedParameterTypes.NNR_CPT_DC)
+_BLOCK = PayloadType.NNR_PT_BLOCK
+_QUANTIZED = (PayloadType.NNR_PT_FLOAT, PayloadType.NNR_PT_BLOCK)
+_EXTENDED = GeneralProfileIdc.EXTENDED
+_ALWAYS = range(1, 2)
+_SCAN_ORDERS = range(5)
+_OF_PARENT = (
+    "parent_node_id_type",
+    "temporal_context_modeling_flag",
+    "parent_device_id",
+    "parent_node_payload_sha256",
+    "parent_node_payload_sha512",
+)
 _NOTHING = InputParameters()
 _MEMBERS = {
     _DC: 1,
@@ -67,7 +76,7 @@ class CompressedDataUnitHeader:
     nnr_decompressed_data_format: int | None = None
     tensor_dimensions_flag: bool = True
     cabac_unary_length_flag: bool = True
-    compressed_parameter_types: CompressedParameterTypes = _WEIGHT_ONLY
+    compressed_parameter_types: int = 0
     decomposition_rank: int | None = None
     g_number_of_rows: int | None = None
     tensor_dimensions: tuple[int, ...] = ()
@@ -80,16 +89,14 @@ class CompressedDataUnitHeader:
 
 
 def nnr_compressed_data_unit_header(s: Syntax, h: CompressedDataUnitHeader, ctx: SyntaxContext) -> None:
-    """``nnr_compressed_data_unit_header()``; it ends where the payload starts."""
-    payload_types = range(len(PayloadType))
-    h.nnr_compressed_data_unit_payload_type = PayloadType(
-        s.u(5, "nnr_compressed_data_unit_payload_type", h.nnr_compressed_data_unit_payload_type, payload_types)
-    )
-    _identification(s, h, ctx)
-    _node(s, h, ctx)
-    _quantization(s, h)
-    _input_parameters(s, h, ctx)
-    _scan(s, h, ctx)
+    """``nnr_compressed_data_unit_header()`` (clause 6.3.3.7); it ends where the payload starts."""
+    e = Elements(s, h)
+    e.code(5, "nnr_compressed_data_unit_payload_type", PayloadType)
+    _identification(s, e, h, ctx)
+    _node(e, h, ctx)
+    _quantization(s, e, h)
+    _input_parameters(s, e, h, ctx)
+    _scan(s, e, h, ctx)
     s.byte_alignment()
 
 
@@ -144,110 +151,107 @@ def _decomposition(h: CompressedDataUnitHeader) -> Decomposition:
     return Decomposition(h.tensor_dimensions, h.decomposition_rank, h.g_number_of_rows)
 
 
-def _identification(s: Syntax, h: CompressedDataUnitHeader, ctx: SyntaxContext) -> None:
-    block = h.nnr_compressed_data_unit_payload_type == PayloadType.NNR_PT_BLOCK
-    h.nnr_multiple_topology_elements_present_flag = bool(
-        s.u(
-            1,
-            "nnr_multiple_topology_elements_present_flag",
-            h.nnr_multiple_topology_elements_present_flag,
-            range(1, 2) if block else range(2),
-        )
-    )
-    h.nnr_decompressed_data_format_present_flag = s.flag(
-        "nnr_decompressed_data_format_present_flag", h.nnr_decompressed_data_format_present_flag
-    )
-    h.input_parameters_present_flag = s.flag("input_parameters_present_flag", h.input_parameters_present_flag)
+def _identification(s: Syntax, e: Elements, h: CompressedDataUnitHeader, ctx: SyntaxContext) -> None:
+    block = h.nnr_compressed_data_unit_payload_type == _BLOCK
+    several = e.u(1, "nnr_multiple_topology_elements_present_flag", _ALWAYS if block else None) == 1
+    e.flag("nnr_decompressed_data_format_present_flag")
+    e.flag("input_parameters_present_flag")
     indexed = ctx.mps_topology_indexed_reference_flag
-    if h.nnr_multiple_topology_elements_present_flag:
+    if several:
         topology_elements_ids_list(s, h.topology_elements_ids_list, indexed, ctx)
-    elif indexed:
-        h.topology_elem_id_index = s.ue(7, "topology_elem_id_index", h.topology_elem_id_index or 0)
+    e.st("topology_elem_id", ctx.limits.name_length, when=not several and not indexed)
+    e.ue(7, "topology_elem_id_index", when=not several and indexed)
+
+
+def _node(e: Elements, h: CompressedDataUnitHeader, ctx: SyntaxContext) -> None:
+    extended = ctx.general_profile_idc == _EXTENDED
+    node = e.flag("node_id_present_flag", when=extended)
+    parent = ctx.mps_parent_signalling_enabled_flag and extended
+    if node:
+        e.ue(1, "device_id")
+        _place_in_tree(e)
     else:
-        h.topology_elem_id = s.st("topology_elem_id", h.topology_elem_id or "", ctx.limits.name_length)
-
-
-def _node(s: Syntax, h: CompressedDataUnitHeader, ctx: SyntaxContext) -> None:
-    if ctx.general_profile_idc != GeneralProfileIdc.EXTENDED:
-        return
-    h.node_id_present_flag = s.flag("node_id_present_flag", h.node_id_present_flag)
-    if h.node_id_present_flag:
-        h.device_id = s.ue(1, "device_id", h.device_id or 0)
-        _place_in_tree(s, h)
-    if ctx.mps_parent_signalling_enabled_flag:
-        h.parent_node_id_present_flag = s.flag("parent_node_id_present_flag", h.parent_node_id_present_flag)
-        if h.parent_node_id_present_flag:
-            _parent(s, h)
-
-
-def _place_in_tree(s: Syntax, h: CompressedDataUnitHeader) -> None:
-    h.parameter_id = s.ue(5, "parameter_id", h.parameter_id or 0)
-    h.put_node_depth = s.ue(4, "put_node_depth", h.put_node_depth or 0)
-
-
-def _parent(s: Syntax, h: CompressedDataUnitHeader) -> None:
-    types = range(len(ParentNodeIdType))
-    h.parent_node_id_type = ParentNodeIdType(s.u(2, "parent_node_id_type", h.parent_node_id_type or 0, types))
-    h.temporal_context_modeling_flag = s.flag("temporal_context_modeling_flag", h.temporal_context_modeling_flag)
-    if h.parent_node_id_type == ParentNodeIdType.ICNN_NDU_ID:
-        h.parent_device_id = s.ue(1, "parent_device_id", h.parent_device_id or 0)
-        if not h.node_id_present_flag:
-            _place_in_tree(s, h)
-    elif h.parent_node_id_type == ParentNodeIdType.ICNN_NDU_PL_SHA256:
-        h.parent_node_payload_sha256 = s.u(256, "parent_node_payload_sha256", h.parent_node_payload_sha256 or 0)
+        e.absent("device_id")
+    e.flag("parent_node_id_present_flag", when=parent)
+    if h.parent_node_id_present_flag:
+        _parent(e, node)
     else:
-        h.parent_node_payload_sha512 = s.u(512, "parent_node_payload_sha512", h.parent_node_payload_sha512 or 0)
+        e.absent(*_OF_PARENT)
+    if not node and h.parent_device_id is None:
+        e.absent("parameter_id", "put_node_depth")
 
 
-def _quantization(s: Syntax, h: CompressedDataUnitHeader) -> None:
+def _place_in_tree(e: Elements) -> None:
+    e.ue(5, "parameter_id")
+    e.ue(4, "put_node_depth")
+
+
+def _parent(e: Elements, node: bool) -> None:
+    kind = e.code(2, "parent_node_id_type", ParentNodeIdType)
+    e.flag("temporal_context_modeling_flag")
+    e.ue(1, "parent_device_id", when=kind == ParentNodeIdType.ICNN_NDU_ID)
+    if kind == ParentNodeIdType.ICNN_NDU_ID and not node:
+        _place_in_tree(e)
+    e.u(256, "parent_node_payload_sha256", when=kind == ParentNodeIdType.ICNN_NDU_PL_SHA256)
+    e.u(512, "parent_node_payload_sha512", when=kind == ParentNodeIdType.ICNN_NDU_PL_SHA512)
+
+
+def _quantization(s: Syntax, e: Elements, h: CompressedDataUnitHeader) -> None:
     payload_type = h.nnr_compressed_data_unit_payload_type
-    quantized = payload_type in (PayloadType.NNR_PT_FLOAT, PayloadType.NNR_PT_BLOCK)
-    h.codebook_present_flag = quantized and s.flag("codebook_present_flag", h.codebook_present_flag)
-    if h.codebook_present_flag:
-        h.integer_codebook = h.integer_codebook or IntegerCodebook()
-        integer_codebook(s, h.integer_codebook)
-    h.dq_flag = payload_type != PayloadType.NNR_PT_RAW_FLOAT and s.flag("dq_flag", h.dq_flag)
-    if h.nnr_decompressed_data_format_present_flag:
-        h.nnr_decompressed_data_format = s.u(7, "nnr_decompressed_data_format", h.nnr_decompressed_data_format or 0)
+    e.flag("codebook_present_flag", when=payload_type in _QUANTIZED)
+    h.integer_codebook = _codebook(s, h.integer_codebook, h.codebook_present_flag)
+    e.flag("dq_flag", when=payload_type != PayloadType.NNR_PT_RAW_FLOAT)
+    e.u(7, "nnr_decompressed_data_format", when=h.nnr_decompressed_data_format_present_flag)
 
 
-def _input_parameters(s: Syntax, h: CompressedDataUnitHeader, ctx: SyntaxContext) -> None:
-    block = h.nnr_compressed_data_unit_payload_type == PayloadType.NNR_PT_BLOCK
+def _codebook(s: Syntax, codebook: IntegerCodebook | None, present: bool) -> IntegerCodebook | None:
+    if not present:
+        return None
+    codebook = codebook or IntegerCodebook()
+    integer_codebook(s, codebook)
+    return codebook
+
+
+def _input_parameters(s: Syntax, e: Elements, h: CompressedDataUnitHeader, ctx: SyntaxContext) -> None:
+    block = h.nnr_compressed_data_unit_payload_type == _BLOCK
     sent = h.input_parameters_present_flag
-    h.tensor_dimensions_flag = sent and s.flag("tensor_dimensions_flag", h.tensor_dimensions_flag)
-    h.cabac_unary_length_flag = sent and s.flag("cabac_unary_length_flag", h.cabac_unary_length_flag)
+    h.tensor_dimensions_flag = sent and e.flag("tensor_dimensions_flag")
+    h.cabac_unary_length_flag = sent and e.flag("cabac_unary_length_flag")
     known = _NOTHING if h.tensor_dimensions_flag and h.cabac_unary_length_flag else _known(s, h, ctx)
-    _parameter_types(s, h, known)
+    _parameter_types(s, e, h, known)
     if h.tensor_dimensions_flag:
-        tensor_dimensions_list(s, h, ctx)
+        tensor_dimensions_list(s, e, h, ctx)
     else:
         h.tensor_dimensions = h.tensor_dimensions or known.tensor_dimensions or ()
     _check_dimensions(s, h, ctx)
     if sent and not block and h.nnr_multiple_topology_elements_present_flag:
         h.topology_tensor_dimension_mapping = h.topology_tensor_dimension_mapping or TensorDimensionMapping()
         topology_tensor_dimension_mapping(s, h.topology_tensor_dimension_mapping, h)
-    inferred = 9 if known.cabac_unary_length_minus1 is None else known.cabac_unary_length_minus1
-    h.cabac_unary_length_minus1 = (
-        s.u(8, "cabac_unary_length_minus1", h.cabac_unary_length_minus1) if h.cabac_unary_length_flag else inferred
-    )
-    if block and h.compressed_parameter_types & _DC and h.codebook_present_flag:
-        h.integer_codebook_h = h.integer_codebook_h or IntegerCodebook()
-        integer_codebook(s, h.integer_codebook_h)
+    else:
+        e.absent("topology_tensor_dimension_mapping")
+    if h.cabac_unary_length_flag:
+        e.u(8, "cabac_unary_length_minus1")
+    else:
+        outside = known.cabac_unary_length_minus1
+        h.cabac_unary_length_minus1 = 9 if outside is None else outside
+    second = block and h.codebook_present_flag and h.compressed_parameter_types & _DC != 0
+    h.integer_codebook_h = _codebook(s, h.integer_codebook_h, second)
 
 
-def _parameter_types(s: Syntax, h: CompressedDataUnitHeader, known: InputParameters) -> None:
+def _parameter_types(s: Syntax, e: Elements, h: CompressedDataUnitHeader, known: InputParameters) -> None:
     sent = h.input_parameters_present_flag
     legal = _legal_parameter_types(h)
-    inferred = known.compressed_parameter_types or 0
-    types = s.u(4, "compressed_parameter_types", h.compressed_parameter_types, legal) if sent else inferred
-    if types not in legal:
-        raise s.illegal("compressed_parameter_types", f"the value {types} does not fit the number of names")
-    h.compressed_parameter_types = CompressedParameterTypes(types)
-    if not types & _DC:
-        h.decomposition_rank = h.g_number_of_rows = None
-    elif sent:
-        h.decomposition_rank = s.ue(3, "decomposition_rank", h.decomposition_rank or 0, _POSITIVE)
-        h.g_number_of_rows = s.ue(3, "g_number_of_rows", h.g_number_of_rows or 0, _POSITIVE)
+    if sent:
+        e.u(4, "compressed_parameter_types", legal)
+    else:
+        h.compressed_parameter_types = known.compressed_parameter_types or 0
+        if h.compressed_parameter_types not in legal:
+            message = f"the value {h.compressed_parameter_types} does not fit the number of names"
+            raise s.illegal("compressed_parameter_types", message)
+    decomposed = h.compressed_parameter_types & _DC != 0
+    if sent or not decomposed:
+        e.ue(3, "decomposition_rank", POSITIVE, when=decomposed)
+        e.ue(3, "g_number_of_rows", POSITIVE, when=decomposed)
     else:
         h.decomposition_rank = h.decomposition_rank or known.decomposition_rank
         h.g_number_of_rows = h.g_number_of_rows or known.g_number_of_rows
@@ -276,12 +280,11 @@ def _known(s: Syntax, h: CompressedDataUnitHeader, ctx: SyntaxContext) -> InputP
     return known
 
 
-def tensor_dimensions_list(s: Syntax, h: CompressedDataUnitHeader, ctx: SyntaxContext) -> None:
-    """``tensor_dimensions_list()``."""
-    count = s.ue(1, "count_tensor_dimensions", len(h.tensor_dimensions), _POSITIVE)
+def tensor_dimensions_list(s: Syntax, e: Elements, h: CompressedDataUnitHeader, ctx: SyntaxContext) -> None:
+    """``tensor_dimensions_list()`` (clause 6.3.3.7)."""
+    count = s.ue(1, "count_tensor_dimensions", len(h.tensor_dimensions), POSITIVE)
     ctx.limits.check("dimensions", count, "count_tensor_dimensions")
-    given = padded(h.tensor_dimensions, count, 1)
-    h.tensor_dimensions = tuple([s.ue(7, f"tensor_dimensions[{j}]", size, _POSITIVE) for j, size in enumerate(given)])
+    e.array("tensor_dimensions", count, lambda name, size: s.ue(7, name, size, POSITIVE), 1)
 
 
 def _check_dimensions(s: Syntax, h: CompressedDataUnitHeader, ctx: SyntaxContext) -> None:
@@ -324,13 +327,13 @@ def _shifts(s: Syntax, i: int, shifts: tuple[tuple[int, int], ...], axes: int) -
     return tuple(coded)
 
 
-def _scan(s: Syntax, h: CompressedDataUnitHeader, ctx: SyntaxContext) -> None:
+def _scan(s: Syntax, e: Elements, h: CompressedDataUnitHeader, ctx: SyntaxContext) -> None:
     axes = len(h.tensor_dimensions)
-    shifts = axes > 1 and ctx.general_profile_idc == GeneralProfileIdc.EXTENDED
-    shift = h.first_tensor_dimension_shift
-    h.first_tensor_dimension_shift = s.ue(1, "first_tensor_dimension_shift", shift, range(axes)) if shifts else 0
-    h.scan_order = s.u(4, "scan_order", h.scan_order, range(5)) if axes > 1 else 0
-    if h.scan_order > 0:
+    shifts = axes > 1 and ctx.general_profile_idc == _EXTENDED
+    e.ue(1, "first_tensor_dimension_shift", range(axes), when=shifts)
+    if e.u(4, "scan_order", _SCAN_ORDERS, when=axes > 1) == 0:
+        e.absent("entry_points")
+    else:
         block_rows = [-(-shape[0] // (4 << h.scan_order)) for shape in coded_shapes(h, ctx)]
         entry_point_list(s, h, sum(block_rows) - len(block_rows))
 

@@ -1,11 +1,14 @@
-"""What a syntax table may ask of a driver: the descriptors of ISO/IEC 15938-17."""
+"""What a syntax table asks of a driver: the descriptors of ISO/IEC 15938-17 (clause 6.1), and a record's elements."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import MISSING, fields
+from enum import IntEnum
+from functools import cache
 from itertools import chain, islice, repeat
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from nnc_core.errors import ElementValueError
 
@@ -17,6 +20,8 @@ UNSIGNED: Final = range(1 << 32)
 """What ``ue(k)`` may hold where the semantics say nothing narrower."""
 SIGNED: Final = range(-(1 << 31), 1 << 31)
 """What ``ie(k)`` may hold where the semantics say nothing narrower."""
+POSITIVE: Final = range(1, 1 << 32)
+"""What a size may be."""
 
 T = TypeVar("T")
 
@@ -26,7 +31,8 @@ class Syntax(ABC):
 
     Every method takes the value that a writing driver shall write, and returns the value that the element has: the
     same one when writing, the one found when reading. ``valid`` holds the legal values; anything else is an
-    `ElementValueError`. A syntax table is a function that calls these methods in the order of the standard's table.
+    `ElementValueError`. A syntax table is a function that calls these methods in the order of the standard's table,
+    mostly through `Elements`.
     """
 
     @abstractmethod
@@ -59,15 +65,21 @@ class Syntax(ABC):
 
     @abstractmethod
     def byte_alignment(self) -> None:
-        """``byte_alignment()``: a one, then zeros up to the next byte boundary; never empty."""
+        """``byte_alignment()`` (clause 6.3.5): a one, then zeros up to the next byte boundary; never empty."""
 
     def flag(self, name: str, value: bool = False) -> bool:
         """``u(1)`` as a truth value."""
-        return bool(self.u(1, name, value))
+        return self.u(1, name, value) != 0
 
     def reserved(self, bits: int, name: str) -> None:
         """``nnr_reserved_zero_...``: written as zero, ignored on reading."""
         self.u(bits, name)
+
+    def array(
+        self, one: Callable[[str, T], T], name: str, values: Iterable[T], count: int, default: T
+    ) -> tuple[T, ...]:
+        """``count`` elements called ``name[0]``, ``name[1]``, ..., each handed to ``one`` with its name and value."""
+        return tuple([one(f"{name}[{j}]", value) for j, value in enumerate(padded(values, count, default))])
 
     def illegal(self, name: str, message: str, expected: str | None = None) -> ElementValueError:
         """Make the error for values that are legal alone but not together; the caller raises it."""
@@ -75,6 +87,102 @@ class Syntax(ABC):
 
     def expect(self, count: int, bits: int, name: str) -> None:  # noqa: B027
         """Announce ``count`` elements of at least ``bits`` bits, so that a reader can refuse what cannot follow."""
+
+
+class Elements:
+    """The syntax elements that have a field of their own name in ``record``, one call each.
+
+    A method hands the field's value to the driver ``s`` and keeps what comes back in the field. An element that is
+    absent (``when`` is false) takes the field's default, which is the value that the standard infers.
+    """
+
+    __slots__ = ("_defaults", "_record", "_s")
+
+    def __init__(self, s: Syntax, record: Any) -> None:
+        self._s = s
+        self._record = record
+        self._defaults = _DEFAULTS[type(record)]
+
+    def flag(self, name: str, when: bool = True) -> bool:
+        """``u(1)`` as a truth value."""
+        record = self._record
+        value: bool = self._s.flag(name, getattr(record, name)) if when else self._defaults[name]
+        setattr(record, name, value)
+        return value
+
+    def u(self, bits: int, name: str, valid: Sequence[int] | None = None, when: bool = True) -> int:
+        """``u(bits)``."""
+        record = self._record
+        value: int = self._s.u(bits, name, getattr(record, name), valid) if when else self._defaults[name]
+        setattr(record, name, value)
+        return value
+
+    def code(self, bits: int, name: str, kind: type[IntEnum], when: bool = True) -> Any:
+        """``u(bits)`` as a code point of ``kind``, which counts from 0; others are illegal."""
+        record, value = self._record, self._defaults[name]
+        if when:
+            members = _members(kind)
+            value = members[self._s.u(bits, name, getattr(record, name), range(len(members)))]
+        setattr(record, name, value)
+        return value
+
+    def i(self, bits: int, name: str, when: bool = True) -> None:
+        """``i(bits)``."""
+        record = self._record
+        setattr(record, name, self._s.i(bits, name, getattr(record, name)) if when else self._defaults[name])
+
+    def ue(self, k: int, name: str, valid: Sequence[int] = UNSIGNED, when: bool = True) -> int:
+        """``ue(k)``."""
+        record = self._record
+        value: int = self._s.ue(k, name, getattr(record, name), valid) if when else self._defaults[name]
+        setattr(record, name, value)
+        return value
+
+    def ie(self, k: int, name: str, valid: Sequence[int] = SIGNED) -> None:
+        """``ie(k)``."""
+        record = self._record
+        setattr(record, name, self._s.ie(k, name, getattr(record, name), valid))
+
+    def flt(self, name: str, when: bool = True) -> None:
+        """``flt(32)``."""
+        record = self._record
+        setattr(record, name, self._s.flt(name, getattr(record, name)) if when else self._defaults[name])
+
+    def st(self, name: str, longest: int, when: bool = True) -> None:
+        """``st(v)``."""
+        record = self._record
+        setattr(record, name, self._s.st(name, getattr(record, name), longest) if when else self._defaults[name])
+
+    def bs(self, name: str) -> None:
+        """``bs(v)``."""
+        record = self._record
+        setattr(record, name, self._s.bs(name, getattr(record, name)))
+
+    def array(self, name: str, count: int, one: Callable[[str, Any], Any], default: Any) -> None:
+        """``count`` elements in one field; see `Syntax.array`."""
+        record = self._record
+        setattr(record, name, self._s.array(one, name, getattr(record, name), count, default))
+
+    def absent(self, *names: str) -> None:
+        """Elements that are not there."""
+        for name in names:
+            setattr(self._record, name, self._defaults[name])
+
+
+class _Defaults(dict[type, Mapping[str, Any]]):
+    """By record, the default of each field, which is what an absent element is inferred to be."""
+
+    def __missing__(self, record: type) -> Mapping[str, Any]:
+        self[record] = {f.name: f.default for f in fields(record) if f.default is not MISSING}
+        return self[record]
+
+
+_DEFAULTS = _Defaults()
+
+
+@cache
+def _members(kind: type[IntEnum]) -> tuple[IntEnum, ...]:
+    return tuple(kind)
 
 
 def padded(values: Iterable[T], count: int, default: T) -> Iterator[T]:

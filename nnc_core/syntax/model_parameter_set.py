@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from nnc_core.errors import UnsupportedError
 from nnc_core.syntax.context import SyntaxContext
-from nnc_core.syntax.driver import Syntax
+from nnc_core.syntax.driver import Elements, Syntax
 from nnc_core.tables.code_points import GeneralProfileIdc, QuantizationMethodFlags
 
-_QUANTIZED = QuantizationMethodFlags.NNR_QSU | QuantizationMethodFlags.NNR_QCB
+QUANTIZED: Final = QuantizationMethodFlags.NNR_QSU | QuantizationMethodFlags.NNR_QCB
 
 
 @dataclass(slots=True)
@@ -36,65 +37,42 @@ class ModelParameterSet:
 
 
 def nnr_model_parameter_set_payload(s: Syntax, p: ModelParameterSet, ctx: SyntaxContext) -> None:
-    """``nnr_model_parameter_set_payload()``."""
-    p.topology_carriage_flag = s.flag("topology_carriage_flag", p.topology_carriage_flag)
-    p.mps_sparsification_flag = s.flag("mps_sparsification_flag", p.mps_sparsification_flag)
-    p.mps_pruning_flag = s.flag("mps_pruning_flag", p.mps_pruning_flag)
-    p.mps_unification_flag = s.flag("mps_unification_flag", p.mps_unification_flag)
-    p.mps_decomposition_performance_map_flag = s.flag(
-        "mps_decomposition_performance_map_flag", p.mps_decomposition_performance_map_flag
-    )
-    p.mps_quantization_method_flags = s.u(3, "mps_quantization_method_flags", p.mps_quantization_method_flags)
-    p.mps_topology_indexed_reference_flag = s.flag(
-        "mps_topology_indexed_reference_flag", p.mps_topology_indexed_reference_flag
-    )
-    if ctx.general_profile_idc == GeneralProfileIdc.EXTENDED:
-        _extended(s, p, ctx)
-    else:
-        _base(s, p)
-    quantized = bool(p.mps_quantization_method_flags & _QUANTIZED)
-    p.mps_qp_density = s.u(3, "mps_qp_density", p.mps_qp_density or 0) if quantized else None
-    qp = p.mps_quantization_parameter or 0
-    p.mps_quantization_parameter = s.i(13, "mps_quantization_parameter", qp) if quantized else None
+    """``nnr_model_parameter_set_payload()`` (clause 6.3.4.3)."""
+    e = Elements(s, p)
+    e.flag("topology_carriage_flag")
+    e.flag("mps_sparsification_flag")
+    e.flag("mps_pruning_flag")
+    e.flag("mps_unification_flag")
+    e.flag("mps_decomposition_performance_map_flag")
+    e.u(3, "mps_quantization_method_flags")
+    e.flag("mps_topology_indexed_reference_flag")
+    _tool_set(s, e, p, ctx)
+    quantized = bool(p.mps_quantization_method_flags & QUANTIZED)
+    e.u(3, "mps_qp_density", when=quantized)
+    e.i(13, "mps_quantization_parameter", when=quantized)
     _performance_maps(p)
-    measured = p.validation_set_performance_present_flag
-    performance = p.validation_set_performance or 0.0
-    p.validation_set_performance = s.flt("validation_set_performance", performance) if measured else None
+    e.flt("validation_set_performance", when=p.validation_set_performance_present_flag)
     s.byte_alignment()
 
 
-def _base(s: Syntax, p: ModelParameterSet) -> None:
-    """What ``general_profile_idc`` 0 has in the place of `_extended`; nothing of that is there."""
-    s.reserved(7, "nnr_reserved_zero_7bits")
-    p.base_model_id_present_flag = p.validation_set_performance_present_flag = False
-    p.metric_type_performance_map_valid_flag = p.mps_parent_signalling_enabled_flag = p.nnr_pre_flag = False
-    p.base_model_id = p.performance_metric_type = None
-
-
-def _extended(s: Syntax, p: ModelParameterSet, ctx: SyntaxContext) -> None:
-    """The elements that ``general_profile_idc`` 1 adds, down to the texts."""
-    p.base_model_id_present_flag = s.flag("base_model_id_present_flag", p.base_model_id_present_flag)
-    p.validation_set_performance_present_flag = s.flag(
-        "validation_set_performance_present_flag", p.validation_set_performance_present_flag
-    )
-    p.metric_type_performance_map_valid_flag = s.flag(
-        "metric_type_performance_map_valid_flag", p.metric_type_performance_map_valid_flag
-    )
-    p.mps_parent_signalling_enabled_flag = s.flag(
-        "mps_parent_signalling_enabled_flag", p.mps_parent_signalling_enabled_flag
-    )
-    if p.mps_parent_signalling_enabled_flag:
-        p.nnr_pre_flag = s.flag("nnr_pre_flag", p.nnr_pre_flag)
-    else:
-        p.nnr_pre_flag = False
-        s.reserved(1, "nnr_reserved_zero_1bit")
-    s.reserved(2, "nnr_reserved_zero_2bits")
+def _tool_set(s: Syntax, e: Elements, p: ModelParameterSet, ctx: SyntaxContext) -> None:
+    """The elements that ``general_profile_idc`` 1 has where 0 has reserved bits, down to the texts."""
+    extended = ctx.general_profile_idc == GeneralProfileIdc.EXTENDED
+    if not extended:
+        s.reserved(7, "nnr_reserved_zero_7bits")
+    e.flag("base_model_id_present_flag", when=extended)
+    e.flag("validation_set_performance_present_flag", when=extended)
+    e.flag("metric_type_performance_map_valid_flag", when=extended)
+    e.flag("mps_parent_signalling_enabled_flag", when=extended)
+    e.flag("nnr_pre_flag", when=p.mps_parent_signalling_enabled_flag)
+    if extended:
+        if not p.mps_parent_signalling_enabled_flag:
+            s.reserved(1, "nnr_reserved_zero_1bit")
+        s.reserved(2, "nnr_reserved_zero_2bits")
     longest = ctx.limits.name_length
-    based = p.base_model_id_present_flag
-    p.base_model_id = s.st("base_model_id", p.base_model_id or "", longest) if based else None
-    named = p.validation_set_performance_present_flag or p.metric_type_performance_map_valid_flag
-    metric = p.performance_metric_type or ""
-    p.performance_metric_type = s.st("performance_metric_type", metric, longest) if named else None
+    e.st("base_model_id", longest, when=p.base_model_id_present_flag)
+    measured = p.validation_set_performance_present_flag or p.metric_type_performance_map_valid_flag
+    e.st("performance_metric_type", longest, when=measured)
 
 
 def _performance_maps(p: ModelParameterSet) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from nnc_core.syntax.driver import Buffer, Syntax
+from nnc_core.syntax.context import SyntaxContext
+from nnc_core.syntax.driver import Buffer, Elements, Syntax
 
 
 @dataclass(slots=True)
@@ -22,12 +23,15 @@ class QuantizationUnitPayload:
     quantization_data: Buffer = b""
 
 
-def nnr_quantization_unit_header(s: Syntax, h: QuantizationUnitHeader) -> None:
-    """``nnr_quantization_unit_header()``."""
-    h.quantization_storage_format = s.u(8, "quantization_storage_format", h.quantization_storage_format)
-    h.quantization_compression_format = s.u(8, "quantization_compression_format", h.quantization_compression_format)
+def nnr_quantization_unit_header(s: Syntax, h: QuantizationUnitHeader, ctx: SyntaxContext) -> None:
+    """``nnr_quantization_unit_header()`` (clause 6.3.3.6)."""
+    e = Elements(s, h)
+    e.u(8, "quantization_storage_format")
+    e.u(8, "quantization_compression_format")
 
 
-def nnr_quantization_unit_payload(s: Syntax, p: QuantizationUnitPayload) -> None:
-    """``nnr_quantization_unit_payload()``, of data that are not compressed (any more)."""
-    p.quantization_data = s.bs("quantization_data", p.quantization_data)
+def nnr_quantization_unit_payload(
+    s: Syntax, p: QuantizationUnitPayload, h: QuantizationUnitHeader, ctx: SyntaxContext
+) -> None:
+    """``nnr_quantization_unit_payload()`` (clause 6.3.4.6), of data that are not compressed (any more)."""
+    Elements(s, p).bs("quantization_data")

@@ -11,6 +11,8 @@ from nnc_core.limits import Limits
 from nnc_core.syntax.driver import SIGNED, UE_PREFIX, UNSIGNED, Buffer, Syntax, described, unsigned_to_signed
 
 _LONGEST = Limits().name_length
+_LONGEST_CODE = 2 * UE_PREFIX + 1 + 15  # bits of an exponential-Golomb code of the highest order in use
+_CHUNK = 32  # bytes
 T = TypeVar("T")
 ErrorT = TypeVar("ErrorT", bound=BitstreamError)
 
@@ -24,63 +26,66 @@ class Reader(Syntax):
 
     def __init__(self, data: Buffer, start: int = 0, end: int | None = None, *, unit: int | None = None) -> None:
         self._data = memoryview(data)
-        self._start = start * 8
-        self._end = (len(self._data) if end is None else end) * 8
-        self._bit = self._start
+        self._start = start
+        self._end = len(self._data) if end is None else end
+        self._next = start  # the byte after those in the window
+        self._window = 0  # an integer that ends with bytes of the data, the last ``left`` bits of which are unread
+        self._left = 0
         self.unit = unit
 
     @property
     def bit_offset(self) -> int:
         """The number of bits read so far."""
-        return self._bit - self._start
+        return 8 * (self._next - self._start) - self._left
 
     @property
     def byte_position(self) -> int:
         """Where in the data the next byte is; `AlignmentError` inside a byte."""
-        self._require_alignment("payload")
-        return self._bit >> 3
+        return self._aligned("payload")
 
     def narrow(self, size: int) -> None:
         """Let the unit end after ``size`` bytes; `UnitSizeError` if it has more already, or the data have less."""
         if size * 8 <= self.bit_offset:
             message = f"a unit of {size} bytes cannot hold its own header"
-            raise self._error(UnitSizeError, message, "nnr_unit_size", self._start)
-        if size * 8 > self._end - self._start:
-            message = f"a unit of {size} bytes, but {(self._end - self._start) // 8} are left"
-            raise self._error(TruncatedError, message, "nnr_unit_size", self._start)
-        self._end = self._start + size * 8
+            raise self._error(UnitSizeError, message, "nnr_unit_size", 0)
+        if size > self._end - self._start:
+            message = f"a unit of {size} bytes, but {self._end - self._start} are left"
+            raise self._error(TruncatedError, message, "nnr_unit_size", 0)
+        self._move_to(self._aligned("nnr_unit_size"))
+        self._end = self._start + size
 
     def u(self, bits: int, name: str, value: int = 0, valid: Sequence[int] | None = None) -> int:
         """``u(bits)``."""
-        at = self._bit
         value = self._take(bits, name)
         if valid is not None and value not in valid:
-            raise self._illegal(name, value, valid, at)
+            raise self._illegal(name, value, valid, bits)
         return value
+
+    def flag(self, name: str, value: bool = False) -> bool:
+        """``u(1)`` as a truth value."""
+        return self._take(1, name) == 1
 
     def i(self, bits: int, name: str, value: int = 0, valid: Sequence[int] | None = None) -> int:
         """``i(bits)``."""
-        at = self._bit
         value = self._take(bits, name)
         value -= (value >> (bits - 1)) << bits
         if valid is not None and value not in valid:
-            raise self._illegal(name, value, valid, at)
+            raise self._illegal(name, value, valid, bits)
         return value
 
     def ue(self, k: int, name: str, value: int = 0, valid: Sequence[int] = UNSIGNED) -> int:
         """``ue(k)``."""
-        at = self._bit
         value = self._golomb(k, name)
         if value not in valid:
-            raise self._illegal(name, value, valid, at)
+            raise self._illegal(name, value, valid, _golomb_bits(k, value))
         return value
 
     def ie(self, k: int, name: str, value: int = 0, valid: Sequence[int] = SIGNED) -> int:
         """``ie(k)``."""
-        at = self._bit
-        value = unsigned_to_signed(self._golomb(k, name))
+        coded = self._golomb(k, name)
+        value = unsigned_to_signed(coded)
         if value not in valid:
-            raise self._illegal(name, value, valid, at)
+            raise self._illegal(name, value, valid, _golomb_bits(k, coded))
         return value
 
     def flt(self, name: str, value: float = 0.0) -> float:
@@ -90,83 +95,101 @@ class Reader(Syntax):
 
     def st(self, name: str, value: str = "", longest: int = _LONGEST) -> str:
         """``st(v)``."""
-        self._require_alignment(name)
-        start, end = self._bit >> 3, self._end >> 3
-        text = bytes(self._data[start : min(end, start + longest + 1)])
+        start = self._aligned(name)
+        text = bytes(self._data[start : min(self._end, start + longest + 1)])
         length = text.find(0)
         if length < 0:
             if len(text) > longest:
                 raise LimitError("name_length", len(text), longest, self._where(name))
-            raise self._error(TruncatedError, "the text has no end", name, self._bit, "a zero byte inside the unit")
+            message, expected = "the text has no end", "a zero byte inside the unit"
+            raise self._error(TruncatedError, message, name, self.bit_offset, expected)
         try:
             decoded = text[:length].decode()
         except UnicodeDecodeError as error:
-            raise self._error(ElementValueError, str(error), name, self._bit, "UTF-8 text") from None
-        self._bit += 8 * (length + 1)
+            raise self._error(ElementValueError, str(error), name, self.bit_offset, "UTF-8 text") from None
+        self._move_to(start + length + 1)
         return decoded
 
     def bs(self, name: str, value: Buffer = b"") -> Buffer:
         """``bs(v)``, as a view of the data."""
-        self._require_alignment(name)
-        start, self._bit = self._bit, self._end
-        return self._data[start >> 3 : self._end >> 3]
+        start = self._aligned(name)
+        self._move_to(self._end)
+        return self._data[start : self._end]
 
     def byte_alignment(self) -> None:
         """``byte_alignment()``; `AlignmentError` if it is anything but a one and zeros."""
-        at = self._bit
-        bits = 8 - (at & 7)
+        bits = (self._left & 7) or 8
         if self._take(bits, "byte_alignment") != 1 << (bits - 1):
+            at = self.bit_offset - bits
             raise self._error(AlignmentError, "wrong bits", "byte_alignment", at, "1" + "0" * (bits - 1))
 
     def illegal(self, name: str, message: str, expected: str | None = None) -> ElementValueError:
         """Make the error for values that are legal alone but not together, with the place reached."""
-        return self._error(ElementValueError, message, name, self._bit, expected)
+        return self._error(ElementValueError, message, name, self.bit_offset, expected)
 
     def expect(self, count: int, bits: int, name: str) -> None:
         """Refuse a number of elements that the rest of the unit cannot hold."""
-        if count * bits > self._end - self._bit:
-            message = f"{count} elements cannot follow in {self._end - self._bit} bits"
-            raise self._error(TruncatedError, message, name, self._bit)
+        left = 8 * (self._end - self._start) - self.bit_offset
+        if count * bits > left:
+            raise self._error(TruncatedError, f"{count} elements cannot follow in {left} bits", name, self.bit_offset)
 
     def _take(self, bits: int, name: str) -> int:
-        stop = self._bit + bits
-        if stop > self._end:
-            message = f"{bits} bits wanted, {self._end - self._bit} left"
-            raise self._error(TruncatedError, message, name, self._bit)
-        last = (stop + 7) >> 3
-        value = int.from_bytes(self._data[self._bit >> 3 : last], "big")
-        self._bit = stop
-        return (value >> (8 * last - stop)) & ((1 << bits) - 1)
+        left = self._left - bits
+        if left < 0:
+            left += self._load(bits)
+            if left < 0:
+                message = f"{bits} bits wanted, {self._left} left"
+                raise self._error(TruncatedError, message, name, self.bit_offset)
+        self._left = left
+        return self._window >> left & ((1 << bits) - 1)
 
     def _golomb(self, k: int, name: str) -> int:
-        zeros = self._zeros(name)
-        base = ((1 << zeros) - 1) << k
-        return base + self._take(k + zeros, name) if k + zeros else base
+        if self._left < _LONGEST_CODE:
+            self._load(_LONGEST_CODE)
+        code = self._window & ((1 << self._left) - 1)  # zeros, a one, as many bits as there are zeros, k bits
+        zeros = self._left - code.bit_length()
+        left = self._left - (2 * zeros + 1 + k)
+        if zeros > UE_PREFIX:
+            raise self._error(
+                ElementValueError, "the value is too large", name, self.bit_offset, f"at most {UE_PREFIX} zero bits"
+            )
+        if left < 0:
+            raise self._error(TruncatedError, "the value has no end", name, self.bit_offset)
+        self._left = left
+        return (code >> left) - (1 << k)
 
-    def _zeros(self, name: str) -> int:
-        """Read zeros and the one after them; return how many zeros."""
-        at = self._bit
-        window = min(UE_PREFIX + 1, self._end - at)
-        zeros = window - (self._take(window, name).bit_length() if window else 0)
-        if zeros < window:
-            self._bit = at + zeros + 1
-            return zeros
-        if window <= UE_PREFIX:
-            raise self._error(TruncatedError, "the value has no end", name, at)
-        raise self._error(ElementValueError, "the value is too large", name, at, f"at most {UE_PREFIX} zero bits")
+    def _load(self, bits: int) -> int:
+        """Widen the window to at least ``bits`` unread bits, or all there are; return by how many."""
+        chunk = self._data[self._next : min(self._end, self._next + max(_CHUNK, (bits + 7) >> 3))]
+        unread = self._window & ((1 << self._left) - 1)
+        self._window = unread << 8 * len(chunk) | int.from_bytes(chunk, "big")
+        self._left += 8 * len(chunk)
+        self._next += len(chunk)
+        return 8 * len(chunk)
 
-    def _require_alignment(self, name: str) -> None:
-        if self._bit & 7:
-            raise self._error(AlignmentError, "not at a byte boundary", name, self._bit)
+    def _move_to(self, byte: int) -> None:
+        self._next = byte
+        self._left = 0
 
-    def _illegal(self, name: str, value: int, valid: Sequence[int], at: int) -> ElementValueError:
-        return self._error(ElementValueError, f"the value {value} is not allowed", name, at, described(valid))
+    def _aligned(self, name: str) -> int:
+        """The place of the next byte."""
+        if self._left & 7:
+            raise self._error(AlignmentError, "not at a byte boundary", name, self.bit_offset)
+        return self._next - (self._left >> 3)
+
+    def _illegal(self, name: str, value: int, valid: Sequence[int], bits: int) -> ElementValueError:
+        message = f"the value {value} is not allowed"
+        return self._error(ElementValueError, message, name, self.bit_offset - bits, described(valid))
 
     def _error(self, kind: type[ErrorT], message: str, name: str, at: int, expected: str | None = None) -> ErrorT:
-        return kind(message, unit=self.unit, bit_offset=at - self._start, element=name, expected=expected)
+        return kind(message, unit=self.unit, bit_offset=at, element=name, expected=expected)
 
     def _where(self, name: str) -> str:
         return name if self.unit is None else f"unit {self.unit}, {name}"
+
+
+def _golomb_bits(k: int, value: int) -> int:
+    return 2 * ((value >> k) + 1).bit_length() - 1 + k
 
 
 class TracedElement(NamedTuple):
@@ -189,6 +212,10 @@ class Tracer(Reader):
     def u(self, bits: int, name: str, value: int = 0, valid: Sequence[int] | None = None) -> int:
         """``u(bits)``."""
         return self._noted(name, f"u({bits})", lambda: super(Tracer, self).u(bits, name, value, valid))
+
+    def flag(self, name: str, value: bool = False) -> bool:
+        """``u(1)`` as a truth value."""
+        return self.u(1, name) == 1
 
     def i(self, bits: int, name: str, value: int = 0, valid: Sequence[int] | None = None) -> int:
         """``i(bits)``."""
@@ -222,9 +249,13 @@ class Tracer(Reader):
         self._noted("byte_alignment()", "f(n)", super().byte_alignment)
 
     def _noted(self, name: str, descriptor: str, read: Callable[[], T]) -> T:
-        start = self._bit
+        start = self.bit_offset
         value = read()
-        stop, self._bit = self._bit, start
-        bits = format(self._take(stop - start, name), f"0{stop - start}b")
-        self.elements.append(TracedElement(name, descriptor, start - self._start, bits, value))
+        bits = _bits(self._data[self._start + (start >> 3) :], start & 7, self.bit_offset - start)
+        self.elements.append(TracedElement(name, descriptor, start, bits, value))
         return value
+
+
+def _bits(data: memoryview, skipped: int, count: int) -> str:
+    chunk = data[: (skipped + count + 7) >> 3]
+    return format(int.from_bytes(chunk, "big"), f"0{8 * len(chunk)}b")[skipped : skipped + count]

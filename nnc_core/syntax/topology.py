@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 
 from nnc_core.errors import UnsupportedError
 from nnc_core.syntax.context import SyntaxContext
-from nnc_core.syntax.driver import Buffer, Syntax, padded
+from nnc_core.syntax.driver import Buffer, Elements, Syntax
 from nnc_core.tables.code_points import TopologyStorageFormat
 
 
@@ -34,38 +35,34 @@ class TopologyUnitPayload:
     topology_data: Buffer = b""
 
 
-def nnr_topology_unit_header(s: Syntax, h: TopologyUnitHeader) -> None:
-    """``nnr_topology_unit_header()``."""
-    h.topology_storage_format = s.u(8, "topology_storage_format", h.topology_storage_format)
-    h.topology_compression_format = s.u(8, "topology_compression_format", h.topology_compression_format)
+def nnr_topology_unit_header(s: Syntax, h: TopologyUnitHeader, ctx: SyntaxContext) -> None:
+    """``nnr_topology_unit_header()`` (clause 6.3.3.5)."""
+    e = Elements(s, h)
+    e.u(8, "topology_storage_format")
+    e.u(8, "topology_compression_format")
 
 
 def topology_elements_ids_list(s: Syntax, ids: TopologyElementsIdsList, indexed: bool, ctx: SyntaxContext) -> None:
-    """``topology_elements_ids_list()``: at least two names, or indices in their place."""
+    """``topology_elements_ids_list()`` (clause 6.3.4.5): at least two names, or indices in their place."""
+    e = Elements(s, ids)
     given = len(ids.topology_elem_id_index_list if indexed else ids.topology_elem_id_list)
     count = 2 + s.ue(7, "count_topology_elements_minus2", given - 2)
     s.expect(count, 8, "count_topology_elements_minus2")
     ctx.limits.check("units", count, "count_topology_elements_minus2")
     if indexed:
-        indices = padded(ids.topology_elem_id_index_list, count, 0)
-        ids.topology_elem_id_index_list = tuple(
-            [s.ue(7, f"topology_elem_id_index_list[{j}]", index) for j, index in enumerate(indices)]
-        )
+        e.array("topology_elem_id_index_list", count, partial(s.ue, 7), 0)
         s.byte_alignment()
     else:
         s.byte_alignment()
         longest = ctx.limits.name_length
-        names = padded(ids.topology_elem_id_list, count, "")
-        ids.topology_elem_id_list = tuple(
-            [s.st(f"topology_elem_id_list[{j}]", name, longest) for j, name in enumerate(names)]
-        )
+        e.array("topology_elem_id_list", count, lambda name, value: s.st(name, value, longest), "")
 
 
 def nnr_topology_unit_payload(s: Syntax, p: TopologyUnitPayload, h: TopologyUnitHeader, ctx: SyntaxContext) -> None:
-    """``nnr_topology_unit_payload()``, of data that are not compressed (any more)."""
+    """``nnr_topology_unit_payload()`` (clause 6.3.4.5), of data that are not compressed (any more)."""
     if h.topology_storage_format == TopologyStorageFormat.NNR_TPL_PRUN:
         raise UnsupportedError("nnr_pruning_topology_container")
     if h.topology_storage_format == TopologyStorageFormat.NNR_TPL_REFLIST:
         topology_elements_ids_list(s, p.topology_elements_ids_list, False, ctx)
     else:
-        p.topology_data = s.bs("topology_data", p.topology_data)
+        Elements(s, p).bs("topology_data")

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from nnc_core.errors import LimitError
-from nnc_core.syntax.driver import Buffer, Syntax
+from nnc_core.syntax.context import SyntaxContext
+from nnc_core.syntax.driver import Buffer, Elements, Syntax
 from nnc_core.syntax.writer import Writer
 from nnc_core.tables.code_points import GeneralProfileIdc, NnrUnitType
 
@@ -33,25 +34,23 @@ class StartUnitHeader:
 
 
 def nnr_unit_size(s: Syntax, h: UnitHeader) -> None:
-    """``nnr_unit_size()``; the long form is for sizes that the short one cannot hold."""
+    """``nnr_unit_size()`` (clause 6.3.2); the long form is for sizes that the short one cannot hold."""
     nnr_unit_size_flag = s.flag("nnr_unit_size_flag", h.nnr_unit_size > SHORT)
     h.nnr_unit_size = s.u(31 if nnr_unit_size_flag else 15, "nnr_unit_size", h.nnr_unit_size)
 
 
 def nnr_unit_header(s: Syntax, h: UnitHeader) -> None:
-    """``nnr_unit_header()``, without what depends on the unit type."""
-    h.nnr_unit_type = s.u(6, "nnr_unit_type", h.nnr_unit_type)
-    h.independently_decodable_flag = s.flag("independently_decodable_flag", h.independently_decodable_flag)
-    h.partial_data_counter_present_flag = s.flag(
-        "partial_data_counter_present_flag", h.partial_data_counter_present_flag
-    )
-    present = h.partial_data_counter_present_flag
-    h.partial_data_counter = s.u(8, "partial_data_counter", h.partial_data_counter) if present else 0
+    """``nnr_unit_header()`` (clause 6.3.3.1), without what depends on the unit type."""
+    e = Elements(s, h)
+    e.u(6, "nnr_unit_type")
+    e.flag("independently_decodable_flag")
+    e.flag("partial_data_counter_present_flag")
+    e.u(8, "partial_data_counter", when=h.partial_data_counter_present_flag)
 
 
-def nnr_start_unit_header(s: Syntax, h: StartUnitHeader) -> None:
-    """``nnr_start_unit_header()``."""
-    h.general_profile_idc = s.u(8, "general_profile_idc", h.general_profile_idc, range(len(GeneralProfileIdc)))
+def nnr_start_unit_header(s: Syntax, h: StartUnitHeader, ctx: SyntaxContext) -> None:
+    """``nnr_start_unit_header()`` (clause 6.3.3.2)."""
+    Elements(s, h).u(8, "general_profile_idc", range(len(GeneralProfileIdc)))
 
 
 def unit_prefix(nnr_unit_type: NnrUnitType, header: bytes, payload_size: int, partial_data_counter: int = 0) -> bytes:

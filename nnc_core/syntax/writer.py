@@ -11,6 +11,7 @@ from nnc_core.limits import Limits
 from nnc_core.syntax.driver import SIGNED, UNSIGNED, Buffer, Syntax, described, signed_to_unsigned
 
 _LONGEST = Limits().name_length
+_HELD = 2048  # bits; longer integers make shifting slow
 
 
 class Sizer(Syntax):
@@ -21,35 +22,42 @@ class Sizer(Syntax):
 
     def u(self, bits: int, name: str, value: int = 0, valid: Sequence[int] | None = None) -> int:
         """``u(bits)``."""
-        value = self._legal(name, value, range(1 << bits) if valid is None else valid)
-        self._put(value, bits)
-        return value
+        number = _whole(name, value)
+        if number >> bits if valid is None else number not in valid:
+            raise _misfit(name, number, range(1 << bits) if valid is None else valid)
+        self._put(number, bits)
+        return number
 
     def i(self, bits: int, name: str, value: int = 0, valid: Sequence[int] | None = None) -> int:
         """``i(bits)``."""
-        half = 1 << (bits - 1)
-        value = self._legal(name, value, range(-half, half) if valid is None else valid)
-        self._put(value & (2 * half - 1), bits)
-        return value
+        number, half = _whole(name, value), 1 << (bits - 1)
+        if number not in (valid or range(-half, half)):
+            raise _misfit(name, number, valid or range(-half, half))
+        self._put(number & (2 * half - 1), bits)
+        return number
 
     def ue(self, k: int, name: str, value: int = 0, valid: Sequence[int] = UNSIGNED) -> int:
         """``ue(k)``."""
-        value = self._legal(name, value, valid)
-        self._golomb(k, value)
-        return value
+        number = _whole(name, value)
+        if number not in valid:
+            raise _misfit(name, number, valid)
+        self._golomb(k, number)
+        return number
 
     def ie(self, k: int, name: str, value: int = 0, valid: Sequence[int] = SIGNED) -> int:
         """``ie(k)``."""
-        value = self._legal(name, value, valid)
-        self._golomb(k, signed_to_unsigned(value))
-        return value
+        number = _whole(name, value)
+        if number not in valid:
+            raise _misfit(name, number, valid)
+        self._golomb(k, signed_to_unsigned(number))
+        return number
 
     def flt(self, name: str, value: float = 0.0) -> float:
         """``flt(32)``; rounds to binary32."""
         try:
             number = struct.pack("<f", value)
-        except OverflowError:
-            raise ElementValueError(f"the value {value} is too large", element=name, expected="binary32") from None
+        except (OverflowError, struct.error):
+            raise ElementValueError(f"the value {value} does not fit", element=name, expected="binary32") from None
         self._put(int.from_bytes(number, "big"), 32)
         return value
 
@@ -58,7 +66,7 @@ class Sizer(Syntax):
         self._require_alignment(name)
         try:
             text = value.encode()
-        except UnicodeEncodeError as error:
+        except (UnicodeEncodeError, AttributeError) as error:
             raise ElementValueError(str(error), element=name, expected="UTF-8 text") from None
         if 0 in text:
             raise ElementValueError(f"the text {value!r} has a zero byte", element=name, expected="text without it")
@@ -81,21 +89,13 @@ class Sizer(Syntax):
     def _golomb(self, k: int, value: int) -> None:
         # With 2**k added, the value starts with a one, and each doubling beyond k + 1 bits is one step of the prefix.
         value += 1 << k
-        zeros = value.bit_length() - 1 - k
-        self._put(value, k + 2 * zeros + 1)
+        self._put(value, 2 * value.bit_length() - 1 - k)
 
     def _put(self, value: int, bits: int) -> None:
         self.bits += bits
 
     def _append(self, data: Buffer) -> None:
         self.bits += 8 * len(data)
-
-    def _legal(self, name: str, value: int, valid: Sequence[int]) -> int:
-        # A range answers at once for a true int only; for an enumeration or a NumPy integer it would search.
-        number = index(value)
-        if number not in valid:
-            raise ElementValueError(f"the value {number} does not fit", element=name, expected=described(valid))
-        return number
 
     def _require_alignment(self, name: str) -> None:
         if self.bits & 7:
@@ -108,22 +108,42 @@ class Writer(Sizer):
     def __init__(self) -> None:
         super().__init__()
         self._bytes = bytearray()
-        self._tail = 0  # the bits that do not make up a byte yet
+        self._tail = 0  # the bits that are not among the bytes yet
+        self._held = 0  # how many they are
 
     def data(self) -> bytes:
         """The bytes written so far; they must be whole ones."""
         self._require_alignment("the end")
+        self._flush()
         return bytes(self._bytes)
 
     def _put(self, value: int, bits: int) -> None:
-        rest = self.bits & 7
         self.bits += bits
-        whole, over = divmod(rest + bits, 8)
         self._tail = self._tail << bits | value
-        if whole:
-            self._bytes += (self._tail >> over).to_bytes(whole, "big")
-            self._tail &= (1 << over) - 1
+        self._held += bits
+        if self._held > _HELD:
+            self._flush()
 
     def _append(self, data: Buffer) -> None:
         super()._append(data)
+        self._flush()
         self._bytes += data
+
+    def _flush(self) -> None:
+        """Move whole bytes out of the integer that collects bits."""
+        whole, over = divmod(self._held, 8)
+        self._bytes += (self._tail >> over).to_bytes(whole, "big")
+        self._tail &= (1 << over) - 1
+        self._held = over
+
+
+def _whole(name: str, value: int) -> int:
+    # A range answers at once for a true int only; for an enumeration or a NumPy integer it would search.
+    try:
+        return index(value)
+    except TypeError:
+        raise ElementValueError(f"the value {value!r} is not an integer", element=name) from None
+
+
+def _misfit(name: str, value: int, valid: Sequence[int]) -> ElementValueError:
+    return ElementValueError(f"the value {value} does not fit", element=name, expected=described(valid))
