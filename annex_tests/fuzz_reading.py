@@ -14,8 +14,7 @@ from fuzz_guard import AbsentError, Box, guarded
 from numpy.typing import NDArray
 
 import nnc_adapters
-import nnc_core
-from nnc_adapters import comparison, containers, parts, registry
+from nnc_adapters import containers, parts, registry, verification
 from nnc_adapters.base import Adapter
 from nnc_adapters.containers import Container, Extendable
 from nnc_core.bitstream.parts import join
@@ -98,7 +97,7 @@ def _use_model(adapter: Adapter, path: Path, box: Box) -> None:
         restored = box.target(f"restored-{path.name}")
         with box.step(restored):
             nnc_adapters.decompress(coded, restored, threads=1)
-        list(comparison.compare(tensors, nnc_core.decode(coded.read_bytes(), threads=1)))
+        verification.verify(path, coded, threads=1)
 
 
 def checked(found: SourceModel) -> dict[str, NDArray[Any]]:

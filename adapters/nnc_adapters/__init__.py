@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from nnc_adapters.api import CompressReport, DecompressReport, compress, decompress
+from nnc_adapters.verification import VerifyReport, verify
 
-__all__ = ["CompressReport", "DecompressReport", "compress", "decompress"]
+__all__ = ["CompressReport", "DecompressReport", "VerifyReport", "compress", "decompress", "verify"]

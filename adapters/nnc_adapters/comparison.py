@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nnc_core.nnr_model import Topology
+from nnc_adapters.dtypes import FLOATS, converted
+from nnc_core.nnr_model import SourceModel, Topology
 
-__all__ = ["TensorComparison", "TopologyVerdict", "compare", "compare_tensor", "compare_topology"]
+__all__ = ["MIN_SQNR", "TensorComparison", "TopologyVerdict", "compare", "compare_tensor", "compare_topology", "judge"]
 
-TopologyVerdict = Literal["equal", "different", "not carried"]
+TopologyVerdict = Literal["equal", "different", "not carried", "cannot be restored"]
+
+MIN_SQNR = 20.0
+"""Decibels; a tensor below is destroyed for most purposes."""
 
 _BLOCK = 1 << 20  # elements compared at a time: what is held in float64 stays small
 
@@ -23,48 +27,91 @@ _BLOCK = 1 << 20  # elements compared at a time: what is held in float64 stays s
 class TensorComparison:
     """One tensor before and after; the numbers are ``None`` where there was nothing to compare.
 
-    ``relative_error`` is ``max_abs_error`` over the largest magnitude in the original. ``sqnr_db`` is the power of the
-    original over that of the error, infinite for an ``exact`` tensor. ``problem`` says why a tensor is not acceptable
-    at all, ``None`` if it may be.
+    ``exact`` says that no value changed, ``exact_because`` why none may. ``energy`` is the sum of the original's
+    squares, ``error_energy`` that of the errors, ``sqnr_db`` their ratio, infinite for an exact tensor.
+    ``error_to_rms`` is the largest error over the root mean square of the original, ``relative_error`` the largest
+    error of a value over that value; it is kept for variances alone, whose small values count. ``lost`` is the share of
+    non-zero values that became zero, ``lost_zeros`` the number of zeros that became something else. ``problem`` says
+    why the tensor is not acceptable, ``None`` if it is.
     """
 
     name: str
     dtype: str
     shape: tuple[int, ...]
     exact: bool = False
+    exact_because: str | None = None
     max_abs_error: float | None = None
+    error_to_rms: float | None = None
     relative_error: float | None = None
     sqnr_db: float | None = None
+    lost: float | None = None
+    lost_zeros: int | None = None
+    energy: float = 0.0
+    error_energy: float = 0.0
     problem: str | None = None
 
 
-def compare(original: Mapping[str, NDArray[Any]], decoded: Mapping[str, NDArray[Any]]) -> Iterator[TensorComparison]:
-    """Compare tensor by tensor, in the original's order, then name those that only ``decoded`` has."""
-    names = set(decoded)  # whether a lazy mapping has a name, it might decode to find out
-    for name in original:
-        before = original[name]
-        if name in names:
-            yield compare_tensor(name, before, decoded[name])
-        else:
-            yield TensorComparison(name, str(before.dtype), before.shape, problem="missing in the bitstream")
-    for name in sorted(names - set(original)):
-        after = decoded[name]
-        yield TensorComparison(name, str(after.dtype), after.shape, problem="not in the original")
+def compare(name: str, original: Mapping[str, NDArray[Any]], decoded: Mapping[str, NDArray[Any]]) -> TensorComparison:
+    """Compare the tensors called ``name``, of which one may be missing."""
+    if name in original and name in decoded:
+        return compare_tensor(name, original[name], decoded[name])
+    array = original[name] if name in original else decoded[name]
+    problem = "missing in the bitstream" if name in original else "not in the original"
+    return TensorComparison(name, str(array.dtype), array.shape, problem=problem)
 
 
 def compare_tensor(name: str, before: NDArray[Any], after: NDArray[Any]) -> TensorComparison:
-    """Compare two arrays; integers must be equal, other values must be finite where the original's are."""
+    """Compare two arrays; integers must be equal, other values must be finite where the original's are.
+
+    Floating-point values are compared in the type of ``before``, which a restored model has again.
+    """
     what = name, str(before.dtype), before.shape
     if after.shape not in (before.shape, before.shape or (1,)):  # NNR has no tensors without dimensions
         return TensorComparison(*what, problem=f"shape {after.shape} instead of {before.shape}")
-    peak, error, power, noise = _measure(before, after)
-    exact = error == 0
-    problem = None
-    if not math.isfinite(error):
-        problem = "values are not finite that were, or the reverse"
-    elif before.dtype.kind in "iub" and not exact:
-        problem = "integers differ"
-    return TensorComparison(*what, exact, error, _ratio(error, peak), _decibel(power, noise), problem)
+    if before.dtype.name in FLOATS and after.dtype.name in FLOATS:
+        after = converted(after, before.dtype)
+    m = _measured(before, after)
+    integers = before.dtype.kind in "iub"
+    return TensorComparison(
+        *what,
+        exact=m.error == 0,
+        exact_because="integers" if integers else None,
+        max_abs_error=m.error,
+        error_to_rms=_ratio(m.error, math.sqrt(m.energy / max(before.size, 1))),
+        relative_error=m.relative,
+        sqnr_db=decibel(m.energy, m.noise),
+        lost=m.lost / m.nonzeros if m.nonzeros else 0.0,
+        lost_zeros=m.lost_zeros,
+        energy=m.energy,
+        error_energy=m.noise,
+        problem=None if math.isfinite(m.error) else "values are not finite that were, or the reverse",
+    )
+
+
+def judge(result: TensorComparison, model: SourceModel, min_sqnr: float = MIN_SQNR) -> TensorComparison:
+    """``result`` with the reason why no value may change, if there is one, and with the ``problem`` that it has.
+
+    A tensor is destroyed below ``min_sqnr`` decibels; zeros must stay zeros.
+    """
+    variance = model.model_info.get("parameter_type", {}).get(result.name) == "bn.var"
+    result = replace(
+        result,
+        exact_because=model.exact.get(result.name, result.exact_because),
+        relative_error=result.relative_error if variance else None,
+    )
+    return replace(result, problem=result.problem or _problem(result, min_sqnr))
+
+
+def _problem(result: TensorComparison, min_sqnr: float) -> str | None:
+    if result.exact or result.sqnr_db is None:
+        return None
+    if result.exact_because is not None:
+        return f"changed, and must not: {result.exact_because}"
+    if result.lost_zeros:
+        return f"{result.lost_zeros} zeros became non-zero"
+    if result.sqnr_db < min_sqnr:
+        return f"destroyed: {result.sqnr_db:.1f} dB, less than {min_sqnr:g} dB"
+    return None
 
 
 def compare_topology(before: Topology | None, after: Topology | None) -> TopologyVerdict:
@@ -74,18 +121,40 @@ def compare_topology(before: Topology | None, after: Topology | None) -> Topolog
     return "equal" if before == after else "different"
 
 
+@dataclass(slots=True)
+class _Measures:
+    """Sums and largest values over the parts of a tensor."""
+
+    error: float = 0.0
+    relative: float = 0.0
+    energy: float = 0.0
+    noise: float = 0.0
+    nonzeros: int = 0
+    lost: int = 0
+    lost_zeros: int = 0
+
+
 @np.errstate(over="ignore", invalid="ignore")  # squares near the end of float64, signalling NaN
-def _measure(before: NDArray[Any], after: NDArray[Any]) -> tuple[float, float, float, float]:
-    """Largest magnitude, largest error, sum of squares, sum of squared errors."""
-    peak = error = power = noise = 0.0
+def _measured(before: NDArray[Any], after: NDArray[Any]) -> _Measures:
+    m = _Measures()
     x, y = before.reshape(-1), after.reshape(-1)
     for start in range(0, x.size, _BLOCK):
-        original, difference = _difference(x[start : start + _BLOCK], y[start : start + _BLOCK])
-        peak = max(peak, float(np.abs(original).max()))
-        error = max(error, float(np.abs(difference).max()))
-        power += float(original @ original)
-        noise += float(difference @ difference)
-    return peak, error, power, noise
+        _add(m, x[start : start + _BLOCK], y[start : start + _BLOCK])
+    return m
+
+
+def _add(m: _Measures, x: NDArray[Any], y: NDArray[Any]) -> None:
+    original, difference = _difference(x, y)
+    size = np.abs(difference)
+    m.error = max(m.error, float(size.max()))
+    m.energy += float(original @ original)
+    m.noise += float(difference @ difference)
+    nonzero, after = original != 0, y != 0
+    m.nonzeros += int(np.count_nonzero(nonzero))
+    m.lost += int(np.count_nonzero(nonzero & ~after))
+    m.lost_zeros += int(np.count_nonzero((x == 0) & after))
+    relative = np.divide(size, np.abs(original), out=np.zeros_like(size), where=nonzero)
+    m.relative = max(m.relative, float(relative.max()))
 
 
 def _difference(x: NDArray[Any], y: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -98,13 +167,14 @@ def _difference(x: NDArray[Any], y: NDArray[Any]) -> tuple[NDArray[np.float64], 
     return np.where(finite, before, 0.0), difference
 
 
-def _ratio(error: float, peak: float) -> float:
+def _ratio(error: float, scale: float) -> float:
     if error == 0:
         return 0.0
-    return error / peak if peak else math.inf
+    return error / scale if scale else math.inf
 
 
-def _decibel(power: float, noise: float) -> float:
+def decibel(energy: float, noise: float) -> float:
+    """The signal-to-noise ratio of two sums of squares; infinite without noise."""
     if noise == 0:
         return math.inf
-    return 10 * math.log10(power / noise) if power and math.isfinite(noise) else -math.inf
+    return 10 * math.log10(energy / noise) if energy and math.isfinite(noise) else -math.inf

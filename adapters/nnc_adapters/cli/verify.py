@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from pathlib import Path
 
 import click
 
-import nnc_core
-from nnc_adapters import registry
+from nnc_adapters import verification
 from nnc_adapters.cli import console
 from nnc_adapters.cli.errors import ExitCode
 from nnc_adapters.cli.options import (
@@ -21,16 +19,22 @@ from nnc_adapters.cli.options import (
     readable,
     threads_option,
 )
-from nnc_adapters.comparison import TensorComparison, compare, compare_topology
-from nnc_adapters.containers import plain
-from nnc_adapters.files import about
+from nnc_adapters.comparison import MIN_SQNR, TensorComparison
+from nnc_adapters.verification import VerifyReport
 from nnc_core import Limits
 
 
 @click.command()
 @click.argument("original", metavar="ORIGINAL", type=file_path)
 @click.argument("compressed", metavar="FILE.nnr", type=pipe_path)
-@click.option("--min-sqnr", type=float, metavar="DB", help="The worst signal-to-noise ratio that is acceptable.")
+@click.option(
+    "--min-sqnr",
+    type=float,
+    metavar="DB",
+    default=MIN_SQNR,
+    show_default=True,
+    help="The worst signal-to-noise ratio that is acceptable for a tensor.",
+)
 @drop_optimizer_option
 @threads_option
 @limit_option
@@ -38,7 +42,7 @@ from nnc_core import Limits
 def verify(
     original: Path,
     compressed: Path,
-    min_sqnr: float | None,
+    min_sqnr: float,
     drop_optimizer: bool,
     threads: int | None,
     limits: Limits,
@@ -46,48 +50,46 @@ def verify(
 ) -> None:
     """Compare a bitstream with the model it was made from.
 
-    Exits with 1 if the topology differs, a tensor is missing or has another shape, integers changed, or an error is
-    not finite or worse than asked for. FILE.nnr may be - for stdin, and a container that carries NNR.
+    Exits with 1 if a tensor is destroyed (see --min-sqnr), missing or of another shape, if zeros became non-zero, if
+    values changed that must be exact, or if the topology differs or no model can be restored from it. The model is
+    restored in a temporary folder for that. FILE.nnr may be - for stdin, and a container that carries NNR.
     """
-    adapter = registry.configured(registry.find(original), limits=limits, keep_optimizer=not drop_optimizer)
-    with about(original):
-        model = adapter.read(original)
-    with readable(compressed) as given, plain(given, limits) as path, nnc_core.open(path, limits=limits) as file:
-        topology = compare_topology(model.topology, file.topology)
-        with file.decoding_ahead(threads) as decoded:
-            tensors = [_judged(result, min_sqnr) for result in compare(model.tensors, decoded)]
-    accepted = topology != "different" and all(t.problem is None for t in tensors)
+    with readable(compressed) as path:
+        report = verification.verify(
+            original, path, min_sqnr=min_sqnr, keep_optimizer=not drop_optimizer, threads=threads, limits=limits
+        )
     if as_json:
-        console.print_json({"accepted": accepted, "topology": topology, "tensors": tensors})
+        console.print_json(report)
     else:
-        _show(tensors)
-        console.message(f"topology {topology}, {_verdict(tensors)}")
-    if not accepted:
+        _show(report)
+    if not report.accepted:
         raise click.exceptions.Exit(ExitCode.NEGATIVE_FINDING)
 
 
-def _judged(result: TensorComparison, min_sqnr: float | None) -> TensorComparison:
-    too_noisy = min_sqnr is not None and result.sqnr_db is not None and result.sqnr_db < min_sqnr
-    if result.problem or not too_noisy:
-        return result
-    return replace(result, problem=f"less than {min_sqnr:g} dB")
-
-
-def _verdict(tensors: list[TensorComparison]) -> str:
-    bad = sum(t.problem is not None for t in tensors)
-    return f"{bad} of {len(tensors)} tensors not acceptable" if bad else f"all {len(tensors)} tensors acceptable"
-
-
-def _show(tensors: list[TensorComparison]) -> None:
-    table = console.table("~tensor", "dtype", "~shape", ">max error", ">relative", ">SQNR dB", "~problem")
-    for t in tensors:
+def _show(report: VerifyReport) -> None:
+    table = console.table("~tensor", "dtype", "~shape", ">SQNR dB", ">error/rms", ">lost", ">rel. error", "~remarks")
+    for t in report.tensors:
         shape = "x".join(map(str, t.shape)) or "scalar"
-        numbers = [_number(t.max_abs_error, ".3g"), _number(t.relative_error, ".3g"), _number(t.sqnr_db, ".1f")]
-        table.add_row(console.printable(t.name), t.dtype, shape, *numbers, t.problem or "")
+        table.add_row(console.printable(t.name), t.dtype, shape, *_numbers(t), _remarks(t))
     console.print_table(table)
+    console.message(f"topology {report.topology}{f': {report.topology_problem}' if report.topology_problem else ''}")
+    if report.sqnr_db is not None:
+        console.message(f"SQNR of the model {report.sqnr_db:.1f} dB; worst tensor {report.worst}")
+    bad = sum(t.problem is not None for t in report.tensors)
+    total = len(report.tensors)
+    console.message(f"{bad} of {total} tensors not acceptable" if bad else f"all {total} tensors acceptable")
 
 
-def _number(value: float | None, form: str) -> str:
-    if value is None:
-        return ""
-    return "exact" if value == math.inf and form == ".1f" else format(value, form)
+def _numbers(t: TensorComparison) -> tuple[str, ...]:
+    """SQNR, largest error over rms, share of lost values, and for variances the largest relative error."""
+    if t.sqnr_db is None or t.error_to_rms is None or t.lost is None:
+        return ("",) * 4
+    if t.exact:
+        return ("exact", *("",) * 3)
+    sqnr = f"{t.sqnr_db:.1f}" if math.isfinite(t.sqnr_db) else "none"
+    relative = "" if t.relative_error is None else f"{t.relative_error:.3g}"
+    return sqnr, f"{t.error_to_rms:.3g}", f"{100 * t.lost:.1f} %", relative
+
+
+def _remarks(t: TensorComparison) -> str:
+    return console.printable(t.problem or (t.exact_because or "" if t.exact else ""))

@@ -1,0 +1,134 @@
+"""Judging a bitstream by the model it was made from."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+import nnc_core
+from nnc_adapters import registry
+from nnc_adapters.comparison import (
+    MIN_SQNR,
+    TensorComparison,
+    TopologyVerdict,
+    compare,
+    compare_tensor,
+    compare_topology,
+    decibel,
+    judge,
+)
+from nnc_adapters.containers import plain
+from nnc_adapters.files import about
+from nnc_core.errors import ModelError, UnsupportedError
+from nnc_core.lazy import LazyMapping
+from nnc_core.limits import Limits
+from nnc_core.nnr_model import SourceModel, Topology
+
+__all__ = ["VerifyReport", "verify"]
+
+_BAD_TOPOLOGY = ("different", "cannot be restored")
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyReport:
+    """What `verify` found: ``tensors`` in the order of the model, and ``topology_problem`` where it has one.
+
+    ``sqnr_db`` is that of all tensors together that are not exact, from their summed squares, None if all are;
+    ``worst`` names the tensor with the lowest of its own.
+    """
+
+    accepted: bool
+    topology: TopologyVerdict
+    topology_problem: str | None
+    sqnr_db: float | None
+    worst: str | None
+    tensors: tuple[TensorComparison, ...]
+
+
+def verify(
+    original: str | Path,
+    compressed: str | Path,
+    *,
+    min_sqnr: float = MIN_SQNR,
+    keep_optimizer: bool = True,
+    threads: int | None = None,
+    limits: Limits | None = None,
+) -> VerifyReport:
+    """Compare the NNR bitstream ``compressed`` with the model it was made from, and restore it in a temporary folder.
+
+    Not acceptable are a tensor below ``min_sqnr`` decibels, zeros that became something else, a change of what must be
+    exact, values that are not finite and were, tensors that are missing or have another shape, and a topology that
+    differs or from which no model can be restored. ``compressed`` may be a container of NNR as well. Raises what
+    `compress` and `decompress` raise where one of the two cannot be read.
+    """
+    original, compressed, limits = Path(original), Path(compressed), limits or Limits()
+    adapter = registry.configured(registry.find(original), limits=limits, keep_optimizer=keep_optimizer)
+    with about(original):
+        model = adapter.read(original)
+    with about(compressed), plain(compressed, limits) as path, nnc_core.open(path, limits=limits) as file:
+        verdict: TopologyVerdict = compare_topology(model.topology, file.topology)
+        with file.decoding_ahead(threads) as decoded:
+            passing = _Compared(model, decoded)
+            problem = None if file.topology is None else _restore(file.topology, passing, limits)
+            tensors = tuple(judge(result, model, min_sqnr) for result in passing.all())
+    return _report("cannot be restored" if problem else verdict, problem, tensors)
+
+
+def _report(topology: TopologyVerdict, problem: str | None, tensors: tuple[TensorComparison, ...]) -> VerifyReport:
+    accepted = topology not in _BAD_TOPOLOGY and all(t.problem is None for t in tensors)
+    noisy = [t for t in tensors if t.sqnr_db is not None and not t.exact]
+    total = decibel(sum(t.energy for t in noisy), sum(t.error_energy for t in noisy)) if noisy else None
+    worst = min(noisy, key=lambda t: t.sqnr_db or -math.inf, default=None)
+    return VerifyReport(accepted, topology, problem, total, worst.name if worst else None, tensors)
+
+
+class _Compared(LazyMapping[NDArray[Any]]):
+    """Decoded tensors that are compared with the model's as they pass, so that each is decoded once."""
+
+    def __init__(self, model: SourceModel, decoded: Mapping[str, NDArray[Any]]) -> None:
+        self._original = model.tensors
+        self._decoded = decoded
+        self._passed: dict[str, TensorComparison] = {}
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        array = self._decoded[name]
+        if name in self._original and name not in self._passed:
+            self._passed[name] = compare_tensor(name, self._original[name], array)
+        return array
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._decoded)
+
+    def __len__(self) -> int:
+        return len(self._decoded)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._decoded
+
+    def all(self) -> Iterator[TensorComparison]:
+        """The comparison of every tensor, in the model's order, then those that only the bitstream has."""
+        for name in (*self._original, *(name for name in self._decoded if name not in self._original)):
+            yield self._passed.get(name) or compare(name, self._original, self._decoded)
+
+
+def _restore(topology: Topology, tensors: Mapping[str, NDArray[Any]], limits: Limits) -> str | None:
+    """Write the model that the bitstream restores to, and read it; what prevents that, if anything."""
+    try:
+        adapter = registry.configured(registry.adapter(topology.storage_format), limits=limits)
+    except UnsupportedError as error:
+        return str(error)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "model" + adapter.default_suffix(topology))
+            adapter.write(tensors, topology, path)
+            restored = adapter.read(path).tensors
+    except ModelError as error:
+        return error.message
+    # Not the topologies: those of some formats have checksums of the weights.
+    return None if restored.keys() == tensors.keys() else "the restored model has other tensors"
