@@ -22,6 +22,8 @@ import fuzzing
 from fuzz_reading import Files, Reader, exercise
 from fuzzing import Case
 
+from nnc_adapters import registry
+
 _MODULES = (fuzz_containers, fuzz_convert, fuzz_nnef, fuzz_onnx, fuzz_pytorch, fuzz_tensorflow)
 _LONGEST_CUT = 2000
 """Files up to this size are cut at every byte, others at as many places."""
@@ -30,6 +32,7 @@ _CUTS_OF_SLOW = 40
 
 def readers() -> list[Reader]:
     """All there are."""
+    registry.adapters()  # which packages are installed is read now, before folders are guarded
     return [reader for module in _MODULES for reader in module.readers()]
 
 
