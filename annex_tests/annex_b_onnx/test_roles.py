@@ -179,9 +179,23 @@ def test_integer_weights_have_roles_too(adapter, make_model, tmp_path):
     ]
     onnx.save(make_model(nodes, weights), tmp_path / "m.onnx")
     found = adapter.read(tmp_path / "m.onnx").model_info
-    assert found["parameter_type"] == {"w": "conv.weight", "b": "conv.bias"}
+    assert found["parameter_type"] == {"w": "conv.weight", "b": "conv.bias", "s": "unspecified"}
 
 
-def test_operators_of_other_domains_have_no_roles(info):
-    found = info([node("Conv", ["x", "w"], ["y"], domain="com.example")], w=(16, 3, 3, 3))
-    assert found["parameter_type"] == {"w": "unspecified"}
+def test_of_operators_of_other_domains_nothing_is_known(info):
+    found = info([node("Conv", ["x", "w", "b"], ["y"], domain="com.example")], w=(16, 3, 3, 3), b=(16,))
+    assert found["parameter_type"] == {"b": "unspecified"}
+
+
+@pytest.mark.parametrize(
+    ("operator", "shape", "role"),
+    [
+        ("FusedMatMul", (16, 16), "fc.weight"),
+        ("FusedGemm", (16, 16), "fc.weight"),
+        ("FusedConv", (16, 3, 3, 3), "conv.weight"),
+        ("Attention", (16, 48), "fc.weight"),
+    ],
+)
+def test_operators_that_onnxruntime_makes_of_others_have_their_roles(info, operator, shape, role):
+    found = info([node(operator, ["x", "w"], ["y"], domain="com.microsoft")], w=shape)
+    assert found["parameter_type"] == {"w": role}

@@ -336,9 +336,15 @@ def test_a_location_that_is_given_twice_is_refused(write):
         write(model_of(tensor), {"w": WEIGHT})
 
 
-def test_two_places_for_one_tensor_are_refused(write):
-    with pytest.raises(ModelError, match="two tensors"):
-        write(model_of(external(STUB), external(STUB)), {"w": WEIGHT})
+def test_many_places_for_one_tensor_take_no_more_room_than_one(write, tmp_path):
+    write(model_of(*[external(STUB)] * 1000), {"w": WEIGHT})
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) < 2 * WEIGHT.nbytes + 1000 * 200
+
+
+@pytest.mark.parametrize("other", [{"dims": (8, 2)}, {"data_type": TensorProto.INT32}])
+def test_two_places_for_one_tensor_that_differ_are_refused(write, other):
+    with pytest.raises(ModelError, match="two different tensors"):
+        write(model_of(external(STUB), external(STUB, **other)), {"w": WEIGHT})
 
 
 def test_a_message_in_several_pieces_is_merged_before_it_is_judged(write):

@@ -50,6 +50,12 @@ class Operation:
             return None
         return Value(self.scope.owner(names[slot]), names[slot])
 
+    @property
+    def result(self) -> Value | None:
+        """The output; None where there is not exactly one."""
+        outputs = self.node.output
+        return Value(self.scope, outputs[0]) if len(outputs) == 1 else None
+
     def attribute(self, name: str, default: int = 0) -> int:
         """An integer attribute."""
         return next((a.i for a in self.node.attribute if a.name == name and a.type == AttributeProto.INT), default)
@@ -69,21 +75,19 @@ class Use:
     transposed: bool = False
 
 
-class _Edge(NamedTuple):
-    target: Value
-    plain: bool
-    transposes: bool
-
-
 @dataclass(eq=False)
 class Dataflow:
-    """The uses of every value, and the operation that makes it."""
+    """The operations of a model in order, which of them consume each value at which input, and which one makes it.
+
+    ``crossings`` are the values inside a graph or function that are the same as one outside, and the other way round.
+    """
 
     scopes: Sequence[Scope]
+    operations: list[Operation] = field(default_factory=list)
     producers: dict[Value, Operation] = field(default_factory=dict)
     results: set[Value] = field(default_factory=set)
-    _uses: defaultdict[Value, list[Use]] = field(default_factory=lambda: defaultdict(list))
-    _edges: defaultdict[Value, list[_Edge]] = field(default_factory=lambda: defaultdict(list))
+    consumers: defaultdict[Value, list[Use]] = field(default_factory=lambda: defaultdict(list))
+    crossings: defaultdict[Value, list[Value]] = field(default_factory=lambda: defaultdict(list))
 
     def __post_init__(self) -> None:
         protos = ((scope.proto, scope) for scope in self.scopes)
@@ -92,6 +96,7 @@ class Dataflow:
             self.results.update(Value(scope.owner(name), name) for name in scope.outputs)
             for index, node in enumerate(scope.proto.node):
                 operation = Operation(node, scope)
+                self.operations.append(operation)
                 self.producers.update((Value(scope, name), operation) for name in node.output)
                 function = functions.get((node.domain, node.op_type, node.overload))
                 if function is not None:
@@ -104,56 +109,63 @@ class Dataflow:
         found: list[Use] = []
         seen = {value}
         pending = [(value, True, False)]
+
+        def go_on(target: Value, plain: bool, transposed: bool) -> None:
+            if target not in seen:
+                seen.add(target)
+                pending.append((target, plain, transposed))
+
         while pending:
             current, plain, transposed = pending.pop()
-            found += (
-                Use(use.operation, use.slot, plain and use.plain, transposed ^ use.transposed)
-                for use in self._uses.get(current, ())
-            )
-            for target, same, transposes in self._edges.get(current, ()):
-                if target not in seen:
-                    seen.add(target)
-                    pending.append((target, plain and same, transposed ^ transposes))
+            for inner in self.crossings.get(current, ()):
+                go_on(inner, plain, transposed)
+            for use in self.consumers.get(current, ()):
+                operation = use.operation
+                target = operation.result if _passes(operation.kind, use.slot) else None
+                if target is None:
+                    found.append(Use(operation, use.slot, plain, transposed))
+                else:
+                    swaps = _swaps(operation)
+                    go_on(target, plain and (swaps or operation.kind in _SAME_LAYOUT), transposed ^ swaps)
         return found
 
     def only_use(self, value: Value) -> Use | None:
         """The use of a value that goes to one operation and nowhere else, without any step between."""
-        uses = self._uses.get(value, [])
-        if len(uses) != 1 or self._edges.get(value) or value in self.results:
+        consumers = self.consumers.get(value, [])
+        if len(consumers) != 1 or self.crossings.get(value) or value in self.results:
             return None
-        return uses[0]
+        use = consumers[0]
+        passed_on = _passes(use.operation.kind, use.slot) and use.operation.result is not None
+        return None if passed_on else use
 
     def _connect(self, operation: Operation, bodies: list[Scope]) -> None:
         kind = operation.kind
-        for body in bodies if kind in _CONTROL_FLOW else ():
-            self._enter(operation, body, *_CONTROL_FLOW[kind])
+        if kind in _CONTROL_FLOW:
+            for body in bodies:
+                self._enter(operation, body, *_CONTROL_FLOW[kind])
+            return
         for slot in range(len(operation.node.input)):
             value = operation.input(slot)
-            if value is None or (kind, slot) in _VALUELESS:
-                continue
-            if _passes(kind, slot) and len(operation.node.output) == 1:
-                self._edges[value].append(_edge(operation))
-            elif kind not in _CONTROL_FLOW:
-                self._uses[value].append(Use(operation, slot))
+            if value is not None and (kind, slot) not in _VALUELESS:
+                self.consumers[value].append(Use(operation, slot))
 
     def _enter(self, operation: Operation, body: Scope, first_input: int, first_output: int) -> None:
         """Join the inputs and outputs of an operation with those of the graph or function that it runs."""
         for slot, name in enumerate(body.inputs):
             value = operation.input(slot) if slot >= first_input else None
             if value is not None:
-                self._edges[value].append(_Edge(Value(body, name), True, False))
+                self.crossings[value].append(Value(body, name))
         for name, result in zip(body.outputs[first_output:], operation.node.output, strict=False):
-            self._edges[Value(body.owner(name), name)].append(_Edge(Value(operation.scope, result), True, False))
+            self.crossings[Value(body.owner(name), name)].append(Value(operation.scope, result))
 
 
 def _passes(kind: str, slot: int) -> bool:
     return kind == "Concat" or (slot == 0 and kind in _SAME_LAYOUT | _OTHER_LAYOUT)
 
 
-def _edge(operation: Operation) -> _Edge:
-    target = Value(operation.scope, operation.node.output[0])
-    swaps = operation.kind == "Transpose" and _permutation(operation.node) in ([], [1, 0])
-    return _Edge(target, swaps or operation.kind in _SAME_LAYOUT, swaps)
+def _swaps(operation: Operation) -> bool:
+    """Whether it transposes a matrix."""
+    return operation.kind == "Transpose" and _permutation(operation.node) in ([], [1, 0])
 
 
 def _permutation(node: NodeProto) -> list[int]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import functools
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from google.protobuf.descriptor import FieldDescriptor  # type: ignore[import-untyped]
 from google.protobuf.message import DecodeError, EncodeError  # type: ignore[import-untyped]
 from numpy.typing import NDArray
@@ -18,6 +20,7 @@ from nnc_adapters.lazy import LazyTensors
 from nnc_adapters.names import expressible, free
 from nnc_adapters.onnx import roles, stubs, values
 from nnc_adapters.onnx.dataflow import Dataflow
+from nnc_adapters.onnx.exactness import Exactness
 from nnc_adapters.onnx.scopes import Site, scopes, sites
 from nnc_core.errors import ModelError, UnsupportedError
 from nnc_core.limits import Limits
@@ -46,11 +49,33 @@ def _read(path: Path, limits: Limits, chosen: frozenset[str]) -> SourceModel:
     for site in places:
         values.check(site.tensor, folder)
     flow = Dataflow(found)
-    names = topology_elem_ids(places, limits)
-    coded = {name: s for name, s in names.items() if name in chosen or is_coded(s, flow, folder)}
-    tensors = {name: _loader(site.tensor, folder) for name, site in coded.items()}
-    info = roles.model_info(coded, flow)
-    return SourceModel(LazyTensors(tensors), _topology(model, places, coded, folder), info)
+    exactness = Exactness(flow, places, folder)
+    tensors = [
+        _Tensor(name, tied, exactness.reason(tied))
+        for name, tied in tied_together(topology_elem_ids(places, limits), folder).items()
+    ]
+    coded = {t.name: t for t in tensors if t.name in chosen or is_coded(t, folder)}
+    info = roles.model_info({name: tensor.sites for name, tensor in coded.items()}, flow)
+    return SourceModel(
+        LazyTensors({name: _loader(tensor.proto, folder) for name, tensor in coded.items()}),
+        _topology(model, places, coded, folder),
+        info,
+        {name: tensor.exact for name, tensor in coded.items() if tensor.exact},
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Tensor:
+    """A tensor under its identifier, in all places that share its bytes; ``exact`` is why it must not change."""
+
+    name: str
+    sites: list[Site]
+    exact: str | None
+
+    @property
+    def proto(self) -> TensorProto:
+        """The first of the places."""
+        return self.sites[0].tensor
 
 
 def parsed(data: bytes) -> ModelProto:
@@ -126,15 +151,32 @@ def topology_elem_ids(places: Iterable[Site], limits: Limits) -> dict[str, Site]
     return found
 
 
-def is_coded(site: Site, flow: Dataflow, folder: values.Folder) -> bool:
-    """Whether a tensor leaves the topology: numbers, enough of them, lossy only where the graph allows it."""
-    kind = site.tensor.data_type
-    if not site.scope.carried or kind not in values.FLOATS | values.INTEGERS:
+def tied_together(names: Mapping[str, Site], folder: values.Folder) -> dict[str, list[Site]]:
+    """The places that each identifier stands for: those whose values are the same bytes of a file share the first."""
+    found: dict[str, list[Site]] = {}
+    first: dict[object, str] = {}
+    for name, site in names.items():
+        tensor = site.tensor
+        ties = values.is_external(tensor) and site.scope.carried and bool(values.count(tensor))
+        key = (folder.span(tensor), tensor.data_type) if ties else site
+        found.setdefault(first.setdefault(key, name), []).append(site)
+    return found
+
+
+def is_coded(tensor: _Tensor, folder: values.Folder) -> bool:
+    """Whether a tensor leaves the topology: numbers, and enough of them."""
+    proto, kind = tensor.proto, tensor.proto.data_type
+    if not tensor.sites[0].scope.carried or kind not in values.FLOATS | values.INTEGERS:
         return False
-    if kind in values.FLOATS and roles.must_be_exact(site, flow):
+    load = functools.partial(values.load, proto, folder)
+    if not selection.is_coded(values.dtype(kind).name, values.count(proto), load):
         return False
-    elements = values.count(site.tensor)
-    return selection.is_coded(values.dtype(kind).name, elements, functools.partial(values.load, site.tensor, folder))
+    return not (tensor.exact and kind == TensorProto.DOUBLE) or _is_single(load())
+
+
+def _is_single(array: NDArray[Any]) -> bool:
+    """Whether the values are the same in float32."""
+    return bool((array.astype(np.float32) == array).all())
 
 
 def _loader(tensor: TensorProto, folder: values.Folder) -> functools.partial[NDArray[Any]]:
@@ -143,10 +185,11 @@ def _loader(tensor: TensorProto, folder: values.Folder) -> functools.partial[NDA
     return functools.partial(values.load, copy, folder)
 
 
-def _topology(model: ModelProto, places: list[Site], coded: Mapping[str, Site], folder: values.Folder) -> Topology:
-    for name, site in coded.items():
+def _topology(model: ModelProto, places: list[Site], coded: Mapping[str, _Tensor], folder: values.Folder) -> Topology:
+    stubs_of = {site: tensor.name for tensor in coded.values() for site in tensor.sites}
+    exact = [site.tensor for site in places if site not in stubs_of and values.is_external(site.tensor)]
+    for site, name in stubs_of.items():
         stubs.make(site.tensor, name)
-    exact = [s.tensor for s in places if values.is_external(s.tensor) and not stubs.is_stub(s.tensor)]
     if model.ByteSize() + sum(folder.span(tensor).size for tensor in exact) > _TOPOLOGY_BYTES:
         raise UnsupportedError("a topology over 2 GiB")
     for tensor in exact:

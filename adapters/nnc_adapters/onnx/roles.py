@@ -4,68 +4,82 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+
+from onnx import TensorProto
 
 from nnc_adapters.onnx import values
 from nnc_adapters.onnx.dataflow import Dataflow, Operation, Use, Value
 from nnc_adapters.onnx.scopes import Site
 from nnc_core.nnr_model import ModelInfo, ParameterType
 
+_CONVOLUTION: dict[int, ParameterType] = {1: "conv.weight", 2: "conv.bias"}
+_PRODUCT: dict[int, ParameterType] = {0: "fc.weight", 1: "fc.weight"}
 _RECURRENT: dict[int, ParameterType] = {1: "fc.weight", 2: "fc.weight", 3: "fc.bias"}
+# The second part are the operations of onnxruntime's optimizer.
 _ROLES: dict[str, dict[int, ParameterType]] = {
-    "Conv": {1: "conv.weight", 2: "conv.bias"},
-    "ConvTranspose": {1: "conv.weight", 2: "conv.bias"},
+    "Conv": _CONVOLUTION,
+    "ConvTranspose": _CONVOLUTION,
+    "DeformConv": {1: "conv.weight", 3: "conv.bias"},
     "ConvInteger": {1: "conv.weight"},
     "QLinearConv": {3: "conv.weight", 8: "conv.bias"},
     "Gemm": {0: "fc.weight", 1: "fc.weight", 2: "fc.bias"},
-    "MatMul": {0: "fc.weight", 1: "fc.weight"},
-    "MatMulInteger": {0: "fc.weight", 1: "fc.weight"},
+    "MatMul": _PRODUCT,
+    "MatMulInteger": _PRODUCT,
     "QLinearMatMul": {0: "fc.weight", 3: "fc.weight"},
-    "Einsum": {0: "fc.weight", 1: "fc.weight"},
+    "Einsum": _PRODUCT,
     "Gather": {0: "fc.weight"},  # an embedding: a matrix product with a one-hot vector
     "BatchNormalization": {1: "bn.gamma", 2: "bn.beta", 3: "bn.mean", 4: "bn.var"},
     "LSTM": _RECURRENT,
     "GRU": _RECURRENT,
     "RNN": _RECURRENT,
+    **{f"com.microsoft::{name}": _CONVOLUTION for name in ("FusedConv", "NhwcFusedConv")},
+    **{f"{domain}::Conv": _CONVOLUTION for domain in ("com.microsoft.nchwc", "com.ms.internal.nhwc")},
+    **{f"com.microsoft::{name}": _PRODUCT for name in ("FusedMatMul", "FusedMatMulActivation", "TransposeMatMul")},
+    **{f"com.microsoft::{name}": {**_PRODUCT, 2: "fc.bias"} for name in ("FusedGemm", "GemmFastGelu")},
+    "com.microsoft::Attention": {1: "fc.weight", 2: "fc.bias"},
+    "com.microsoft::RotaryEmbedding": {2: "unspecified", 3: "unspecified"},
 }
+# Operations on each number: a table that is added or multiplied may be anything, such as the places of anchors.
+_ELEMENTWISE = frozenset(
+    {
+        *("Add", "Sub", "Mul", "Div", "Sum", "Mean", "Min", "Max", "Pow", "Mod", "Where", "PRelu", "Clip"),
+        *("Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "ScatterElements", "ScatterND"),
+        *("GatherElements", "GatherND", "Resize", "Upsample", "Pad", "Tile", "Neg", "Abs", "Sqrt", "Exp", "Log"),
+        *("Sin", "Cos", "Floor", "Ceil", "Round", "Reciprocal", "Sigmoid", "Tanh", "Softmax", "Relu"),
+    }
+)
 _BIASES: dict[str, ParameterType] = {
     "Conv": "conv.bias",
     "ConvTranspose": "conv.bias",
     "Gemm": "fc.bias",
     "MatMul": "fc.bias",
 }
+_KNOWN = _ROLES.keys() | _ELEMENTWISE
 _BATCH_NORM_SLOTS = (1, 2, 3, 4)
 
-_ALL, _REST = range(16), range(1, 16)
-# Inputs that are arguments of an operation, not weights: a small change of value can change what it does.
-_ARGUMENTS: dict[str, range | tuple[int, ...]] = {
-    **dict.fromkeys(("Resize", "Upsample", "Clip", "Pad", "TopK", "Tile", "Pow", "NonMaxSuppression"), _REST),
-    **dict.fromkeys(("Gather", "GatherElements", "GatherND", "QuantizeLinear", "DequantizeLinear"), _REST),
-    **dict.fromkeys(("Reshape", "Unsqueeze", "Squeeze", "Expand", "Slice"), _REST),
-    **dict.fromkeys(("Range", "OneHot", "ConstantOfShape", "Mod"), _ALL),
-    **dict.fromkeys(("Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual"), _ALL),
-    "QLinearConv": (1, 2, 4, 5, 6, 7),
-    "QLinearMatMul": (1, 2, 4, 5, 6, 7),
-    "LSTM": (5, 6),
-    "GRU": (5,),
-    "RNN": (5,),
-}
+
+def model_info(coded: Mapping[str, Sequence[Site]], flow: Dataflow) -> ModelInfo:
+    """The roles of the coded tensors, which may be in several places, and the blocks they form.
+
+    The rest is ``unspecified``, but for large tensors of operations that nothing is known about.
+    """
+    uses = {
+        name: [use for site in sites for use in flow.uses(Value(site.scope, site.name))]
+        for name, sites in coded.items()
+    }
+    tensors = {name: sites[0].tensor for name, sites in coded.items()}
+    kinds = {name: _role(uses[name], list(tensor.dims), flow) for name, tensor in tensors.items()}
+    identifiers = _Blocks(tensors, uses, flow).identifiers(kinds)
+    known = {name: kind for name, kind in kinds.items() if kind is not None}
+    return ModelInfo(parameter_type=known, block_identifier=identifiers)
 
 
-def must_be_exact(site: Site, flow: Dataflow) -> bool:
-    """Whether any operation takes the tensor as an argument rather than as weights."""
-    return any(use.slot in _ARGUMENTS.get(use.operation.kind, ()) for use in flow.uses(Value(site.scope, site.name)))
-
-
-def model_info(coded: Mapping[str, Site], flow: Dataflow) -> ModelInfo:
-    """The roles of the coded tensors, and the blocks they form; the rest is ``unspecified``."""
-    uses = {name: flow.uses(Value(site.scope, site.name)) for name, site in coded.items()}
-    kinds = {name: _role(uses[name], list(site.tensor.dims), flow) for name, site in coded.items()}
-    return ModelInfo(parameter_type=kinds, block_identifier=_Blocks(coded, uses, flow).identifiers(kinds))
-
-
-def _role(uses: list[Use], dims: list[int], flow: Dataflow) -> ParameterType:
+def _role(uses: list[Use], dims: list[int], flow: Dataflow) -> ParameterType | None:
     found = {role for role in (_role_of_use(use, dims, flow) for use in uses) if role is not None}
+    is_vector = max(dims, default=1) == math.prod(dims)
+    if not is_vector and any(use.operation.kind not in _KNOWN for use in uses):
+        return None
     only: ParameterType = found.pop() if len(found) == 1 else "unspecified"
     return "unspecified" if only.endswith(".weight") and len(dims) < 2 else only
 
@@ -87,12 +101,12 @@ class _Blocks:
     several operations use is in none either.
     """
 
-    def __init__(self, coded: Mapping[str, Site], uses: Mapping[str, list[Use]], flow: Dataflow) -> None:
-        self.coded, self.flow = coded, flow
+    def __init__(self, tensors: Mapping[str, TensorProto], uses: Mapping[str, list[Use]], flow: Dataflow) -> None:
+        self.tensors, self.flow = tensors, flow
         self.single = {name: found[0] for name, found in uses.items() if len(found) == 1 and found[0].plain}
         self.at = {(use.operation, use.slot): name for name, use in self.single.items()}
 
-    def identifiers(self, kinds: Mapping[str, ParameterType]) -> dict[str, str]:
+    def identifiers(self, kinds: Mapping[str, ParameterType | None]) -> dict[str, str]:
         """Tensor name -> block, which is called like its weight; weights that are alone are in no block."""
         blocks = {
             name: weight
@@ -134,7 +148,7 @@ class _Blocks:
         name = self.at.get((operation, slot))
         if name is None:
             return None
-        tensor, rows = self.coded[name].tensor, self.coded[weight].tensor.dims[0]
+        tensor, rows = self.tensors[name], self.tensors[weight].dims[0]
         return name if list(tensor.dims) == [rows] and tensor.data_type in values.FLOATS else None
 
 

@@ -34,7 +34,7 @@ _Fill = Callable[[TensorProto, wire.Hole], "list[wire.Piece]"]
 def write(
     tensors: Mapping[str, NDArray[Any]], topology: bytes, path: Path, single_file_bytes: int, *, force: bool
 ) -> None:
-    """Write the model; with a data file beside it where it would be larger than ``single_file_bytes``.
+    """Write the model; with a data file beside it where it would exceed ``single_file_bytes`` or tensors share bytes.
 
     That is ``<file name>.data``, or ``<file name>.<number>.data`` while an earlier one of that name is replaced.
     """
@@ -42,7 +42,7 @@ def write(
     skeleton = _Skeleton(parsed(topology).SerializeToString(deterministic=True))
     pieces = skeleton.with_raw_data()
     check_names(tensors, skeleton.weights)
-    if wire.length(pieces) <= single_file_bytes:
+    if wire.length(pieces) <= single_file_bytes and not skeleton.has_ties:
         with replacing(path, force=force) as stream:
             _fill(stream, pieces, tensors, skeleton.weights)
         return
@@ -87,6 +87,7 @@ class _Skeleton:
     def __init__(self, data: bytes) -> None:
         self.data = data
         self.weights: dict[str, _Weight] = {}
+        self.has_ties = False
 
     def with_raw_data(self) -> list[wire.Piece]:
         """The model with a hole for each weight."""
@@ -116,10 +117,13 @@ class _Skeleton:
         if not stubs.is_stub(tensor):
             raise ModelError("the topology refers to a file", tensor=tensor.name)
         name = stubs.undo(tensor)
-        if name in self.weights:
-            raise ModelError("the topology has two tensors of this name", tensor=name)
-        self.weights[name] = _weight(tensor, name)
-        return fill(tensor, wire.Hole(name, self.weights[name].size))
+        weight = _weight(tensor, name)
+        first = self.weights.setdefault(name, weight)
+        if first is not weight:
+            if (first.data_type, first.size) != (weight.data_type, weight.size):
+                raise ModelError("the topology has two different tensors of this name", tensor=name)
+            self.has_ties = True
+        return fill(tensor, wire.Hole(name, weight.size))
 
     @staticmethod
     def _raw(tensor: TensorProto, hole: wire.Hole) -> list[wire.Piece]:
@@ -139,12 +143,15 @@ class _DataFile:
         self.location = location
         self.pieces: list[wire.Piece] = []
         self.size = 0
+        self._offsets: dict[str, int] = {}
 
     def add(self, tensor: TensorProto, hole: wire.Hole) -> list[wire.Piece]:
-        """Give the bytes of ``tensor`` a place; returns the tensor that refers to it."""
-        offset = -(-self.size // _PAGE) * _PAGE
-        self.pieces += (bytes(offset - self.size), hole)
-        self.size = offset + hole.size
+        """Give the bytes of ``tensor`` a place, where they have none yet; returns the tensor that refers to it."""
+        if hole.name not in self._offsets:
+            offset = self._offsets[hole.name] = -(-self.size // _PAGE) * _PAGE
+            self.pieces += (bytes(offset - self.size), hole)
+            self.size = offset + hole.size
+        offset = self._offsets[hole.name]
         tensor.data_location = TensorProto.EXTERNAL
         for key, value in (("location", self.location), ("offset", offset), ("length", hole.size)):
             tensor.external_data.add(key=key, value=str(value))
