@@ -71,6 +71,12 @@ _FEWEST_QUANTIZED = 16
 _THIN = 4
 
 
+def is_argument(sites: Iterable[Site], flow: Dataflow) -> bool:
+    """Whether any operation takes a tensor in one of these places as an argument rather than as weights."""
+    uses = (use for site in sites for use in flow.uses(Value(site.scope, site.name)))
+    return any(use.slot in _ARGUMENTS.get(use.operation.kind, ()) for use in uses)
+
+
 @dataclass(frozen=True)
 class Exactness:
     """What is known of the values of a model; ``sites`` are all its tensors, ``folder`` is where they may lie."""

@@ -20,7 +20,7 @@ from nnc_adapters.lazy import LazyTensors
 from nnc_adapters.names import expressible, free
 from nnc_adapters.onnx import roles, stubs, values
 from nnc_adapters.onnx.dataflow import Dataflow
-from nnc_adapters.onnx.exactness import Exactness
+from nnc_adapters.onnx.exactness import Exactness, is_argument
 from nnc_adapters.onnx.scopes import Site, scopes, sites
 from nnc_core.errors import ModelError, UnsupportedError
 from nnc_core.limits import Limits
@@ -54,7 +54,7 @@ def _read(path: Path, limits: Limits, chosen: frozenset[str]) -> SourceModel:
         _Tensor(name, tied, exactness.reason(tied))
         for name, tied in tied_together(topology_elem_ids(places, limits), folder).items()
     ]
-    coded = {t.name: t for t in tensors if t.name in chosen or is_coded(t, folder)}
+    coded = {t.name: t for t in tensors if t.name in chosen or is_coded(t, flow, folder)}
     info = roles.model_info({name: tensor.sites for name, tensor in coded.items()}, flow)
     return SourceModel(
         LazyTensors({name: _loader(tensor.proto, folder) for name, tensor in coded.items()}),
@@ -163,10 +163,12 @@ def tied_together(names: Mapping[str, Site], folder: values.Folder) -> dict[str,
     return found
 
 
-def is_coded(tensor: _Tensor, folder: values.Folder) -> bool:
-    """Whether a tensor leaves the topology: numbers, and enough of them."""
+def is_coded(tensor: _Tensor, flow: Dataflow, folder: values.Folder) -> bool:
+    """Whether a tensor leaves the topology: numbers, enough of them, and no arguments of operations."""
     proto, kind = tensor.proto, tensor.proto.data_type
     if not tensor.sites[0].scope.carried or kind not in values.FLOATS | values.INTEGERS:
+        return False
+    if kind in values.FLOATS and is_argument(tensor.sites, flow):
         return False
     load = functools.partial(values.load, proto, folder)
     if not selection.is_coded(values.dtype(kind).name, values.count(proto), load):
