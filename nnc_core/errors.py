@@ -137,6 +137,34 @@ class LimitError(NncError):
         self.maximum = maximum
 
 
+class UpdateError(NncError):
+    """An update does not follow on what is at hand; ``tensor`` says where, ``have`` and ``need`` which step it is."""
+
+    def __init__(
+        self, message: str, *, tensor: str | None = None, have: object = None, need: object = None
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.tensor = tensor
+        self.have = have
+        self.need = need
+
+    def __str__(self) -> str:
+        return self.message if self.tensor is None else f"tensor {self.tensor!r}: {self.message}"
+
+
+class MissingLinkError(UpdateError):
+    """An update before this one is missing: it builds on ``need``, at hand is ``have``."""
+
+
+class ReplayError(UpdateError):
+    """The update was applied before, or comes too late."""
+
+
+class WrongBaseError(UpdateError):
+    """The update belongs to something else than what is at hand."""
+
+
 class MissingDependencyError(NncError):
     """An optional package is not installed; ``extra`` says how to get it."""
 
