@@ -37,7 +37,7 @@ from rich.table import Table
 import nnc_core
 from nnc_adapters import registry
 from nnc_core import CodingParameters
-from nnc_core.approximator.reference import step_size
+from nnc_core.approximator.step import step_size
 
 MIB, GIB = 1 << 20, 1 << 30
 BOUND = GIB

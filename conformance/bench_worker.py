@@ -28,8 +28,8 @@ from peer_codec import SHARED
 import nnc_core
 from nnc_core import CodingParameters, NnrFile
 from nnc_core.approximator.native import quantize_dependent, quantize_uniform
-from nnc_core.approximator.reference import step_size
-from nnc_core.coder.decode import decode_levels
+from nnc_core.approximator.step import step_size
+from nnc_core.coder.block import decode_levels
 from nnc_core.tables.code_points import PayloadType
 
 Tensors = dict[str, NDArray[Any]]
@@ -82,9 +82,10 @@ def bins(data: bytes) -> int:
     raw = PayloadType.NNR_PT_RAW_FLOAT
     coded = [unit for unit in file.units if unit.names]
     return sum(
-        _bins(decode_levels(file.bitstream, unit).levels, unit.data_header.dq_flag)
+        _bins(tensor.levels, unit.data_header.dq_flag)
         for unit in coded
         if unit.data_header.nnr_compressed_data_unit_payload_type != raw
+        for tensor in decode_levels(file.bitstream, unit).values()
     )
 
 

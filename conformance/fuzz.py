@@ -43,7 +43,7 @@ def exercise(data: bytes, *, threads: int = 1) -> str:
         check_size(nnc_core.decode(data, limits=LIMITS, threads=threads))
     except nnc_core.NncError as error:
         ending = check_error(error)
-    for look in (walk, decode_each, decode_file):
+    for look in (walk, decode_each, decode_file, update):
         with _refusing():
             look(data)
     return ending
@@ -82,6 +82,13 @@ def decode_file(data: bytes) -> None:
         with nnc_core.open(stored.name, limits=LIMITS) as file:
             for name in file:
                 file.decode(name)
+
+
+def update(data: bytes) -> None:
+    """Decode as an update of a tensor that has a history, and see what it leaves for the next."""
+    file = nnc_core.NnrFile(data, LIMITS, history={"w": hostile.HISTORY})
+    check_size(dict(file.decode_all(1)))
+    file.history_after()
 
 
 def check_error(error: nnc_core.NncError) -> str:

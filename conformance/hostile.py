@@ -11,11 +11,14 @@ from functools import cached_property, wraps
 from itertools import product
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import numpy as np
 from damage import EXTREMES, Damage, flipped, inserted_or_deleted, overwritten, with_extreme_number
+from numpy.typing import NDArray
 
 import nnc_core
+from nnc_core import History
 from nnc_core.bitstream import Bitstream, UnitRecord
 from nnc_core.bitstream.scope import with_parameters
 from nnc_core.entropy.native import Encoder
@@ -29,6 +32,7 @@ from nnc_core.syntax.model_parameter_set import nnr_model_parameter_set_payload
 from nnc_core.syntax.topology import TopologyElementsIdsList
 from nnc_core.syntax.unit_types import UNIT_TYPES
 from nnc_core.syntax.units import StartUnitHeader, nnr_start_unit_header, unit
+from nnc_core.tables.blocks import WEIGHTS, members
 from nnc_core.tables.code_points import (
     CompressedParameterTypes,
     DecompressedDataFormat,
@@ -39,6 +43,15 @@ from nnc_core.tables.code_points import (
 )
 
 SHARED = Path(os.environ.get("NNC_SHARED") or Path(__file__).resolve().parents[2] / "shared")
+
+HISTORY = History(
+    device_id=1,
+    parameter_id=2,
+    depth=2,
+    base=(np.arange(24, dtype=np.int32) % 5 - 2).reshape(6, 4),
+    marks=(np.arange(24, dtype=np.uint8) % 2).reshape(6, 4),
+)
+"""What the updates before left of the tensor ``w``."""
 
 _LONGEST_SEED = 2000
 _MOST_ELEMENTS = 5000
@@ -115,6 +128,10 @@ def handmade() -> Iterator[Seed]:
         )
         mps = ModelParameterSet(mps_parent_signalling_enabled_flag=True)
         yield Seed(f"parent {number}", bitstream_of([(update, 0)], mps=mps))
+    update = header(topology_elem_id="w", tensor_dimensions=(6, 4), parent_node_id_present_flag=True, **node)
+    update.parent_node_id_type, update.temporal_context_modeling_flag = ParentNodeIdType.ICNN_NDU_ID, True
+    mps = ModelParameterSet(mps_parent_signalling_enabled_flag=True)
+    yield Seed("update", bitstream_of([(update, 0)], mps=mps))
     shifted = header(topology_elem_id="w", tensor_dimensions=(2, 9, 3), first_tensor_dimension_shift=1, scan_order=1)
     shifted.nnr_decompressed_data_format_present_flag = True
     shifted.nnr_decompressed_data_format = DecompressedDataFormat.FLOAT64
@@ -149,14 +166,24 @@ def _compounds() -> Iterator[Seed]:
     g = CompressedDataUnitHeader(topology_elem_id="g", tensor_dimensions=(6, 4, 3), **dc)
     h = CompressedDataUnitHeader(topology_elem_id="h", tensor_dimensions=(6, 4, 3), **dc)
     yield Seed("factors", bitstream_of([(g, 0), (h, 0)]))
-    block = CompressedDataUnitHeader(
+    types = CompressedParameterTypes
+    yield Seed("block", bitstream_of([(block_of(types.NNR_CPT_LS | types.NNR_CPT_BI), 0)]))
+    yield Seed("block of all", bitstream_of([(block_of(types(15), scan_order=1, **dc), 0)]))
+    books = [IntegerCodebook.from_values([3 * value - 7 for value in range(size)], 1) for size in (2, 5)]
+    fields = {"codebook_present_flag": True, "integer_codebook": books[0], "integer_codebook_h": books[1]}
+    yield Seed("block with codebooks", bitstream_of([(block_of(types(3), **dc, **fields), 0)]))
+
+
+def block_of(types: CompressedParameterTypes, **fields: Any) -> CompressedDataUnitHeader:
+    """The header of a block with a weight of 6 x 4 x 3."""
+    names = tuple(f"m{place}" for place in range(len(members(types))))
+    return CompressedDataUnitHeader(
+        **{**fields, "compressed_parameter_types": types},
         nnr_compressed_data_unit_payload_type=PayloadType.NNR_PT_BLOCK,
         nnr_multiple_topology_elements_present_flag=True,
-        topology_elements_ids_list=TopologyElementsIdsList(("w", "ls", "bi")),
-        compressed_parameter_types=CompressedParameterTypes.NNR_CPT_LS | CompressedParameterTypes.NNR_CPT_BI,
-        tensor_dimensions=(6, 4),
+        topology_elements_ids_list=TopologyElementsIdsList(names),
+        tensor_dimensions=(6, 4, 3),
     )
-    yield Seed("block", bitstream_of([(block, 0)]))
 
 
 def bitstream_of(
@@ -183,28 +210,46 @@ def bitstream_of(
 
 
 def _payload(h: CompressedDataUnitHeader) -> bytes:
-    """Zeros of the header's shape, which every codebook has, with their entry points put into the header."""
-    shape = h.tensor_dimensions
+    """Levels of the header's shape, zeros where there is a codebook, with their entry points put into the header."""
+    encoder = Encoder()
+    block = h.nnr_compressed_data_unit_payload_type == PayloadType.NNR_PT_BLOCK
+    vectors = [m for m in members(h.compressed_parameter_types) if m not in WEIGHTS] if block else []
+    for _ in vectors:
+        _code(encoder, np.arange(h.tensor_dimensions[0], dtype=np.int32).reshape(-1, 1), h, None)
+    for shape, book in zip(_matrices(h), (h.integer_codebook, h.integer_codebook_h), strict=False):
+        levels = np.zeros(shape, np.int32)
+        if book is None:
+            levels[::2] = np.arange(levels.shape[1])
+        _code(encoder, levels, h, book)
+    payload = encoder.finish()
+    h.entry_points = tuple(point for points in encoder.entry_points for point in points)
+    return payload
+
+
+def _matrices(h: CompressedDataUnitHeader) -> list[tuple[int, int]]:
+    """The shape of the weight, or of its factors, or of the one in the unit."""
+    factors = [(6, 2), (2, 12)]
     if h.compressed_parameter_types & CompressedParameterTypes.NNR_CPT_DC:
-        shape = (6, 2) if h.topology_elem_id == "g" else (2, 12)
-    rows = shape[h.first_tensor_dimension_shift]
-    book = h.integer_codebook
+        return {"g": factors[:1], "h": factors[1:]}.get(h.topology_elem_id or "", factors)
+    rows = h.tensor_dimensions[h.first_tensor_dimension_shift]
+    return [(rows, int(np.prod(h.tensor_dimensions)) // rows)]
+
+
+def _code(
+    encoder: Encoder, levels: NDArray[np.int32], h: CompressedDataUnitHeader, book: IntegerCodebook | None
+) -> None:
+    history = HISTORY if h.temporal_context_modeling_flag else History()
     parameters = TensorParameters(
         cabac_unary_length_minus1=h.cabac_unary_length_minus1,
         scan_order=h.scan_order,
         parent_node_id_present_flag=h.parent_node_id_present_flag,
         codebook_size=book.codebook_size if book else 0,
         codebook_zero_offset=book.zero_offset if book else 0,
+        base=history.base,
+        history=history.marks,
     )
-    encoder = Encoder()
     encoder.iae(-8, 8)
-    levels = np.zeros((rows, int(np.prod(shape)) // rows), np.int32)
-    if book is None:
-        levels[::2] = np.arange(levels.shape[1])
-    encoder.tensor(levels, parameters, TensorChoices())
-    payload = encoder.finish()
-    h.entry_points = tuple(encoder.entry_points[0])
-    return payload
+    encoder.tensor(levels, parameters, TensorChoices(hist_dep_sig_prob_enabled_flag=history.marks is not None))
 
 
 def written(table: Callable[..., None], record: object, *context: SyntaxContext) -> bytes:

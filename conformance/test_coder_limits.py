@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 import nnc_core
 from nnc_core import CodingParameters, LimitError, Limits, NnrFile, Topology
 from nnc_core.bitstream import Bitstream
-from nnc_core.coder.decode import _check_plausible
+from nnc_core.coder.payload import Shape, _check_plausible
 from nnc_core.entropy.native import Decoder, Encoder
 from nnc_core.entropy.parameters import TensorChoices, TensorParameters
 from nnc_core.errors import TruncatedError, UnitSizeError
@@ -203,9 +203,9 @@ def test_the_densest_payload_is_plausible_by_a_margin(unary: int) -> None:
     for level in (0, 1):
         levels = np.full((1, size), level, np.int32)
         best = min(len(coded(levels, parameters, index)) for index in range(9))
-        _check_plausible(1, size, parameters, best)
+        _check_plausible([Shape(1, size, parameters)], best)
         with pytest.raises(TruncatedError):
-            _check_plausible(1, size, parameters, best // 20)
+            _check_plausible([Shape(1, size, parameters)], best // 20)
 
 
 def coded(levels: NDArray[np.int32], parameters: TensorParameters, index: int) -> bytes:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 import nnc_core
 from nnc_core import CodingParameters, ModelError, NnrFile
-from nnc_core.approximator.reference import step_size
+from nnc_core.approximator.step import step_size
 
 
 def round_trip(array: Any, parameters: CodingParameters | None = None) -> NDArray[Any]:

@@ -1,129 +1,168 @@
-"""Every corpus bitstream that is in scope decodes to exactly the expected tensors; the list of the others stays honest.
+"""Every bitstream of the corpus decodes to exactly the expected tensors, levels and state.
 
-What is left out is in ``not_covered.json``: for each feature that the codec refuses, the bitstreams (``case/step``)
-that use it. Values that follow from decoded tensors (recomposed, scaled, unfolded) are no part of the bitstream.
+A case is one bitstream, or a sequence of them that is decoded in order, each with the history that those before left.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator
-from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from corpus import ModelStep, for_each, model_names, model_steps, needs_corpus
+from corpus import ModelStep, as_matrix, for_each, model_names, model_steps, needs_corpus
 from numpy.typing import NDArray
 
 import nnc_core
-from nnc_core import NnrFile, UnsupportedError
-from nnc_core.bitstream import UnitRecord
-from nnc_core.coder.decode import decode_levels
+from nnc_core import NnrFile, ReplayError, UpdateError
+from nnc_core.coder.block import decode_levels
+from nnc_core.coder.history import Histories
 from nnc_core.tables.code_points import PayloadType
 
-NOT_COVERED: dict[str, list[str]] = json.loads((Path(__file__).parent / "not_covered.json").read_text())
-FEATURE = {name: feature for feature, names in NOT_COVERED.items() for name in names}
-STEPS = [f"{case}/{number}" for case in model_names() for number, _ in enumerate(model_steps(case))]
-COVERED = [name for name in STEPS if name not in FEATURE]
+CASES = model_names()
+BITSTREAMS = 180
 
 
-def load(name: str) -> ModelStep:
-    case, number = name.split("/")
-    return next(islice(model_steps(case), int(number), None))
+def steps(case: str, history: Histories | None = None) -> Iterator[tuple[ModelStep, NnrFile]]:
+    """The bitstreams of a case, opened with what those before left."""
+    history = history or {}
+    for step in model_steps(case):
+        file = opened(step, history)
+        yield step, file
+        history = file.history_after()
 
 
-def opened(step: ModelStep) -> NnrFile:
-    return NnrFile(step.bitstream, input_parameters=step.input_parameters)
+def opened(step: ModelStep, history: Histories | None = None) -> NnrFile:
+    return NnrFile(step.bitstream, input_parameters=step.input_parameters, history=history)
 
 
 def told(step: ModelStep) -> dict[str, dict[str, Any]]:
-    """What config.json says of each tensor that has a unit in this step, in coding order."""
+    """What config.json says of each tensor that has a unit in this step."""
     return {t["name"]: t for t in step.config["tensors"] if t["name"] not in step.config["skipped_tensors"]}
 
 
 def assert_is(array: NDArray[Any], step: ModelStep, name: str) -> None:
     """The array is the expected one, bit for bit."""
-    assert hashlib.sha256(array.astype(array.dtype.newbyteorder("<")).tobytes()).hexdigest() == digest(step, name)
+    expected = told(step)[name]
+    assert list(array.shape) == expected["shape"]
+    little_endian = array.astype(array.dtype.newbyteorder("<")).tobytes()
+    assert hashlib.sha256(little_endian).hexdigest() == expected["rec_sha256"]
     if f"{name}.rec" in step.expected_names:
-        expected = step.expected[f"{name}.rec"]
-        assert (array.dtype, array.shape, array.tobytes()) == (expected.dtype, expected.shape, expected.tobytes())
-
-
-def digest(step: ModelStep, name: str) -> str:
-    return str(told(step)[name]["rec_sha256"])
-
-
-@for_each("name", COVERED)
-def test_every_covered_bitstream_decodes_to_exactly_the_expected_tensors(name: str) -> None:
-    step = load(name)
-    decoded = nnc_core.decode(step.bitstream, input_parameters=step.input_parameters)
-    assert list(decoded) == list(told(step))
-    for tensor, array in decoded.items():
-        assert list(array.shape) == told(step)[tensor]["shape"]
-        assert_is(array, step, tensor)
-
-
-def arithmetic_coded(file: NnrFile) -> Iterator[tuple[str, UnitRecord]]:
-    for name, unit in file.bitstream.data_units.items():
-        if unit.data_header.nnr_compressed_data_unit_payload_type != PayloadType.NNR_PT_RAW_FLOAT:
-            yield name, unit
-
-
-@for_each("name", COVERED)
-def test_the_integers_and_steps_of_every_covered_bitstream_are_the_expected_ones(name: str) -> None:
-    step = load(name)
-    file = opened(step)
-    for tensor, unit in arithmetic_coded(file):
-        coded = decode_levels(file.bitstream, unit)
-        np.testing.assert_array_equal(coded.levels, step.expected[f"{tensor}.int"], strict=True)
-        integer = told(step)[tensor]["method"] == "integer"
-        assert coded.step == (None if integer else told(step)[tensor]["step_size"])
-
-
-@for_each("name", COVERED)
-def test_what_is_said_of_the_tensors_of_every_covered_bitstream_is_true(name: str) -> None:
-    step = load(name)
-    for info in opened(step).tensors.values():
-        expected = told(step)[info.name]
-        quantized = expected["method"] in ("uniform", "codebook")
-        assert info.shape == tuple(expected["shape"])
-        assert info.qp == (expected["qp"] if quantized else None)
-        assert (info.dq_flag, info.scan_order) == (bool(expected.get("dq_flag")), expected.get("scan_order", 0))
-        assert info.dtype == ("int32" if expected["method"] == "integer" else "float32")
-
-
-@for_each("name", list(FEATURE) if STEPS else [])
-def test_every_other_bitstream_is_refused_by_the_name_of_the_feature(name: str) -> None:
-    step = load(name)
-    with pytest.raises(UnsupportedError) as caught:
-        nnc_core.decode(step.bitstream, input_parameters=step.input_parameters)
-    assert caught.value.feature == FEATURE[name]
-
-
-def refused_feature(file: NnrFile, tensor: str) -> str | None:
-    try:
-        file[tensor]
-    except UnsupportedError as error:
-        return error.feature
-    return None
-
-
-@for_each("name", list(FEATURE) if STEPS else [])
-def test_the_tensors_beside_an_unsupported_one_decode(name: str) -> None:
-    step = load(name)
-    file = opened(step)
-    refused = {tensor: refused_feature(file, tensor) for tensor in file}
-    assert set(refused.values()) - {None} == {FEATURE[name]}
-    for tensor, feature in refused.items():
-        if feature is None:
-            assert_is(file[tensor], step, tensor)
+        values = step.expected[f"{name}.rec"]
+        assert (array.dtype, array.tobytes()) == (values.dtype, values.tobytes())
 
 
 @needs_corpus
-def test_the_list_of_what_is_not_covered_has_only_bitstreams_of_the_corpus_once_each() -> None:
-    names = [name for listed in NOT_COVERED.values() for name in listed]
-    assert sorted(set(names)) == sorted(names)
-    assert set(names) <= set(STEPS)
+def test_the_corpus_has_as_many_bitstreams_as_are_to_be_decoded() -> None:
+    assert sum(1 for case in CASES for _ in model_steps(case)) == BITSTREAMS
+
+
+@for_each("case", CASES)
+def test_every_bitstream_decodes_to_exactly_the_expected_tensors(case: str) -> None:
+    for step, file in steps(case):
+        decoded = dict(file.decode_all())
+        assert decoded.keys() == told(step).keys()
+        for name, array in decoded.items():
+            assert_is(array, step, name)
+
+
+@for_each("case", [case for case in CASES if len(list(model_steps(case))) == 1])
+def test_a_bitstream_on_its_own_decodes_without_a_history(case: str) -> None:
+    (step,) = model_steps(case)
+    for name, array in nnc_core.decode(step.bitstream, input_parameters=step.input_parameters).items():
+        assert_is(array, step, name)
+
+
+@for_each("case", CASES)
+def test_the_names_stand_in_the_order_of_the_headers(case: str) -> None:
+    for step, file in steps(case):
+        blocks = {block["topology_elem_order"][0]: block["topology_elem_order"] for block in step.config["blocks"]}
+        in_blocks = {name for names in blocks.values() for name in names}
+        firsts = [name for name in file if name not in in_blocks or name in blocks]
+        if file.bitstream.compound_units:
+            assert list(file) == [name for first in firsts for name in blocks.get(first, [first])]
+        assert list(file.tensors) == list(file)
+
+
+@for_each("case", CASES)
+def test_the_integers_and_steps_of_every_bitstream_are_the_expected_ones(case: str) -> None:
+    history: Histories = {}
+    for step in model_steps(case):
+        file = opened(step, history)
+        for unit in file.units:
+            header = unit.header
+            payload_type = getattr(header, "nnr_compressed_data_unit_payload_type", PayloadType.NNR_PT_RAW_FLOAT)
+            if payload_type != PayloadType.NNR_PT_RAW_FLOAT:
+                for name, coded in decode_levels(file.bitstream, unit, history).items():
+                    expected = told(step)[name]
+                    np.testing.assert_array_equal(coded.levels, as_matrix(step.expected[f"{name}.int"]), strict=True)
+                    base = step.config["encoder"]["mps_quantization_parameter"]
+                    assert coded.qp == (None if expected["method"] == "integer" else expected["qp"] - base)
+        history = file.history_after()
+
+
+@for_each("case", CASES)
+def test_the_history_after_every_bitstream_is_the_expected_one(case: str) -> None:
+    for step, file in steps(case):
+        history = file.history_after()
+        for key in step.expected_names:
+            name, _, kind = key.rpartition(".")
+            if kind == "base":
+                np.testing.assert_array_equal(history[name].base, as_matrix(step.expected[key]))
+            elif kind == "hist":
+                np.testing.assert_array_equal(history[name].marks, as_matrix(step.expected[key]))
+        state = step.config.get("state_after") or {}
+        for name, depth in state.get("put_node_depth", {}).items():
+            assert (history[name].depth, history[name].parameter_id) == (depth, state["parameter_id"][name])
+
+
+@for_each("case", CASES)
+def test_what_is_said_of_the_tensors_of_every_bitstream_is_true(case: str) -> None:
+    for step, file in steps(case):
+        blocks = {name for unit in file.bitstream.compound_units for name in unit.names}
+        for info in file.tensors.values():
+            expected = told(step)[info.name]
+            quantized = expected["method"] in ("uniform", "codebook")
+            assert info.shape == tuple(expected["shape"])
+            if info.name not in blocks or info.qp is not None:
+                assert info.qp == (expected["qp"] if quantized else None)
+            assert info.dq_flag == bool(expected.get("dq_flag"))
+            assert info.scan_order == (expected.get("scan_order", 0) if len(info.shape) > 1 else 0)
+            assert info.dtype == ("int32" if expected["method"] == "integer" else "float32")
+
+
+SEQUENCES = [case for case in CASES if len(list(model_steps(case))) > 1]
+
+
+def builds_on_an_update(step: ModelStep) -> bool:
+    """Whether a unit has a parent that is not the base model."""
+    syntax = [unit["syntax"] for unit in step.config["units"]]
+    return any(s.get("parent_node_id_present_flag") and s.get("put_node_depth", 2) > 1 for s in syntax)
+
+
+@for_each("case", SEQUENCES)
+def test_an_update_whose_parent_is_missing_is_refused(case: str) -> None:
+    for step in filter(builds_on_an_update, model_steps(case)):
+        with pytest.raises(UpdateError):
+            dict(opened(step, {}).decode_all())
+
+
+@for_each("case", SEQUENCES)
+def test_an_update_that_was_applied_is_refused(case: str) -> None:
+    for step, file in steps(case):
+        if builds_on_an_update(step):
+            with pytest.raises(ReplayError):
+                dict(opened(step, file.history_after()).decode_all())
+
+
+@for_each("case", SEQUENCES)
+def test_without_a_history_an_update_decodes_exactly_or_not_at_all(case: str) -> None:
+    for step in model_steps(case):
+        file = opened(step)
+        for name in file:
+            try:
+                array = file[name]
+            except UpdateError:
+                continue
+            assert_is(array, step, name)

@@ -10,7 +10,7 @@ import pytest
 
 import nnc_core
 from nnc_core import CodingParameters, NnrFile, Rule, TensorInfo
-from nnc_core.approximator.reference import step_size
+from nnc_core.approximator.step import step_size
 from nnc_core.nnr_model import ModelInfo, ParameterType
 
 MATRIX = np.random.default_rng(1).normal(0, 1, (20, 10)).astype(np.float32)

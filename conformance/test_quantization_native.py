@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from nnc_core.approximator import native, reference
+from nnc_core.approximator.step import step_size
 
 Floats = NDArray[np.float32]
 
 # Halves and quarters of steps, where quantizers decide; zeros of both signs, denormals, and numbers near the ends.
 EDGES = (0.0, -0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.5, 1e-45, 2.0**-126, 2.0**30, 2.0**31 - 128, 2.0**31, 3e38)
-steps = st.builds(reference.step_size, st.integers(-120, 60), st.integers(0, 4))
+steps = st.builds(step_size, st.integers(-120, 60), st.integers(0, 4))
 single = st.floats(width=32, allow_nan=False, allow_infinity=False)
 
 

@@ -14,15 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from nnc_core.approximator.reference import (
-    collapse,
-    expand,
-    quantize_dependent,
-    quantize_uniform,
-    reconstruct,
-    reconstruct_codebook,
-    step_size,
-)
+from nnc_core.approximator.codebook import reconstruct_codebook
+from nnc_core.approximator.reference import collapse, expand, quantize_dependent, quantize_uniform, reconstruct
+from nnc_core.approximator.step import step_size
 
 SLOW_FROM = 3000  # elements, for one-by-one loops in Python
 REWORKED = ("lambda_scale", "integer_aligned_bitdepth", "codebook_mode", "batch_norm_folding")

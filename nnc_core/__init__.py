@@ -8,16 +8,21 @@ from __future__ import annotations
 
 from nnc_core.bitstream.parts import join, split
 from nnc_core.coder.encode import encode, write
-from nnc_core.coder.file import NnrFile, TensorInfo, decode
-from nnc_core.coder.file import open_file as open
+from nnc_core.coder.history import History
 from nnc_core.errors import (
     BitstreamError,
     LimitError,
     MissingDependencyError,
+    MissingLinkError,
     ModelError,
     NncError,
+    ReplayError,
     UnsupportedError,
+    UpdateError,
+    WrongBaseError,
 )
+from nnc_core.file import NnrFile, TensorInfo, decode
+from nnc_core.file import open_file as open
 from nnc_core.limits import Limits
 from nnc_core.nnr_model import ModelInfo, SourceModel, Topology
 from nnc_core.planner.parameters import CodingParameters, Rule
@@ -26,19 +31,24 @@ from nnc_core.syntax.context import InputParameters
 __all__ = [
     "BitstreamError",
     "CodingParameters",
+    "History",
     "InputParameters",
     "LimitError",
     "Limits",
     "MissingDependencyError",
+    "MissingLinkError",
     "ModelError",
     "ModelInfo",
     "NncError",
     "NnrFile",
+    "ReplayError",
     "Rule",
     "SourceModel",
     "TensorInfo",
     "Topology",
     "UnsupportedError",
+    "UpdateError",
+    "WrongBaseError",
     "__version__",
     "decode",
     "encode",

@@ -140,9 +140,7 @@ class LimitError(NncError):
 class UpdateError(NncError):
     """An update does not follow on what is at hand; ``tensor`` says where, ``have`` and ``need`` which step it is."""
 
-    def __init__(
-        self, message: str, *, tensor: str | None = None, have: object = None, need: object = None
-    ) -> None:
+    def __init__(self, message: str, *, tensor: str | None = None, have: object = None, need: object = None) -> None:
         super().__init__(message)
         self.message = message
         self.tensor = tensor

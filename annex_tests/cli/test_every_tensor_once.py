@@ -25,7 +25,7 @@ from handmade_pytorch import Reference, Tensor
 import nnc_adapters
 import nnc_core
 from nnc_adapters.lazy import LazyTensors
-from nnc_core.coder import file as coder_file
+from nnc_core import file as coder_file
 
 Nnc = Callable[..., Result]
 Files = dict[str, bytes]

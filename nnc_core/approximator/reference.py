@@ -17,20 +17,6 @@ STATES: Final = range(8)
 UNREACHABLE: Final = 0.5 * float(np.finfo(np.float64).max)
 
 
-def step_size(qp: int, qp_density: int) -> float:
-    """The quantization step for a quantization parameter: 2**qp_density steps per octave, 1 for 0.
-
-    Raises ValueError for a density outside 0..7 and for a step that is no normal number in binary32.
-    """
-    if not 0 <= qp_density <= 7:
-        raise ValueError(f"qp_density is {qp_density}, expected 0..7")
-    octave = qp >> qp_density
-    if not -126 <= octave <= 127:
-        raise ValueError(f"qp {qp} with qp_density {qp_density} gives a step of 2**{octave}, beyond binary32")
-    steps = 1 << qp_density
-    return math.ldexp(steps + qp % steps, octave - qp_density)
-
-
 def quantize_uniform(values: NDArray[np.float32], step: float) -> NDArray[np.int32]:
     """The nearest multiples of the step, away from zero where two are equally near; float32 of any shape to int32.
 
@@ -160,17 +146,3 @@ def reconstruct(levels: NDArray[np.int32], step: float) -> NDArray[np.float32]:
     """The values of uniformly or dependently quantized integers; int32 of any shape to float32."""
     values: NDArray[np.float32] = levels.astype(np.float32) * np.float32(step)
     return values
-
-
-def reconstruct_codebook(
-    levels: NDArray[np.int32], codebook: NDArray[np.int32], zero_offset: int, step: float
-) -> NDArray[np.float32]:
-    """The values of codebook indices, which count from the entry `zero_offset`; int32 of any shape to float32.
-
-    Raises ValueError for an index outside the codebook.
-    """
-    indices = levels.astype(np.int64) + zero_offset
-    if np.any((indices < 0) | (indices >= len(codebook))):
-        raise ValueError(f"indices {indices.min()}..{indices.max()} in a codebook of {len(codebook)} entries")
-    with np.errstate(over="ignore"):
-        return (step * codebook.astype(np.float64)).astype(np.float32)[indices]

@@ -7,6 +7,7 @@ Decoding goes from the header to the parts of the payload, their levels, and the
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from functools import reduce
 from itertools import pairwise
 from math import prod
 from typing import Any, NamedTuple
@@ -21,13 +22,19 @@ from nnc_core.bitstream import Bitstream, UnitRecord
 from nnc_core.coder.dtypes import converted, output_dtype
 from nnc_core.coder.history import Histories, History, check_parent
 from nnc_core.coder.payload import CodedTensor, Shape, decode_payload, first_qp
-from nnc_core.entropy.parameters import EntryPoint, TensorParameters
+from nnc_core.entropy.parameters import TensorParameters
 from nnc_core.errors import BitstreamError, ElementValueError, MissingLinkError, PayloadError, UnsupportedError
 from nnc_core.syntax.codebook import IntegerCodebook
-from nnc_core.syntax.data_unit import coded_shapes, is_decomposed
-from nnc_core.syntax.records import CompressedDataUnitHeader, SyntaxContext
-from nnc_core.tables.blocks import FACTORS, PAYLOAD_ORDER, WEIGHTS, Member, members
+from nnc_core.syntax.context import SyntaxContext
+from nnc_core.syntax.data_unit import (
+    CompressedDataUnitHeader,
+    TensorDimensionMapping,
+    coded_shapes,
+    is_decomposed,
+)
+from nnc_core.tables.blocks import FACTORS, PAYLOAD_ORDER, WEIGHTS, Member, named_members
 from nnc_core.tables.code_points import PayloadType
+from nnc_core.tables.entry_point import EntryPoint
 
 _PAYLOAD = "nnr_compressed_data_unit_payload"
 _MOST_AXES = 64 if np.lib.NumpyVersion(np.__version__) >= "2.0.0" else 32
@@ -54,7 +61,7 @@ def parts(unit: UnitRecord) -> tuple[Part, ...]:
     h, shapes = unit.data_header, coded_shapes(unit.data_header, unit.context)
     if h.nnr_compressed_data_unit_payload_type != PayloadType.NNR_PT_BLOCK:
         return (Part(unit.names[0], Member.WEIGHT, shapes[0], h.integer_codebook),)
-    names = dict(zip(members(h.compressed_parameter_types, len(unit.names)), unit.names, strict=True))
+    names = dict(zip(named_members(h.compressed_parameter_types, len(unit.names)), unit.names, strict=True))
     shape = dict(zip(FACTORS if Member.G in names else (Member.WEIGHT,), shapes, strict=True))
     books = {Member.WEIGHT: h.integer_codebook, Member.G: h.integer_codebook, Member.H: h.integer_codebook_h}
     vector = h.tensor_dimensions[:1]
@@ -64,10 +71,10 @@ def parts(unit: UnitRecord) -> tuple[Part, ...]:
 def output_shapes(unit: UnitRecord) -> dict[str, tuple[int, ...]]:
     """The shapes of the tensors that `decode_unit` returns, by name and in header order."""
     h = unit.data_header
-    if _is_cut(h):
-        return dict(zip(unit.names, _cut_shapes(h), strict=True))
+    if (mapping := _cuts(h)) is not None:
+        return dict(zip(unit.names, _cut_shapes(h.tensor_dimensions, mapping), strict=True))
     shapes = {part.name: part.shape if _stays(part, h) else h.tensor_dimensions for part in parts(unit)}
-    return {name: shapes[name] for name in unit.names}
+    return {name: shapes.get(name, h.tensor_dimensions) for name in unit.names}
 
 
 def unit_dtype(h: CompressedDataUnitHeader) -> np.dtype[Any]:
@@ -105,9 +112,7 @@ def decode_unit(bitstream: Bitstream, unit: UnitRecord, histories: Histories | N
         raise
 
 
-def decode_levels(
-    bitstream: Bitstream, unit: UnitRecord, histories: Histories | None = None
-) -> dict[str, CodedTensor]:
+def decode_levels(bitstream: Bitstream, unit: UnitRecord, histories: Histories | None = None) -> dict[str, CodedTensor]:
     """Decode the integers of an arithmetic-coded data unit, by name and in payload order."""
     h = unit.data_header
     _check_supported(h)
@@ -200,7 +205,7 @@ def _check_supported(h: CompressedDataUnitHeader) -> None:
     if len(h.tensor_dimensions) > _MOST_AXES:
         raise UnsupportedError(f"{len(h.tensor_dimensions)} dimensions")
     block = h.nnr_compressed_data_unit_payload_type == PayloadType.NNR_PT_BLOCK
-    if h.nnr_multiple_topology_elements_present_flag and not block and not _is_cut(h):
+    if h.nnr_multiple_topology_elements_present_flag and not block and _cuts(h) is None:
         raise UnsupportedError("several topology elements without topology_tensor_dimension_mapping")
 
 
@@ -270,8 +275,9 @@ def _delivered(unit: UnitRecord, values: Mapping[str, NDArray[Any]]) -> Iterator
     h = unit.data_header
     dtype = unit_dtype(h)
     restored = {part.name: _restored(values[part.name], part, h) for part in parts(unit)}
-    pieces = _cut(h, restored[unit.names[0]]) if _is_cut(h) else (restored[name] for name in unit.names)
-    for name, array in zip(unit.names, pieces, strict=True):
+    mapping, names = _cuts(h), unit.names
+    pieces = (restored[name] for name in names) if mapping is None else _cut(restored[names[0]], mapping)
+    for name, array in zip(names, pieces, strict=True):
         yield name, converted(array, dtype)
 
 
@@ -284,28 +290,23 @@ def _restored(values: NDArray[Any], part: Part, h: CompressedDataUnitHeader) -> 
     return values if _stays(part, h) else np.moveaxis(values, 0, h.first_tensor_dimension_shift)
 
 
-def _is_cut(h: CompressedDataUnitHeader) -> bool:
-    """Whether the unit has one coded tensor for several tensors of the model."""
-    return h.topology_tensor_dimension_mapping is not None and not is_decomposed(h)
+def _cuts(h: CompressedDataUnitHeader) -> TensorDimensionMapping | None:
+    """How the one coded tensor of a unit is cut up into several tensors of the model."""
+    return None if is_decomposed(h) else h.topology_tensor_dimension_mapping
 
 
-def _cut(h: CompressedDataUnitHeader, tensor: NDArray[Any]) -> Iterator[NDArray[Any]]:
-    """The tensors that one coded tensor holds side by side: cut, then axes exchanged."""
-    mapping = h.topology_tensor_dimension_mapping
-    assert mapping is not None
-    for piece, shifts in zip(np.split(tensor, mapping.split_index, mapping.concatenation_axis_index), mapping.shifts):
-        for axis, shift in shifts:
-            piece = np.swapaxes(piece, axis, axis + shift)
-        yield piece
+def _cut(tensor: NDArray[Any], mapping: TensorDimensionMapping) -> Iterator[NDArray[Any]]:
+    """The tensors that lie side by side in a coded one: cut, then axes exchanged (TensorSplit, AxisSwap)."""
+    pieces = np.split(tensor, mapping.split_index, mapping.concatenation_axis_index)
+    for piece, shifts in zip(pieces, mapping.shifts, strict=True):
+        yield reduce(lambda array, s: np.swapaxes(array, s[0], s[0] + s[1]), shifts, piece)
 
 
-def _cut_shapes(h: CompressedDataUnitHeader) -> Iterator[tuple[int, ...]]:
-    mapping = h.topology_tensor_dimension_mapping
-    assert mapping is not None
+def _cut_shapes(dimensions: tuple[int, ...], mapping: TensorDimensionMapping) -> Iterator[tuple[int, ...]]:
     axis = mapping.concatenation_axis_index
-    ends = pairwise((0, *mapping.split_index, h.tensor_dimensions[axis]))
+    ends = pairwise((0, *mapping.split_index, dimensions[axis]))
     for (start, end), shifts in zip(ends, mapping.shifts, strict=True):
-        shape = [*h.tensor_dimensions[:axis], end - start, *h.tensor_dimensions[axis + 1 :]]
+        shape = [*dimensions[:axis], end - start, *dimensions[axis + 1 :]]
         for i, shift in shifts:
             shape[i], shape[i + shift] = shape[i + shift], shape[i]
         yield tuple(shape)

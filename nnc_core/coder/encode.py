@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Executor
 from dataclasses import replace
 from functools import partial
 from typing import Any, BinaryIO, NamedTuple
@@ -12,9 +13,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from nnc_core.approximator.native import quantize_dependent, quantize_uniform
-from nnc_core.approximator.reference import step_size
+from nnc_core.approximator.step import step_size
 from nnc_core.bitstream import BitstreamWriter
-from nnc_core.coder.pool import in_order
+from nnc_core.coder.dtypes import data_format
+from nnc_core.coder.pool import Job, in_order
 from nnc_core.entropy.native import Encoder, shift_indices
 from nnc_core.entropy.parameters import TensorChoices, TensorParameters
 from nnc_core.errors import ModelError
@@ -24,20 +26,12 @@ from nnc_core.planner.parameters import CodingParameters, TensorPlan
 from nnc_core.syntax.data_unit import CompressedDataUnitHeader
 from nnc_core.syntax.model_parameter_set import ModelParameterSet
 from nnc_core.tables.code_points import (
-    DecompressedDataFormat,
     GeneralProfileIdc,
     PayloadType,
     QuantizationMethodFlags,
 )
 from nnc_core.tables.entry_point import EntryPoint
 
-_FORMATS = {
-    "int8": DecompressedDataFormat.INT8,
-    "int16": DecompressedDataFormat.INT16,
-    "int64": DecompressedDataFormat.INT64,
-    "float16": DecompressedDataFormat.FLOAT16,
-    "float64": DecompressedDataFormat.FLOAT64,
-}
 _MAX_LEVEL = (1 << 31) - 1
 _FEW = 1024
 
@@ -46,7 +40,7 @@ class _Unit(NamedTuple):
     """One data unit, ready to be written."""
 
     header: CompressedDataUnitHeader
-    payload: bytes | memoryview
+    payload: NDArray[np.uint8]
 
 
 def encode(
@@ -56,6 +50,7 @@ def encode(
     topology: Topology | None = None,
     model_info: ModelInfo | None = None,
     threads: int | None = None,
+    executor: Executor | None = None,
     limits: Limits | None = None,
 ) -> bytes:
     """Code named tensors into one NNR bitstream.
@@ -63,8 +58,8 @@ def encode(
     Floating-point arrays of any width are quantized as their float32 values; where that is impossible (values that are
     not finite, or too large for the step size) they are sent as they are in float32. Integer arrays are
     coded exactly and must lie within +-(2**31 - 1). A scalar becomes a tensor of shape (1,). The result does not
-    depend on ``threads`` (default: one per core). Raises `ModelError` for tensors that NNR cannot express, `LimitError`
-    for what a decoder with the same ``limits`` would refuse.
+    depend on ``threads`` (default: one per core) or on the ``executor`` used in their place. Raises `ModelError`
+    for tensors that NNR cannot express, `LimitError` for what a decoder with the same ``limits`` would refuse.
 
     >>> import nnc_core, numpy as np
     >>> data = nnc_core.encode({"w": np.array([[0.5, -0.25], [0.0, 1.0]], np.float32)})
@@ -74,7 +69,7 @@ def encode(
     stream = io.BytesIO()
     arrays = {name: np.asarray(array) for name, array in tensors.items()}
     model = SourceModel(arrays, topology, model_info or ModelInfo())
-    write(stream, model, parameters=parameters, threads=threads, limits=limits)
+    write(stream, model, parameters=parameters, threads=threads, executor=executor, limits=limits)
     return stream.getvalue()
 
 
@@ -84,20 +79,21 @@ def write(
     *,
     parameters: CodingParameters | None = None,
     threads: int | None = None,
+    executor: Executor | None = None,
     progress: Callable[[int, int], None] | None = None,
     limits: Limits | None = None,
 ) -> int:
     """Code a model into a binary file object, unit by unit; return the number of bytes.
 
-    Tensors are fetched in model order, one at a time, and only a few are held. ``progress`` is called with the number
-    of tensors written and their total. Otherwise as `encode`.
+    Tensors are fetched in model order, one at a time; those in work fit a window of bytes (see `pool`).
+    ``progress`` is called with the number of tensors written and their total. Otherwise as `encode`.
     """
     p = parameters or CodingParameters()
     writer = BitstreamWriter(stream, _model_parameter_set(p, model.topology), p.general_profile_idc, limits)
     if model.topology is not None:
         writer.topology(model.topology)
-    for done, unit in enumerate(in_order(_jobs(model, p), threads), 1):
-        writer.data_unit(unit.header, unit.payload)
+    for done, unit in enumerate(in_order(_jobs(model, p), threads, executor, running=1.5, result_size=_held), 1):
+        writer.data_unit(unit.header, unit.payload.data)
         if progress is not None:
             progress(done, len(model.tensors))
     return writer.size
@@ -112,13 +108,17 @@ def _model_parameter_set(p: CodingParameters, topology: Topology | None) -> Mode
     )
 
 
-def _jobs(model: SourceModel, p: CodingParameters) -> Iterator[Callable[[], _Unit]]:
+def _held(unit: _Unit) -> int:
+    return len(unit.payload)
+
+
+def _jobs(model: SourceModel, p: CodingParameters) -> Iterator[Job[_Unit]]:
     """One job for each tensor, in model order."""
     types = model.model_info.get("parameter_type", {})
     for name in model.tensors:
         array = np.asarray(model.tensors[name])
         plan = p.plan(name, types.get(name), array.ndim)
-        yield partial(encode_tensor, name, array, plan, p, exact=name in model.exact)
+        yield Job(partial(encode_tensor, name, array, plan, p, exact=name in model.exact), 4 * array.size)
 
 
 def encode_tensor(
@@ -131,10 +131,10 @@ def encode_tensor(
     if array.dtype.kind == "V" and array.dtype.name.startswith(("int", "uint")):
         array = array.astype(np.int8)  # integers of less than 8 bits, from outside numpy
     header = CompressedDataUnitHeader(topology_elem_id=name, tensor_dimensions=array.shape or (1,))
-    data_format = _FORMATS.get(array.dtype.name)
-    if data_format is not None and p.general_profile_idc == GeneralProfileIdc.EXTENDED:
+    wanted = data_format(array.dtype)
+    if wanted is not None and p.general_profile_idc == GeneralProfileIdc.EXTENDED:
         header.nnr_decompressed_data_format_present_flag = True
-        header.nnr_decompressed_data_format = data_format
+        header.nnr_decompressed_data_format = wanted
     matrix = array.reshape(header.tensor_dimensions[0], -1)
     if array.dtype.kind in "iu":
         header.nnr_compressed_data_unit_payload_type = PayloadType.NNR_PT_INT
@@ -165,7 +165,7 @@ def _check_name(name: object) -> None:
 
 def _raw(header: CompressedDataUnitHeader, values: NDArray[np.float32]) -> _Unit:
     header.nnr_compressed_data_unit_payload_type = PayloadType.NNR_PT_RAW_FLOAT
-    return _Unit(header, values.astype("<f4", copy=False).data.cast("B"))
+    return _Unit(header, values.astype("<f4", copy=False).reshape(-1).view(np.uint8))
 
 
 def _integers(name: str, matrix: NDArray[Any]) -> NDArray[np.int32]:
@@ -202,7 +202,7 @@ def _coded(header: CompressedDataUnitHeader, levels: NDArray[np.int32], plan: Te
     header.cabac_unary_length_minus1 = parameters.cabac_unary_length_minus1
     header.scan_order = parameters.scan_order
     payload, header.entry_points = _shortest(levels, qp, parameters, plan)
-    return _Unit(header, payload)
+    return _Unit(header, np.frombuffer(payload, np.uint8))
 
 
 def _shortest(

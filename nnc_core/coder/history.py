@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnc_core.errors import MissingLinkError, ReplayError, WrongBaseError
-from nnc_core.syntax.elements import Buffer
-from nnc_core.syntax.records import CompressedDataUnitHeader
+from nnc_core.syntax.data_unit import CompressedDataUnitHeader
+from nnc_core.syntax.driver import Buffer
 from nnc_core.tables.code_points import ParentNodeIdType
 
 Histories = Mapping[str, "History"]
@@ -60,6 +60,8 @@ def check_parent(h: CompressedDataUnitHeader, name: str, history: History) -> No
     """
     if not h.parent_node_id_present_flag:
         return
+    if h.put_node_depth is not None:
+        _check_depth(name, h.put_node_depth - 1, history.depth)
     if h.parent_node_id_type == ParentNodeIdType.ICNN_NDU_PL_SHA256:
         _check_digest(name, h.parent_node_payload_sha256 or 0, history.sha256)
     elif h.parent_node_id_type == ParentNodeIdType.ICNN_NDU_PL_SHA512:
@@ -67,8 +69,6 @@ def check_parent(h: CompressedDataUnitHeader, name: str, history: History) -> No
     if history.depth:
         _check_same(name, "device_id", h.device_id, history.device_id)
         _check_same(name, "parameter_id", h.parameter_id, history.parameter_id)
-    if h.put_node_depth is not None:
-        _check_depth(name, h.put_node_depth - 1, history.depth)
 
 
 def _check_digest(name: str, needed: int, digest: bytes) -> None:
@@ -90,4 +90,6 @@ def _check_depth(name: str, need: int, have: int) -> None:
         message = f"the update builds on update {need} of the tensor, at hand is update {have}"
         raise MissingLinkError(message, tensor=name, have=have, need=need)
     if need < have:
-        raise ReplayError(f"update {need + 1} of the tensor comes after update {have}", tensor=name, have=have, need=need)
+        raise ReplayError(
+            f"update {need + 1} of the tensor comes after update {have}", tensor=name, have=have, need=need
+        )

@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnc_core.entropy.native import Decoder, Encoder
-from nnc_core.entropy.parameters import EntryPoint, TensorChoices, TensorParameters
+from nnc_core.entropy.parameters import TensorChoices, TensorParameters
 from nnc_core.errors import PayloadError, TruncatedError
-from nnc_core.syntax.elements import Buffer
+from nnc_core.syntax.driver import Buffer
 from nnc_core.tables.code_points import GeneralProfileIdc
+from nnc_core.tables.entry_point import EntryPoint
 
 # The least probable symbol has 2 of at most 511 parts of the range: no bin costs less than 1 / 177 of a bit.
 _MOST_BINS_PER_BYTE = 8 * 177

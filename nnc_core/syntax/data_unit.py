@@ -10,6 +10,7 @@ from nnc_core.syntax.codebook import IntegerCodebook, integer_codebook
 from nnc_core.syntax.context import Decomposition, InputParameters, SyntaxContext
 from nnc_core.syntax.driver import POSITIVE, Elements, Syntax, padded
 from nnc_core.syntax.topology import TopologyElementsIdsList, topology_elements_ids_list
+from nnc_core.tables.blocks import named_members
 from nnc_core.tables.code_points import CompressedParameterTypes, GeneralProfileIdc, ParentNodeIdType, PayloadType
 from nnc_core.tables.entry_point import EntryPoint
 
@@ -27,13 +28,6 @@ _OF_PARENT = (
     "parent_node_payload_sha512",
 )
 _NOTHING = InputParameters()
-_MEMBERS = {
-    _DC: 1,
-    CompressedParameterTypes.NNR_CPT_LS: 1,
-    CompressedParameterTypes.NNR_CPT_BN: 4,
-    CompressedParameterTypes.NNR_CPT_BI: 1,
-}
-_TENSORS = tuple(1 + sum(_MEMBERS[bit] for bit in _MEMBERS if types & bit) for types in range(16))
 
 
 @dataclass(slots=True)
@@ -263,7 +257,7 @@ def _legal_parameter_types(h: CompressedDataUnitHeader) -> Sequence[int]:
         return range(16)
     ids = h.topology_elements_ids_list
     names = len(ids.topology_elem_id_list) or len(ids.topology_elem_id_index_list)
-    return tuple(types for types, count in enumerate(_TENSORS) if count == names)
+    return tuple(types for types in range(16) if named_members(types, names))
 
 
 def _known(s: Syntax, h: CompressedDataUnitHeader, ctx: SyntaxContext) -> InputParameters:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from enum import StrEnum
+from enum import Enum
 from typing import Final
 
 from nnc_core.tables.code_points import CompressedParameterTypes
 
 
-class Member(StrEnum):
+class Member(Enum):
     """What a tensor is within its block."""
 
     WEIGHT = "weight"
@@ -56,17 +56,20 @@ _TYPE: Final = {
 }
 
 
-def members(types: int, names: int) -> tuple[Member, ...]:
+def members(types: int) -> tuple[Member, ...]:
+    """The members of a block with these ``compressed_parameter_types``, in header order."""
+    weight = Member.G if types & _DC else Member.WEIGHT
+    return tuple(m for m in HEADER_ORDER if (types & _TYPE[m] if m in _TYPE else m == weight))
+
+
+def named_members(types: int, names: int) -> tuple[Member, ...]:
     """The members of a block with ``names`` names and these ``compressed_parameter_types``, in header order.
 
     Two readings of the types are in use, which exchange the bits of batch-norm and bias. They differ in the number of
-    names, so that it tells which one is meant. Raises ValueError if neither fits.
+    names, so that it tells which one is meant; there are no members if neither fits.
     """
-    for reading in (types, _exchanged(types)):
-        found = _members(reading)
-        if len(found) == names:
-            return found
-    raise ValueError(f"compressed_parameter_types {types} with {names} names")
+    readings = (members(types), members(_exchanged(types)))
+    return next((found for found in readings if len(found) == names), ())
 
 
 def parameter_types(block: Iterable[Member]) -> CompressedParameterTypes:
@@ -75,11 +78,6 @@ def parameter_types(block: Iterable[Member]) -> CompressedParameterTypes:
     for member in block:
         types |= _TYPE.get(member, CompressedParameterTypes(0))
     return types
-
-
-def _members(types: int) -> tuple[Member, ...]:
-    weight = Member.G if types & _DC else Member.WEIGHT
-    return tuple(m for m in HEADER_ORDER if (types & _TYPE[m] if m in _TYPE else m == weight))
 
 
 def _exchanged(types: int) -> int:

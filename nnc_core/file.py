@@ -1,0 +1,291 @@
+"""A bitstream as a mapping of tensors, decoded when they are asked for."""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cached_property, partial
+from math import prod
+from pathlib import Path
+from types import MappingProxyType, TracebackType
+from typing import Any
+
+from numpy.typing import NDArray
+
+from nnc_core.bitstream import Bitstream, UnitRecord
+from nnc_core.coder.block import decode_unit, output_shapes, read_qp, unit_dtype
+from nnc_core.coder.history import Histories
+from nnc_core.coder.pool import Job, Outcome, Window, in_order, merged, thread_count
+from nnc_core.lazy import LazyMapping
+from nnc_core.limits import Limits
+from nnc_core.nnr_model import Topology
+from nnc_core.syntax.context import InputParameters
+from nnc_core.syntax.driver import Buffer
+
+
+@dataclass(frozen=True, slots=True)
+class TensorInfo:
+    """What the headers say about a tensor; ``size`` is that of its unit in bytes, ``qp`` None where there is none."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    payload_type: str
+    qp: int | None
+    dq_flag: bool
+    scan_order: int
+    size: int
+    unit: int
+
+
+_Tensors = dict[str, NDArray[Any]]
+_DecodingJob = Job[_Tensors]
+_Outcome = Outcome[_Tensors]
+
+
+class NnrFile(LazyMapping[NDArray[Any]]):
+    """An NNR bitstream whose units are indexed and whose tensors are decoded one at a time, by name.
+
+    Made by `nnc_core.open`. ``units`` lists the units, ``tensors`` describes the tensors, ``topology`` is the
+    description that came along; none of these decodes anything. The tensors of a block are decoded together, and each
+    has its own name.
+
+    ``history`` is what the bitstreams before left, and makes this one an update of theirs; then `history_after` is
+    what the next one needs.
+    """
+
+    def __init__(
+        self,
+        data: Buffer | mmap.mmap,
+        limits: Limits | None = None,
+        input_parameters: Mapping[str, InputParameters] | None = None,
+        history: Histories | None = None,
+    ) -> None:
+        self._limits = limits or Limits()
+        self._map = data if isinstance(data, mmap.mmap) else None
+        known = input_parameters or {}
+        self.bitstream = Bitstream(data, self._limits, known.get)
+        self._history = history
+        self._left: dict[int, Histories] = {}
+
+    def __enter__(self) -> NnrFile:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the file; what is being decoded in other threads is finished first."""
+        self.bitstream.close()
+        if self._map is not None:
+            # Views of it live on in running decoders and in the traceback of an error; the last one closes it.
+            with suppress(BufferError):
+                self._map.close()
+
+    @property
+    def units(self) -> tuple[UnitRecord, ...]:
+        """The NNR units in bitstream order."""
+        return self.bitstream.units
+
+    @cached_property
+    def topology(self) -> Topology | None:
+        """The description of the model that the bitstream carries."""
+        return self.bitstream.topology
+
+    @cached_property
+    def tensors(self) -> Mapping[str, TensorInfo]:
+        """What the headers say about each tensor, in bitstream order; reads no payload but its first bits."""
+        return MappingProxyType({info.name: info for unit in self._data_units for info in self._infos(unit)})
+
+    def decode(self, name: str) -> NDArray[Any]:
+        """Decode one tensor: float32 or int32, or what ``nnr_decompressed_data_format`` asks for.
+
+        KeyError for a name that is not in the bitstream; `BitstreamError`, `UnsupportedError`, `UpdateError` or
+        `LimitError` where the tensor cannot be decoded.
+        """
+        return self._decoded(self._units[name])[name]
+
+    def decode_all(
+        self, threads: int | None = None, executor: Executor | None = None
+    ) -> Iterator[tuple[str, NDArray[Any]]]:
+        """Decode every tensor in bitstream order, several at a time."""
+        self._check_total()
+        for tensors in in_order(map(self._job, self._data_units), threads, executor):
+            yield from tensors.items()
+
+    @contextmanager
+    def decoding_ahead(self, threads: int | None = None) -> Iterator[Mapping[str, NDArray[Any]]]:
+        """The tensors as a mapping that decodes the next ones while the caller works on one."""
+        self._check_total()
+        count = thread_count(threads)
+        with ThreadPoolExecutor(count) as pool:
+            window: Window[_Outcome] = Window(pool)
+            try:
+                yield _Ahead(self._data_units, list(map(self._job, self._data_units)), window if count > 1 else None)
+            finally:
+                window.cancel()
+
+    def history_after(self) -> Histories:
+        """What the bitstream after this one needs; decodes the units that were not decoded so far.
+
+        Raises ValueError for a file that was opened without a history.
+        """
+        if self._history is None:
+            raise ValueError("the file was opened without a history")
+        for unit in self._data_units:
+            if unit.index not in self._left:
+                self._decoded(unit)
+        return {**self._history, **{name: left for each in self._left.values() for name, left in each.items()}}
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        return self.decode(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._units)
+
+    def __len__(self) -> int:
+        return len(self._units)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._units
+
+    @cached_property
+    def _data_units(self) -> Sequence[UnitRecord]:
+        units = (*self.bitstream.data_units.values(), *self.bitstream.compound_units)
+        return sorted(units, key=lambda unit: unit.index)
+
+    @cached_property
+    def _units(self) -> Mapping[str, UnitRecord]:
+        return {name: unit for unit in self._data_units for name in unit.names}
+
+    def _job(self, unit: UnitRecord) -> _DecodingJob:
+        return Job(partial(self._decoded, unit), _decoded_size(unit))
+
+    def _decoded(self, unit: UnitRecord) -> dict[str, NDArray[Any]]:
+        self._limits.check("decoded_bytes", _decoded_size(unit), f"tensor {unit.names[0]!r}")
+        decoded = decode_unit(self.bitstream, unit, self._history)
+        if self._history is not None:
+            self._left[unit.index] = decoded.histories
+        return decoded.tensors
+
+    def _infos(self, unit: UnitRecord) -> Iterator[TensorInfo]:
+        h = unit.data_header
+        qp = dict([found]) if (found := read_qp(self.bitstream, unit)) else {}
+        for name, shape in output_shapes(unit).items():
+            yield TensorInfo(
+                name=name,
+                shape=shape,
+                dtype=unit_dtype(h).name,
+                payload_type=h.nnr_compressed_data_unit_payload_type.name,
+                qp=qp.get(name),
+                dq_flag=h.dq_flag,
+                scan_order=h.scan_order if len(shape) > 1 else 0,
+                size=unit.size,
+                unit=unit.index,
+            )
+
+    def _check_total(self) -> None:
+        self._limits.check("decoded_bytes", sum(map(_decoded_size, self._data_units)))
+
+
+def _decoded_size(unit: UnitRecord) -> int:
+    return sum(map(prod, output_shapes(unit).values())) * unit_dtype(unit.data_header).itemsize
+
+
+class _Ahead(LazyMapping[NDArray[Any]]):
+    """Tensors of a file; asking for one starts the decoding of those that follow it in the bitstream.
+
+    What has been decoded is kept until it is asked for, so each unit is decoded once in whatever order its tensors
+    are taken. Where that differs from the bitstream's, fewer are decoded ahead.
+    """
+
+    def __init__(
+        self, units: Sequence[UnitRecord], jobs: Sequence[_DecodingJob], window: Window[_Outcome] | None
+    ) -> None:
+        self._window = window
+        self._jobs = jobs
+        self._places = {name: place for place, unit in enumerate(units) for name in unit.names}
+        self._groups = list(merged(jobs))
+        self._group_of = [group for group, (_, count) in enumerate(self._groups) for _ in range(count)]
+        self._next = 0
+        self._running: dict[int, Future[_Outcome]] = {}
+        self._decoded: dict[int, dict[str, NDArray[Any]]] = {}
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        place = self._places[name]
+        if self._window is not None and name not in self._decoded.get(place, ()):
+            self._fetch(self._group_of[place], self._window)
+        if name not in self._decoded.get(place, ()):  # alone, failed, or asked for again
+            self._decoded[place] = self._jobs[place].run()
+        array = self._decoded[place].pop(name)
+        if not self._decoded[place]:
+            del self._decoded[place]
+        return array
+
+    def _fetch(self, group: int, window: Window[_Outcome]) -> None:
+        """Take over what a group of neighbours gives, and start further ones."""
+        if group >= self._next:
+            self._next = group
+            self._start(window)
+        while self._next < len(self._groups) and window.has_room(self._groups[self._next][0].size):
+            self._start(window)
+        if group in self._running:
+            results = window.take(self._running.pop(group)).results
+            for place, tensors in enumerate(results, self._group_of.index(group)):
+                self._decoded[place] = dict(tensors)
+
+    def _start(self, window: Window[_Outcome]) -> None:
+        self._running[self._next] = window.start(self._groups[self._next][0])
+        self._next += 1
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._places
+
+
+def open_file(
+    path: str | os.PathLike[str],
+    *,
+    limits: Limits | None = None,
+    input_parameters: Mapping[str, InputParameters] | None = None,
+    history: Histories | None = None,
+) -> NnrFile:
+    """Open an NNR file and index its units, without decoding anything.
+
+    The file is mapped into memory, not read. ``input_parameters`` has, by tensor name, what reaches the decoder by
+    other ways than the bitstream, ``history`` what the bitstreams before left. Raises `BitstreamError` where its
+    structure is damaged, `LimitError` where it asks for too much.
+    """
+    with Path(path).open("rb") as file:
+        if os.fstat(file.fileno()).st_size == 0:
+            return NnrFile(b"")  # raises: there is no start unit
+        return NnrFile(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), limits, input_parameters, history)
+
+
+def decode(
+    data: Buffer,
+    *,
+    limits: Limits | None = None,
+    threads: int | None = None,
+    executor: Executor | None = None,
+    input_parameters: Mapping[str, InputParameters] | None = None,
+    history: Histories | None = None,
+) -> dict[str, NDArray[Any]]:
+    """Decode a whole NNR bitstream into its tensors, by name and in bitstream order.
+
+    Arrays are float32 for quantized and raw tensors, int32 for integer ones, or what ``nnr_decompressed_data_format``
+    asks for. ``input_parameters`` and ``history`` as for `open`; with ``executor`` tensors are decoded there. Raises
+    `BitstreamError`, `UnsupportedError`, `UpdateError` or `LimitError`.
+    """
+    return dict(NnrFile(data, limits, input_parameters, history).decode_all(threads, executor))
