@@ -129,7 +129,8 @@ def handmade() -> Iterator[Seed]:
         mps = ModelParameterSet(mps_parent_signalling_enabled_flag=True)
         yield Seed(f"parent {number}", bitstream_of([(update, 0)], mps=mps))
     update = header(topology_elem_id="w", tensor_dimensions=(6, 4), parent_node_id_present_flag=True, **node)
-    update.parent_node_id_type, update.temporal_context_modeling_flag = ParentNodeIdType.ICNN_NDU_ID, True
+    update.parent_node_id_type, update.parent_device_id = ParentNodeIdType.ICNN_NDU_ID, 1
+    update.temporal_context_modeling_flag = True
     mps = ModelParameterSet(mps_parent_signalling_enabled_flag=True)
     yield Seed("update", bitstream_of([(update, 0)], mps=mps))
     shifted = header(topology_elem_id="w", tensor_dimensions=(2, 9, 3), first_tensor_dimension_shift=1, scan_order=1)
