@@ -19,9 +19,10 @@ from fuzz_guard import Box, guarded
 from fuzz_reading import LIMITS, Files, Reader, Use, carry, model, topologies
 
 import nnc_core
-from nnc_adapters import containers, parts
+from nnc_adapters import containers
 from nnc_adapters.nnef import NnefAdapter, dat, parser, tar
 from nnc_adapters.nnef.dat import Header, ItemType
+from nnc_adapters.shared import packing
 from nnc_core.errors import ModelError
 from nnc_core.nnr_model import Topology
 from nnc_core.tables.code_points import TopologyStorageFormat
@@ -166,7 +167,7 @@ def use_embedded(files: Files, box: Box) -> None:
 def apart(topology: Topology) -> Files:
     """What a topology consists of."""
     assert topology.private is not None
-    private = {f"private/{name}": data for name, data in parts.unpack(topology.private, LIMITS).items()}
+    private = {f"private/{name}": data for name, data in packing.unpack(topology.private, LIMITS).items()}
     found = {"graph.nnef": topology.data, **private}
     return found if topology.quantization is None else {**found, "graph.quant": topology.quantization}
 
@@ -175,7 +176,10 @@ def together(files: Files) -> Topology:
     """The topology of these parts."""
     private = {name.removeprefix("private/"): data for name, data in files.items() if name.startswith("private/")}
     return Topology(
-        TopologyStorageFormat.NNR_TPL_NNEF, files.get("graph.nnef", b""), files.get("graph.quant"), parts.pack(private)
+        TopologyStorageFormat.NNR_TPL_NNEF,
+        files.get("graph.nnef", b""),
+        files.get("graph.quant"),
+        packing.pack(private),
     )
 
 

@@ -14,9 +14,10 @@ from fuzz_guard import AbsentError, Box, guarded
 from numpy.typing import NDArray
 
 import nnc_adapters
-from nnc_adapters import containers, parts, registry, verification
+from nnc_adapters import containers, registry, verification
 from nnc_adapters.base import Adapter
 from nnc_adapters.containers import Container, Extendable
+from nnc_adapters.shared import packing
 from nnc_core.bitstream.parts import join
 from nnc_core.limits import Limits
 from nnc_core.nnr_model import SourceModel, Topology
@@ -152,12 +153,12 @@ def topologies(
 
 def unpacked(found: Topology) -> Files:
     """The parts of a topology that is made of parts."""
-    return parts.unpack(found.data, LIMITS)
+    return packing.unpack(found.data, LIMITS)
 
 
 def packed(adapter: Adapter, files: Files) -> Topology:
     """A topology of parts."""
-    return Topology(adapter.topology_storage_format, parts.pack(files))
+    return Topology(adapter.topology_storage_format, packing.pack(files))
 
 
 # Containers -----------------------------------------------------------------------------------------------------------

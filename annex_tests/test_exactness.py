@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from nnc_adapters.exactness import OPTIMIZER, Declared, reasons
+from nnc_adapters.shared.exactness import OPTIMIZER, Declared, reasons
 
 INTEGER, PACKED, FLOAT, HALF = "int32", "uint8", "float32", "float16"
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from nnc_adapters import registry
-from nnc_adapters.files import replacing, replacing_folder
+from nnc_adapters.shared.files import replacing, replacing_folder
 
 
 def fill(path: Path, text: str, force: bool = False) -> None:
@@ -72,8 +72,8 @@ def test_a_folder_that_cannot_take_its_place_leaves_what_was_there(tmp_path: Pat
             raise OSError("no")
         real(source, target)
 
-    monkeypatch.setattr("nnc_adapters.files._exchanged", lambda one, other: False)
-    monkeypatch.setattr("nnc_adapters.files.os.rename", failing)
+    monkeypatch.setattr("nnc_adapters.shared.files._exchanged", lambda one, other: False)
+    monkeypatch.setattr("nnc_adapters.shared.files.os.rename", failing)
     with pytest.raises(OSError, match="no"):
         fill(tmp_path / "model", "new", force=True)
     assert (tmp_path / "model" / "inner" / "file").read_text() == "old"
@@ -101,7 +101,7 @@ def test_a_folder_is_there_at_every_moment_of_its_replacement(tmp_path: Path) ->
 
 
 def test_a_system_that_cannot_exchange_folders_moves_the_old_one_aside(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr("nnc_adapters.files._exchanged", lambda one, other: False)
+    monkeypatch.setattr("nnc_adapters.shared.files._exchanged", lambda one, other: False)
     fill(tmp_path / "model", "old")
     fill(tmp_path / "model", "new", force=True)
     assert (tmp_path / "model" / "inner" / "file").read_text() == "new"
@@ -158,7 +158,7 @@ def test_a_pipe_is_written_to_and_not_replaced(tmp_path: Path) -> None:
 
 
 def test_what_lies_among_the_devices_is_never_replaced(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr("nnc_adapters.files.os.devnull", str(tmp_path / "null"))
+    monkeypatch.setattr("nnc_adapters.shared.files.os.devnull", str(tmp_path / "null"))
     place = tmp_path / "stdout"
     place.touch()
     number = place.stat().st_ino

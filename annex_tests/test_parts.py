@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nnc_adapters.parts import pack, unpack
+from nnc_adapters.shared.packing import pack, unpack
 from nnc_core.errors import LimitError, ModelError
 from nnc_core.limits import Limits
 

@@ -2,103 +2,27 @@
 
 from __future__ import annotations
 
-import math
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, BinaryIO
-
-from numpy.typing import NDArray
+from typing import BinaryIO
 
 import nnc_core
 from nnc_adapters import registry
 from nnc_adapters.base import Adapter
 from nnc_adapters.containers import plain
-from nnc_adapters.files import check_free, replacing
+from nnc_adapters.reports import CompressReport, DecompressReport, Progress, Watched
+from nnc_adapters.shared.files import check_free, replacing
 from nnc_core import CodingParameters, Limits, ModelError
-from nnc_core.lazy import LazyMapping
 from nnc_core.nnr_model import Topology
 
 __all__ = ["CompressReport", "DecompressReport", "Progress", "compress", "decompress"]
 
-Progress = Callable[[int, int], None]
-"""Called with the number of tensors done and their total."""
-
 SUFFIX = ".nnr"
 _COMPRESSED = (b"PK\3\4", b"\x1f\x8b")  # zip and gzip
-
-
-@dataclass(frozen=True, slots=True)
-class CompressReport:
-    """What `compress` did.
-
-    ``bytes_before`` counts the model with its weights, wherever the format keeps these. ``unused_rules`` are the
-    patterns of rules that match no tensor.
-    """
-
-    bytes_before: int
-    bytes_after: int
-    tensors: int
-    weights: int
-    seconds: float
-    unused_rules: tuple[str, ...] = ()
-
-    @property
-    def percent(self) -> float:
-        """The size of the bitstream in percent of the model's."""
-        return 100 * self.bytes_after / max(self.bytes_before, 1)
-
-    @property
-    def bits_per_weight(self) -> float:
-        """Bits of the whole bitstream, topology included, for each number in a coded tensor; infinite without any."""
-        return 8 * self.bytes_after / self.weights if self.weights else math.inf
-
-
-@dataclass(frozen=True, slots=True)
-class DecompressReport:
-    """What `decompress` did; ``target`` is the file it wrote."""
-
-    target: Path
-    tensors: int
-    weights: int
-    seconds: float
-
-
-class _Watched(LazyMapping[NDArray[Any]]):
-    """Tensors that are counted as they pass, each name once."""
-
-    def __init__(self, tensors: Mapping[str, NDArray[Any]], progress: Progress | None = None) -> None:
-        self._tensors = tensors
-        self._progress = progress
-        self._seen: dict[str, tuple[int, int]] = {}
-
-    def __getitem__(self, name: str) -> NDArray[Any]:
-        array = self._tensors[name]
-        self._seen[name] = array.size, array.nbytes
-        if self._progress is not None:
-            self._progress(len(self._seen), len(self._tensors))
-        return array
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._tensors)
-
-    def __len__(self) -> int:
-        return len(self._tensors)
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._tensors
-
-    @property
-    def weights(self) -> int:
-        return sum(size for size, _ in self._seen.values())
-
-    @property
-    def nbytes(self) -> int:
-        return sum(nbytes for _, nbytes in self._seen.values())
 
 
 def compress(
@@ -127,7 +51,7 @@ def compress(
         target = _bitstream_of(source, adapter)
     with _opened(target, source, force) as stream:
         model = adapter.read(source)
-        tensors = _Watched(model.tensors)
+        tensors = Watched(model.tensors)
         watched = replace(model, tensors=tensors)
         after = nnc_core.write(
             stream, watched, parameters=parameters, threads=threads, progress=progress, limits=limits
@@ -191,7 +115,7 @@ def decompress(
         _check_other(source, target)
         check_free(target, force=force)  # the adapter would find out only after its preparations
         with file.decoding_ahead(threads) as decoded:
-            tensors = _Watched(decoded, progress)
+            tensors = Watched(decoded, progress)
             adapter.write(tensors, file.topology, target, into=into, force=force)
         return DecompressReport(target, len(tensors), tensors.weights, time.perf_counter() - started)
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from nnc_adapters.dtypes import FLOATS, converted
+from nnc_adapters.shared.dtypes import FLOATS, converted
 from nnc_core.nnr_model import SourceModel, Topology
 
 __all__ = ["MIN_SQNR", "TensorComparison", "TopologyVerdict", "compare", "compare_tensor", "compare_topology", "judge"]

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from nnc_adapters.base import Adapter
-from nnc_adapters.containers.concatenation import Concatenation
+from nnc_core.bitstream.parts import begins_bitstream
 from nnc_core.errors import ModelError, UnsupportedError
 
 __all__ = ["GROUP", "OWN", "adapter", "adapters", "configured", "find"]
@@ -63,10 +63,17 @@ def find(path: Path) -> Adapter:
             return candidates[0]
     if not path.exists():
         raise FileNotFoundError(f"there is no file {path}")
-    if Concatenation().sniff(path):
+    if _is_bitstream(path):
         raise ModelError("is an NNR bitstream, where a model is expected", file=str(path))
     names = ", ".join(a.name for a in adapters())
     raise ModelError(f"is in none of the known formats ({names})", file=str(path))
+
+
+def _is_bitstream(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    with path.open("rb") as stream:
+        return begins_bitstream(stream.read(8))
 
 
 def adapter(storage_format: int) -> Adapter:

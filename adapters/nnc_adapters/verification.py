@@ -24,7 +24,7 @@ from nnc_adapters.comparison import (
     judge,
 )
 from nnc_adapters.containers import plain
-from nnc_adapters.files import about
+from nnc_adapters.shared.files import about
 from nnc_core.errors import ModelError, UnsupportedError
 from nnc_core.lazy import LazyMapping
 from nnc_core.limits import Limits

@@ -7,8 +7,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from nnc_adapters import selection
 from nnc_adapters.onnx import OnnxAdapter
+from nnc_adapters.shared import selection
 from nnc_core.errors import LimitError, UnsupportedError
 from nnc_core.limits import Limits
 from nnc_core.tables.code_points import TopologyStorageFormat

@@ -119,7 +119,7 @@ def test_a_replaced_model_never_sees_the_data_of_the_new_one(read, tmp_path, run
         replace(source, place)
         seen.append(run(target, feeds)[0])
 
-    monkeypatch.setattr("nnc_adapters.files.os.replace", watched)
+    monkeypatch.setattr("nnc_adapters.shared.files.os.replace", watched)
     for tensors, name in ((half, "out.onnx.2.data"), (read.tensors, "out.onnx.data")):
         adapter.write(tensors, read.topology, target, force=True)
         assert sorted(p.name for p in tmp_path.iterdir()) == ["base.onnx", "out.onnx", name]

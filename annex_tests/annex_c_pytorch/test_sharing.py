@@ -7,8 +7,8 @@ import json
 import numpy as np
 import pytest
 
-from nnc_adapters import parts
 from nnc_adapters.pytorch.views import View, separate
+from nnc_adapters.shared import packing
 from nnc_core.limits import Limits
 
 LEGACY = pytest.mark.parametrize("legacy", [False, True], ids=["zip", "legacy"])
@@ -16,7 +16,7 @@ LEGACY = pytest.mark.parametrize("legacy", [False, True], ids=["zip", "legacy"])
 
 def entries(read):
     """What the description says about each tensor, by its last key."""
-    tensors = json.loads(parts.unpack(read.topology.data, Limits())["description.json"])["tensors"]
+    tensors = json.loads(packing.unpack(read.topology.data, Limits())["description.json"])["tensors"]
     return {entry["path"][-1]: entry for entry in tensors}
 
 

@@ -7,7 +7,7 @@ import pytest
 
 import nnc_adapters
 import nnc_core
-from nnc_adapters.dtypes import converted
+from nnc_adapters.shared.dtypes import converted
 from nnc_adapters.tensorflow import TensorflowAdapter
 from nnc_core.errors import ModelError
 from nnc_core.nnr_model import Topology

@@ -17,9 +17,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import nnc_core
-from nnc_adapters import parts
 from nnc_adapters.nnef import NnefAdapter, dat, graph, parser, private, tar
 from nnc_adapters.nnef.dat import Header, ItemType
+from nnc_adapters.shared import packing
 from nnc_core.errors import LimitError, ModelError, NncError, UnsupportedError
 from nnc_core.limits import Limits
 from nnc_core.nnr_model import Topology
@@ -429,7 +429,7 @@ def test_an_extension_that_the_package_does_not_know_is_refused(read):
 
 def private_of(tensors=None, **files) -> bytes:
     found = {} if tensors is None else {"tensors.json": tensors if isinstance(tensors, bytes) else json.dumps(tensors)}
-    return parts.pack({**found, **{f"files/{name}": data for name, data in files.items()}})
+    return packing.pack({**found, **{f"files/{name}": data for name, data in files.items()}})
 
 
 GOOD_FIELDS = {"item_type": 2, "bits_per_item": 8}
@@ -454,7 +454,7 @@ GOOD_FIELDS = {"item_type": 2, "bits_per_item": 8}
         private_of({"w": {**GOOD_FIELDS, "reserved": [1] * 20}}),
         private_of({"w": {**GOOD_FIELDS, "reserved": [-1]}}),
         private_of({"w": {**GOOD_FIELDS, "reserved": [1 << 32]}}),
-        parts.pack({"strange": b""}),
+        packing.pack({"strange": b""}),
         private_of(**{"../escape": b"x"}),
         private_of(**{"/escape": b"x"}),
         private_of(**{"a\\b": b"x"}),

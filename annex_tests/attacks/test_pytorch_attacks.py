@@ -31,8 +31,8 @@ from handmade_pytorch import (
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nnc_adapters import parts
 from nnc_adapters.pytorch import PytorchAdapter, pickles
+from nnc_adapters.shared import packing
 from nnc_core.errors import LimitError, ModelError, NncError, UnsupportedError
 from nnc_core.limits import Limits
 from nnc_core.nnr_model import Topology
@@ -477,7 +477,7 @@ def write(adapter, tmp_path):
     """Writes a model from a hostile topology; gives the path."""
 
     def call(content, tensors=None):
-        data = content if isinstance(content, bytes) else parts.pack(content)
+        data = content if isinstance(content, bytes) else packing.pack(content)
         topology = Topology(TopologyStorageFormat.NNR_TPL_PYT, data)
         adapter.write({"w": WEIGHT} if tensors is None else tensors, topology, tmp_path / "out.pt")
         return tmp_path / "out.pt"
@@ -488,7 +488,7 @@ def write(adapter, tmp_path):
 @pytest.fixture
 def honest(read, tmp_path):
     """The parts of a topology, its description as an object."""
-    content = parts.unpack(read(archive({"w": Tensor()})).topology.data, Limits())
+    content = packing.unpack(read(archive({"w": Tensor()})).topology.data, Limits())
     (tmp_path / "m.pt").unlink()
     return json.loads(content["description.json"]), content["file/0"]
 
@@ -593,11 +593,11 @@ def test_a_topology_cannot_bring_a_pickle_that_runs_code(write, canary, tmp_path
 @given(seed=st.integers(0, 2**32), changes=st.integers(1, 4))
 def test_a_damaged_description_is_followed_or_refused(adapter, tmp_path, seed, changes):
     (tmp_path / "m.pt").write_bytes(FILES["archive"])
-    content = parts.unpack(adapter.read(tmp_path / "m.pt").topology.data, Limits())
+    content = packing.unpack(adapter.read(tmp_path / "m.pt").topology.data, Limits())
     text, rng = bytearray(content["description.json"]), random.Random(seed)
     for _ in range(changes):
         text[rng.randrange(len(text))] = rng.choice(b'0123456789"[]{},:-ewv')
-    data = parts.pack({**content, "description.json": bytes(text)})
+    data = packing.pack({**content, "description.json": bytes(text)})
     tensors = {"w": WEIGHT, "v.0": WEIGHT.reshape(4, 5)}
     with suppress(NncError):
         adapter.write(tensors, Topology(TopologyStorageFormat.NNR_TPL_PYT, data), tmp_path / "out.pt", force=True)

@@ -8,7 +8,7 @@ import random
 import numpy as np
 import pytest
 
-from nnc_adapters import parts
+from nnc_adapters.shared import packing
 from nnc_adapters.tensorflow import TensorflowAdapter, manifest
 from nnc_core.errors import LimitError, ModelError
 from nnc_core.limits import Limits
@@ -29,7 +29,7 @@ def write(adapter, tmp_path):
 
     def call(files, exact=(b"",), kind="saved_model", folders=(), tensors=None):
         text = files if isinstance(files, bytes) else json.dumps({"files": files, "folders": folders}).encode()
-        data = parts.pack({"kind": kind.encode(), "files.json": text, **{str(n): e for n, e in enumerate(exact)}})
+        data = packing.pack({"kind": kind.encode(), "files.json": text, **{str(n): e for n, e in enumerate(exact)}})
         (tmp_path / "out").mkdir()
         topology = Topology(TopologyStorageFormat.NNR_TPL_TEF, data)
         adapter.write(tensors or {}, topology, tmp_path / "out" / "model")
@@ -164,8 +164,8 @@ def test_damaged_topologies_are_read_or_refused(damaged, survives):
     whole = manifest.pack(
         manifest.Manifest("saved_model", (manifest.File("a/f", 320, bytes(54), places),), ("assets",))
     )
-    text = parts.unpack(whole, Limits())["files.json"]
+    text = packing.unpack(whole, Limits())["files.json"]
     for _ in range(2000):
         survives(manifest.unpack, damaged(whole, generator), Limits())
-        data = parts.pack({"kind": b"saved_model", "files.json": damaged(text, generator), "0": bytes(54)})
+        data = packing.pack({"kind": b"saved_model", "files.json": damaged(text, generator), "0": bytes(54)})
         survives(manifest.unpack, data, Limits())

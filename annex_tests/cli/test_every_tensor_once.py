@@ -24,7 +24,7 @@ from handmade_pytorch import Reference, Tensor
 
 import nnc_adapters
 import nnc_core
-from nnc_adapters.lazy import LazyTensors
+from nnc_adapters.shared.lazy import LazyTensors
 from nnc_core import file as coder_file
 
 Nnc = Callable[..., Result]

@@ -20,7 +20,7 @@ from rich.console import Console, JustifyMethod
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from nnc_adapters.api import Progress as ProgressCallback
+from nnc_adapters.reports import Progress as ProgressCallback
 
 _PIPE_WIDTH = 10_000  # lines that another program reads are not to be folded
 _NARROWEST = 20  # a folded column that is still readable

@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, TextIO, TypeVar
 
 import click
 
-from nnc_adapters.files import about
+from nnc_adapters.shared.files import about
 from nnc_core import Limits
 
 PIPE = "-"

@@ -18,7 +18,7 @@ from numpy.lib import format as npy
 
 from nnc_adapters.containers import names
 from nnc_adapters.containers.base import Items, opened
-from nnc_adapters.files import replacing
+from nnc_adapters.shared.files import replacing
 from nnc_core.bitstream.parts import begins_bitstream
 from nnc_core.errors import ModelError, NncError
 from nnc_core.limits import Limits

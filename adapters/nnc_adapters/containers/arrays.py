@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import nnc_core
-from nnc_adapters.dtypes import converted
+from nnc_adapters.shared.dtypes import converted
 from nnc_core.errors import ModelError
 from nnc_core.planner.parameters import CodingParameters
 from nnc_core.syntax import Buffer

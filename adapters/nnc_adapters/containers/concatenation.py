@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from nnc_adapters.containers.base import Items, opened
-from nnc_adapters.files import replacing
+from nnc_adapters.shared.files import replacing
 from nnc_core.bitstream import Bitstream
 from nnc_core.bitstream.parts import MODEL, begins_bitstream, bitstreams
 from nnc_core.limits import Limits

@@ -12,7 +12,7 @@ from pathlib import Path
 from nnc_adapters.containers.base import Container, Extendable
 from nnc_adapters.containers.concatenation import Concatenation
 from nnc_adapters.containers.registry import Carrier, carriers, find, for_target
-from nnc_adapters.files import check_free, replacing
+from nnc_adapters.shared.files import check_free, replacing
 from nnc_core.bitstream.parts import MODEL, joined, split
 from nnc_core.errors import ModelError, UnsupportedError
 from nnc_core.limits import Limits

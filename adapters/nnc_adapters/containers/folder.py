@@ -9,7 +9,7 @@ from pathlib import Path
 
 from nnc_adapters.containers import names
 from nnc_adapters.containers.base import Items, Source
-from nnc_adapters.files import replacing_folder
+from nnc_adapters.shared.files import replacing_folder
 from nnc_core.errors import ModelError
 from nnc_core.limits import Limits
 from nnc_core.syntax import Buffer

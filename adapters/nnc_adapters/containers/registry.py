@@ -60,8 +60,8 @@ CONTAINERS: tuple[Container, ...] = (
 )
 
 FOREIGN: tuple[str, ...] = (
-    "nnc_adapters.containers.models:NnefArchive",
-    "nnc_adapters.containers.models:SavedModel",
+    "nnc_adapters.nnef.carrier:NnefArchive",
+    "nnc_adapters.tensorflow.carrier:SavedModel",
 )
 """Carriers as ``module:class``; the classes take no arguments."""
 

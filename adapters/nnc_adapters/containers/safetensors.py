@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from nnc_adapters.containers.base import Items, Source
-from nnc_adapters.files import replacing
+from nnc_adapters.shared.files import replacing
 from nnc_core.errors import ModelError, NncError
 from nnc_core.limits import Limits
 from nnc_core.syntax import Buffer

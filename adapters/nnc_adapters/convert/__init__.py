@@ -21,9 +21,9 @@ from nnc_adapters.convert import matching
 from nnc_adapters.convert.mapping import Plan, check, converted, load, to_json
 from nnc_adapters.convert.matching import By
 from nnc_adapters.convert.network import Network, describe
-from nnc_adapters.files import about, check_free
-from nnc_adapters.lazy import LazyTensors
-from nnc_adapters.selection import floats_of_any_size
+from nnc_adapters.shared.files import about, check_free
+from nnc_adapters.shared.lazy import LazyTensors
+from nnc_adapters.shared.selection import floats_of_any_size
 from nnc_core import CodingParameters, Limits, ModelError
 from nnc_core.nnr_model import SourceModel
 

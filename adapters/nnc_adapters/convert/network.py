@@ -9,7 +9,7 @@ from typing import NamedTuple
 from nnc_adapters.base import Adapter
 from nnc_adapters.convert import graphs, names
 from nnc_adapters.convert.layouts import CHANNELS_LAST, LAYOUTS, Framework, Layout, Part, Same, Shape
-from nnc_adapters.dtypes import FLOATS
+from nnc_adapters.shared.dtypes import FLOATS
 from nnc_adapters.tensorflow.manifest import unpack
 from nnc_core.limits import Limits
 from nnc_core.nnr_model import SourceModel

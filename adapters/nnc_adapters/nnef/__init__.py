@@ -74,8 +74,8 @@ class NnefAdapter:
         ``nnef``, but for ``into``. Raises `ModelError` where names, shapes or ranges do not fit the model,
         `FileExistsError` where ``path`` exists and ``force`` is not given.
         """
-        from nnc_adapters.lazy import overlay
         from nnc_adapters.nnef import reader, writer
+        from nnc_adapters.shared.lazy import overlay
 
         if into is not None:
             base = reader.read(Path(into), self.limits, chosen=frozenset(tensors))

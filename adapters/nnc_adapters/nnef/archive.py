@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import mmap
-import os
 import tempfile
 import zipfile
 import zlib
@@ -13,11 +11,12 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
-from nnc_adapters.files import walk
-from nnc_adapters.names import storable
 from nnc_adapters.nnef import tar
+from nnc_adapters.shared.files import walk
+from nnc_adapters.shared.mapped import mapped
+from nnc_adapters.shared.names import storable
 from nnc_core.errors import ModelError
 from nnc_core.limits import Limits
 
@@ -83,7 +82,7 @@ def _listed(path: Path, limits: Limits) -> Iterator[tuple[str, File]]:
         if start.startswith(_GZIP):
             return _in_tar(_inflated(stream, limits))
         if tar.looks_like_tar(start):
-            return _in_tar(_mapped(stream))
+            return _in_tar(mapped(stream))
     raise ModelError("is no NNEF archive: neither a folder nor a tar or zip file")
 
 
@@ -114,18 +113,10 @@ def _in_folder(root: Path) -> Iterator[tuple[str, File]]:
 
 
 def _start_of(path: Path, size: int) -> memoryview:
-    with path.open("rb") as stream:
-        data = _mapped(stream)[:size]
+    data = mapped(path)[:size]
     if len(data) != size:
         raise ModelError(f"the file has only {len(data)} bytes left", file=str(path))
     return data
-
-
-def _mapped(stream: BinaryIO) -> memoryview:
-    if os.fstat(stream.fileno()).st_size == 0:
-        return memoryview(b"")
-    # not closed: the mapping ends with the last piece of it that is in use
-    return memoryview(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))
 
 
 def _in_tar(data: memoryview) -> Iterator[tuple[str, File]]:
@@ -151,7 +142,7 @@ def _inflated(stream: BinaryIO, limits: Limits) -> memoryview:
             limits.check("decoded_bytes", total, "the archive")
             target.write(piece)
         target.flush()
-        return _mapped(target)
+        return mapped(cast(BinaryIO, target))
 
 
 def _pieces(source: gzip.GzipFile) -> Iterator[bytes]:
@@ -205,7 +196,7 @@ def _first_names(stream: BinaryIO) -> list[str]:
     if start.startswith(_GZIP):
         with gzip.GzipFile(fileobj=stream) as inflated:
             return _names_in_tar(memoryview(inflated.read(_PIECE)))
-    return _names_in_tar(_mapped(stream)) if tar.looks_like_tar(start) else []
+    return _names_in_tar(mapped(stream)) if tar.looks_like_tar(start) else []
 
 
 def _names_in_tar(data: memoryview) -> list[str]:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nnc_adapters import dtypes
+from nnc_adapters.shared import dtypes
 from nnc_core.errors import ModelError, UnsupportedError
 
 HEADER_SIZE = 128

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Protocol, cast
 
-from nnc_adapters.files import replacing, replacing_folder
 from nnc_adapters.nnef import tar
+from nnc_adapters.shared.files import replacing, replacing_folder
 
 Pieces = tuple[bytes | memoryview, ...]
 

@@ -1,8 +1,8 @@
 """What graph.nnef and the tensors leave unsaid about an archive: the content of a private topology unit.
 
-These are parts (see `nnc_adapters.parts`): ``tensors.json`` has, by label, the headers of tensor files that are not
-plain float32 or int32, as ``{"item_type": 2, "bits_per_item": 8, "reserved": [1]}`` (``reserved`` only where it is not
-all zeros). Every other part, ``files/<name>``, is a file of the archive that is kept as it is.
+These are parts (see `nnc_adapters.shared.packing`): ``tensors.json`` has, by label, the headers of tensor files that
+are not plain float32 or int32, as ``{"item_type": 2, "bits_per_item": 8, "reserved": [1]}`` (``reserved`` only where it
+is not all zeros). Every other part, ``files/<name>``, is a file of the archive that is kept as it is.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from nnc_adapters import parts
 from nnc_adapters.nnef.dat import Header, ItemType
+from nnc_adapters.shared import packing
 from nnc_core.errors import ModelError
 from nnc_core.limits import Limits
 
@@ -36,7 +36,7 @@ def pack(private: Private) -> bytes | None:
     if described:
         packed[_TENSORS] = json.dumps(described, ensure_ascii=False, separators=(",", ":")).encode()
     packed |= {_FILES + name: data for name, data in private.files.items()}
-    return parts.pack(packed) if packed else None
+    return packing.pack(packed) if packed else None
 
 
 def _is_plain(header: Header) -> bool:
@@ -54,7 +54,7 @@ def unpack(data: bytes | None, shapes: Mapping[str, tuple[int, ...]], limits: Li
     """What `pack` was given; ``shapes`` are those of the tensors by label. `ModelError` for damage."""
     if data is None:
         return Private()
-    found = parts.unpack(data, limits)
+    found = packing.unpack(data, limits)
     described = _json(found.pop(_TENSORS, b"{}"))
     strange = [name for name in found if not name.startswith(_FILES)] or sorted(described.keys() - shapes.keys())
     if strange:

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 import nnc_core
-from nnc_adapters import selection
-from nnc_adapters.lazy import LazyTensors
 from nnc_adapters.nnef import archive, dat, graph, private
+from nnc_adapters.shared import selection
+from nnc_adapters.shared.lazy import LazyTensors
 from nnc_core.errors import ModelError, UnsupportedError
 from nnc_core.limits import Limits
 from nnc_core.nnr_model import ModelInfo, SourceModel, Topology

@@ -12,9 +12,9 @@ from typing import Any
 from numpy.typing import NDArray
 
 import nnc_core
-from nnc_adapters.lazy import check_names
 from nnc_adapters.nnef import archive, dat, graph, output, private
 from nnc_adapters.nnef.reader import DAT, NNR, file_stem
+from nnc_adapters.shared.lazy import check_names
 from nnc_core import CodingParameters
 from nnc_core.errors import ModelError
 from nnc_core.limits import Limits

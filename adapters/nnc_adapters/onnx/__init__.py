@@ -10,8 +10,9 @@ from typing import Any, ClassVar
 
 from numpy.typing import NDArray
 
-from nnc_adapters import wire
-from nnc_adapters.lazy import overlay
+from nnc_adapters.shared import protobuf
+from nnc_adapters.shared.lazy import overlay
+from nnc_adapters.shared.mapped import mapped
 from nnc_core.errors import MissingDependencyError, ModelError
 from nnc_core.limits import Limits
 from nnc_core.nnr_model import SourceModel, Topology
@@ -43,10 +44,10 @@ class OnnxAdapter:
 
     def sniff(self, path: Path) -> bool:
         """Whether the file is one message with an IR version and a graph, as every ONNX model is."""
-        ir_version, graph = (1, wire.VARINT), (7, wire.LENGTH_DELIMITED)
+        ir_version, graph = (1, protobuf.VARINT), (7, protobuf.LENGTH_DELIMITED)
         try:
-            data = wire.mapped(Path(path))
-            fields = islice(wire.fields(data, 0, len(data)), _MOST_FIELDS)
+            data = mapped(Path(path))
+            fields = islice(protobuf.fields(data, 0, len(data)), _MOST_FIELDS)
             present = {(f.number, f.wire_type) for f in fields}
         except (OSError, ValueError):
             return False

@@ -15,13 +15,14 @@ from google.protobuf.message import DecodeError, EncodeError  # type: ignore[imp
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto
 
-from nnc_adapters import selection, wire
-from nnc_adapters.lazy import LazyTensors
-from nnc_adapters.names import expressible, free
 from nnc_adapters.onnx import roles, stubs, values
 from nnc_adapters.onnx.dataflow import Dataflow
 from nnc_adapters.onnx.exactness import Exactness, is_argument
 from nnc_adapters.onnx.scopes import Site, scopes, sites
+from nnc_adapters.shared import protobuf, selection
+from nnc_adapters.shared.lazy import LazyTensors
+from nnc_adapters.shared.mapped import mapped
+from nnc_adapters.shared.names import expressible, free
 from nnc_core.errors import ModelError, UnsupportedError
 from nnc_core.limits import Limits
 from nnc_core.nnr_model import SourceModel, Topology
@@ -104,23 +105,23 @@ def _check_text(message: Any) -> None:
 def _without_weights(path: Path) -> bytes:
     """The model with references to its own file where ``raw_data`` were."""
     try:
-        data = wire.mapped(path)
-        rewriter = wire.Rewriter(
+        data = mapped(path)
+        rewriter = protobuf.Rewriter(
             data,
             TensorProto.DESCRIPTOR.full_name,
             lambda start, end: _lifted(data, start, end),
             lambda start, end: end - start >= _LIFTED_BYTES,
         )
-        return b"".join(p for p in rewriter.rewrite(ModelProto.DESCRIPTOR) if not isinstance(p, wire.Hole))
+        return b"".join(p for p in rewriter.rewrite(ModelProto.DESCRIPTOR) if not isinstance(p, protobuf.Hole))
     except ValueError as error:
         raise ModelError(f"not an ONNX model: {error}") from error
 
 
-def _lifted(data: memoryview, start: int, end: int) -> list[wire.Piece] | None:
+def _lifted(data: memoryview, start: int, end: int) -> list[protobuf.Piece] | None:
     if end - start < _LIFTED_BYTES:
         return None
-    found = list(wire.fields(data, start, end))
-    raw = [field for field in found if (field.number, field.wire_type) == (_RAW_DATA, wire.LENGTH_DELIMITED)]
+    found = list(protobuf.fields(data, start, end))
+    raw = [field for field in found if (field.number, field.wire_type) == (_RAW_DATA, protobuf.LENGTH_DELIMITED)]
     elsewhere = any(field.number in (_EXTERNAL_DATA, _DATA_LOCATION) for field in found)
     if len(raw) != 1 or elsewhere or raw[0].end - raw[0].value < _LIFTED_BYTES:
         return None

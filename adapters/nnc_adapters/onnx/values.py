@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
+from nnc_adapters.shared.mapped import window
 from nnc_core.errors import ModelError
 
 FLOATS = frozenset({TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE})
@@ -54,12 +55,7 @@ class Span:
 
     def bytes(self) -> NDArray[np.uint8]:
         """The bytes, brought into memory where they are touched; `ModelError` where the file has become shorter."""
-        if self.size == 0:
-            return np.empty(0, np.uint8)
-        try:
-            return np.asarray(np.memmap(self.path, np.uint8, "r", self.offset, (self.size,)))
-        except (OSError, ValueError) as error:
-            raise ModelError(f"cannot read {self.size} bytes at {self.offset}: {error}", file=str(self.path)) from error
+        return window(self.path, self.offset, self.size)
 
 
 class Folder:

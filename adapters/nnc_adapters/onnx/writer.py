@@ -13,12 +13,12 @@ from typing import Any, BinaryIO
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto
 
-from nnc_adapters import wire
-from nnc_adapters.dtypes import converted, stored
-from nnc_adapters.files import replacing
-from nnc_adapters.lazy import check_names
 from nnc_adapters.onnx import stubs, values
 from nnc_adapters.onnx.reader import parsed
+from nnc_adapters.shared import protobuf
+from nnc_adapters.shared.dtypes import converted, stored
+from nnc_adapters.shared.files import replacing
+from nnc_adapters.shared.lazy import check_names
 from nnc_core.errors import ModelError
 
 # What the writing of a model with external data aligns to, so that each tensor can be mapped into memory.
@@ -28,7 +28,7 @@ _PAGE = 4096
 _EXTERNAL = b"\x70\x01"
 _RAW_DATA = 9
 
-_Fill = Callable[[TensorProto, wire.Hole], "list[wire.Piece]"]
+_Fill = Callable[[TensorProto, protobuf.Hole], "list[protobuf.Piece]"]
 
 
 def write(
@@ -42,7 +42,7 @@ def write(
     skeleton = _Skeleton(parsed(topology).SerializeToString(deterministic=True))
     pieces = skeleton.with_raw_data()
     check_names(tensors, skeleton.weights)
-    if wire.length(pieces) <= single_file_bytes and not skeleton.has_ties:
+    if protobuf.length(pieces) <= single_file_bytes and not skeleton.has_ties:
         with replacing(path, force=force) as stream:
             _fill(stream, pieces, tensors, skeleton.weights)
         return
@@ -89,18 +89,18 @@ class _Skeleton:
         self.weights: dict[str, _Weight] = {}
         self.has_ties = False
 
-    def with_raw_data(self) -> list[wire.Piece]:
+    def with_raw_data(self) -> list[protobuf.Piece]:
         """The model with a hole for each weight."""
         return self._rewrite(self._raw)
 
-    def with_external_data(self, location: str) -> tuple[list[wire.Piece], list[wire.Piece]]:
+    def with_external_data(self, location: str) -> tuple[list[protobuf.Piece], list[protobuf.Piece]]:
         """The model with references to the file ``location``, and that file."""
         data = _DataFile(location)
         return self._rewrite(data.add), data.pieces
 
-    def _rewrite(self, fill: _Fill) -> list[wire.Piece]:
+    def _rewrite(self, fill: _Fill) -> list[protobuf.Piece]:
         self.weights.clear()
-        rewriter = wire.Rewriter(
+        rewriter = protobuf.Rewriter(
             memoryview(self.data),
             TensorProto.DESCRIPTOR.full_name,
             lambda start, end: self._visit(start, end, fill),
@@ -108,7 +108,7 @@ class _Skeleton:
         )
         return rewriter.rewrite(ModelProto.DESCRIPTOR)
 
-    def _visit(self, start: int, end: int, fill: _Fill) -> list[wire.Piece] | None:
+    def _visit(self, start: int, end: int, fill: _Fill) -> list[protobuf.Piece] | None:
         if self.data.find(_EXTERNAL, start, end) < 0:
             return None
         tensor = TensorProto.FromString(self.data[start:end])
@@ -123,11 +123,11 @@ class _Skeleton:
             if (first.data_type, first.size) != (weight.data_type, weight.size):
                 raise ModelError("the topology has two different tensors of this name", tensor=name)
             self.has_ties = True
-        return fill(tensor, wire.Hole(name, weight.size))
+        return fill(tensor, protobuf.Hole(name, weight.size))
 
     @staticmethod
-    def _raw(tensor: TensorProto, hole: wire.Hole) -> list[wire.Piece]:
-        return [tensor.SerializeToString(deterministic=True), wire.key(_RAW_DATA, hole.size), hole]
+    def _raw(tensor: TensorProto, hole: protobuf.Hole) -> list[protobuf.Piece]:
+        return [tensor.SerializeToString(deterministic=True), protobuf.key(_RAW_DATA, hole.size), hole]
 
 
 def _weight(tensor: TensorProto, name: str) -> _Weight:
@@ -141,11 +141,11 @@ class _DataFile:
 
     def __init__(self, location: str) -> None:
         self.location = location
-        self.pieces: list[wire.Piece] = []
+        self.pieces: list[protobuf.Piece] = []
         self.size = 0
         self._offsets: dict[str, int] = {}
 
-    def add(self, tensor: TensorProto, hole: wire.Hole) -> list[wire.Piece]:
+    def add(self, tensor: TensorProto, hole: protobuf.Hole) -> list[protobuf.Piece]:
         """Give the bytes of ``tensor`` a place, where they have none yet; returns the tensor that refers to it."""
         if hole.name not in self._offsets:
             offset = self._offsets[hole.name] = -(-self.size // _PAGE) * _PAGE
@@ -159,10 +159,10 @@ class _DataFile:
 
 
 def _fill(
-    stream: BinaryIO, pieces: list[wire.Piece], tensors: Mapping[str, NDArray[Any]], weights: Mapping[str, _Weight]
+    stream: BinaryIO, pieces: list[protobuf.Piece], tensors: Mapping[str, NDArray[Any]], weights: Mapping[str, _Weight]
 ) -> None:
     for piece in pieces:
-        if isinstance(piece, wire.Hole):
+        if isinstance(piece, protobuf.Hole):
             stream.write(_bytes(tensors[piece.name], piece.name, weights[piece.name]))
         else:
             stream.write(piece)

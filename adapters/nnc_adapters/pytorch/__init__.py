@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from numpy.typing import NDArray
 
-from nnc_adapters.lazy import overlay
+from nnc_adapters.shared.lazy import overlay
 from nnc_core.errors import MissingDependencyError, ModelError
 from nnc_core.limits import Limits
 from nnc_core.nnr_model import SourceModel, Topology

@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from nnc_adapters.pytorch import pickles, texts, zipped
+from nnc_adapters.pytorch import pickles, zipped
 from nnc_adapters.pytorch.views import Checksum, Scan, View
+from nnc_adapters.shared import strict_json
 from nnc_core.limits import Limits
 
 METADATA = ".metadata"
@@ -69,10 +70,10 @@ def pieces(data: bytes) -> dict[str, list[Piece]]:
         name = index["fqn"]
         *keys, last = paths[name]
         if parts[name] > 1:
-            last += f"[{','.join(str(texts.count(o)) for o in index['offset'])}]"
+            last += f"[{','.join(str(strict_json.count(o)) for o in index['offset'])}]"
         optimizer = any(paths[name][: len(prefix)] == prefix for prefix in optimizers)
-        start = texts.count(storage["offset"])
-        end = start + texts.count(storage["length"])
+        start = strict_json.count(storage["offset"])
+        end = start + strict_json.count(storage["length"])
         inside.append(Piece((*keys, last), kinds[name] == _TENSOR, optimizer, start, end))
     return {name: sorted(inside, key=lambda piece: piece.start) for name, inside in sorted(found.items())}
 

@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nnc_adapters.names import storable
-from nnc_adapters.pytorch import distributed, legacy, pickles, safetensors, texts, zipped
+from nnc_adapters.pytorch import distributed, legacy, pickles, safetensors, zipped
 from nnc_adapters.pytorch.archive import is_archive
 from nnc_adapters.pytorch.views import Data, Scan
+from nnc_adapters.shared import strict_json
+from nnc_adapters.shared.names import storable
 from nnc_core.errors import ModelError
 from nnc_core.limits import Limits
 
@@ -98,7 +99,7 @@ def opened(path: Path, limits: Limits) -> Model:
         return _checkpoint(path, limits)
     index = path if not path.is_dir() else _index(path)
     try:
-        shards = _shards(texts.document(index.read_bytes()))
+        shards = _shards(strict_json.document(index.read_bytes()))
     except (ValueError, TypeError, LookupError, AttributeError) as error:
         raise ModelError(f"is no index of shards: {error}", file=str(index)) from error
     files = [_shard(index.parent / name, tensors, limits) for name, tensors in shards.items()]
@@ -130,7 +131,7 @@ def _indexes(folder: Path) -> list[Path]:
 
 def _is_index(path: Path) -> bool:
     try:
-        return isinstance(texts.document(path.read_bytes())["weight_map"], dict)
+        return isinstance(strict_json.document(path.read_bytes())["weight_map"], dict)
     except (ValueError, TypeError, LookupError):
         return False
 

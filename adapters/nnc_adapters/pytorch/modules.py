@@ -12,12 +12,12 @@ import torch
 from torch import nn
 
 import nnc_core
-from nnc_adapters.api import CompressReport, Progress
-from nnc_adapters.files import replacing
 from nnc_adapters.pytorch import reader, roles
 from nnc_adapters.pytorch.layout import File, Model, is_companion, scan
 from nnc_adapters.pytorch.views import ITEM_SIZES, Data, View
 from nnc_adapters.pytorch.writer import Description
+from nnc_adapters.reports import CompressReport, Progress
+from nnc_adapters.shared.files import replacing
 from nnc_core import CodingParameters, Limits, ModelError, ModelInfo, NnrFile, SourceModel, UnsupportedError
 from nnc_core.nnr_model import ParameterType
 from nnc_core.tables.code_points import TopologyStorageFormat

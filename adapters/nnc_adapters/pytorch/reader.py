@@ -13,13 +13,13 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from nnc_adapters import exactness, parts, selection
-from nnc_adapters.dtypes import FLOATS, INTEGERS
-from nnc_adapters.lazy import LazyTensors
-from nnc_adapters.names import expressible, free
 from nnc_adapters.pytorch import roles
 from nnc_adapters.pytorch.layout import File, Model, opened
 from nnc_adapters.pytorch.views import Checksum, Layout, View, separate, slots
+from nnc_adapters.shared import exactness, packing, selection
+from nnc_adapters.shared.dtypes import FLOATS, INTEGERS
+from nnc_adapters.shared.lazy import LazyTensors
+from nnc_adapters.shared.names import expressible, free
 from nnc_core.errors import UnsupportedError
 from nnc_core.limits import Limits
 from nnc_core.nnr_model import SourceModel, Topology
@@ -46,7 +46,7 @@ def described(
     coded = Coded(model, limits, chosen, keep_optimizer)
     fetch = {name: partial(_fetch, file, view) for name, (file, view) in coded.tensors.items()}
     shapes = {name: view.shape for name, (_, view) in coded.tensors.items()}
-    data = parts.pack({DESCRIPTION: _description(model, coded), **_exact(model, coded, limits)})
+    data = packing.pack({DESCRIPTION: _description(model, coded), **_exact(model, coded, limits)})
     info = roles.from_names(shapes)
     exact = {name: reasons[view.path] for name, (_, view) in coded.tensors.items() if view.path in reasons}
     return SourceModel(LazyTensors(fetch), Topology(TopologyStorageFormat.NNR_TPL_PYT, data), info, exact)

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from math import prod
 from typing import Any
 
-from nnc_adapters.pytorch import texts
 from nnc_adapters.pytorch.views import ITEM_SIZES, Scan, View, check_shape, contiguous
+from nnc_adapters.shared import strict_json
 
 _MOST_HEADER = 100_000_000
 _METADATA = "__metadata__"
@@ -50,7 +50,7 @@ def scan(view: memoryview) -> Scan:
     (size,) = struct.unpack_from("<Q", view)
     if size > min(_MOST_HEADER, len(view) - 8):
         raise ValueError(f"its header of {size} bytes is too large")
-    header = texts.document(bytes(view[8 : 8 + size]))
+    header = strict_json.document(bytes(view[8 : 8 + size]))
     if not isinstance(header, dict):
         raise ValueError("its header is no JSON object")
     _check_metadata(header.pop(_METADATA, {}))
@@ -67,9 +67,9 @@ def _check_metadata(metadata: Any) -> None:
 def _view(name: str, entry: dict[str, Any], base: int) -> View:
     if entry.keys() != {"dtype", "shape", "data_offsets"}:
         raise ValueError(f"tensor {name!r} is described by {sorted(entry)}")
-    kind, shape = entry["dtype"], tuple(texts.count(s) for s in entry["shape"])
+    kind, shape = entry["dtype"], tuple(strict_json.count(s) for s in entry["shape"])
     check_shape((name,), shape)
-    begin, end = (texts.count(offset) for offset in entry["data_offsets"])
+    begin, end = (strict_json.count(offset) for offset in entry["data_offsets"])
     bits = _BITS.get(kind) or 8 * ITEM_SIZES.get(_TYPES.get(kind, ""), 0)
     if not bits:
         raise ValueError(f"tensor {name!r} has the unknown data type {kind!r}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
@@ -14,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nnc_adapters.dtypes import FLOATS, INTEGERS, named
-from nnc_core.errors import ModelError
+from nnc_adapters.shared.dtypes import FLOATS, INTEGERS, named
+from nnc_adapters.shared.mapped import mapped, window
 
 ITEM_SIZES = {
     **dict.fromkeys(("bool", "int8", "uint8", "qint8", "quint8", "bits8"), 1),
@@ -38,22 +37,14 @@ class Data:
 
     @classmethod
     def mapped(cls, path: Path) -> Data:
-        """The bytes of the file ``path``; `ModelError` for an empty file."""
-        with path.open("rb") as stream:
-            try:
-                return cls(memoryview(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)), path)
-            except ValueError as error:
-                raise ModelError(f"cannot be read: {error}", file=str(path)) from error
+        """The bytes of the file ``path``."""
+        return cls(mapped(path), path)
 
     def array(self, start: int, size: int) -> NDArray[np.uint8]:
         """``size`` bytes from ``start``."""
-        if self.path is None or size == 0:
+        if self.path is None:
             return np.frombuffer(self.view[start : start + size], np.uint8)
-        try:
-            # a mapping of its own: what was touched is let go with the array
-            return np.asarray(np.memmap(self.path, np.uint8, "r", start, (size,)))
-        except (OSError, ValueError) as error:
-            raise ModelError(f"cannot read {size} bytes at {start}: {error}", file=str(self.path)) from error
+        return window(self.path, start, size)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,14 +11,13 @@ from typing import Any, BinaryIO
 
 from numpy.typing import NDArray
 
-from nnc_adapters import parts
-from nnc_adapters.dtypes import FLOATS, INTEGERS, converted, named, stored
-from nnc_adapters.files import replacing, replacing_folder
-from nnc_adapters.lazy import check_names
-from nnc_adapters.pytorch import texts
 from nnc_adapters.pytorch.layout import FOLDERS, opened, plain, scan
 from nnc_adapters.pytorch.reader import DESCRIPTION
 from nnc_adapters.pytorch.views import Checksum, Data, Layout
+from nnc_adapters.shared import packing, strict_json
+from nnc_adapters.shared.dtypes import FLOATS, INTEGERS, converted, named, stored
+from nnc_adapters.shared.files import replacing, replacing_folder
+from nnc_adapters.shared.lazy import check_names
 from nnc_core.errors import ModelError
 from nnc_core.limits import Limits
 
@@ -56,9 +55,9 @@ class Description:
 
     def __init__(self, topology: bytes, limits: Limits) -> None:
         self.limits = limits
-        content = parts.unpack(topology, limits)
+        content = packing.unpack(topology, limits)
         try:
-            whole = texts.document(content[DESCRIPTION])
+            whole = strict_json.document(content[DESCRIPTION])
             self.kind = str(whole["kind"])
             self.root = tuple(map(str, whole["root"]))
             self.layouts = {str(t["name"]): _layout(t) for t in whole["tensors"] if "name" in t}
@@ -106,22 +105,22 @@ class Description:
 
 
 def _layout(tensor: Mapping[str, Any]) -> Layout:
-    shape = tuple(map(texts.count, tensor["shape"]))
-    order = tuple(map(texts.count, tensor.get("order", range(len(shape)))))
+    shape = tuple(map(strict_json.count, tensor["shape"]))
+    order = tuple(map(strict_json.count, tensor.get("order", range(len(shape)))))
     if tensor["dtype"] not in FLOATS | INTEGERS or sorted(order) != list(range(len(shape))):
         raise ValueError(f"tensor {tensor['name']!r} cannot lie anywhere")
     return Layout(tensor["dtype"], shape, order)
 
 
 def _skeleton(file: Mapping[str, Any], data: bytes) -> Skeleton:
-    holes = [(texts.count(start), str(name)) for start, name in file["holes"]]
-    zeros = [(texts.count(start), texts.count(size)) for start, size in file.get("zeros", [])]
+    holes = [(strict_json.count(start), str(name)) for start, name in file["holes"]]
+    zeros = [(strict_json.count(start), strict_json.count(size)) for start, size in file.get("zeros", [])]
     checksums = [_checksum(*checksum) for checksum in file["checksums"]]
     return Skeleton(str(file["name"]), data, holes, zeros, checksums)
 
 
 def _checksum(start: Any, end: Any, places: Any) -> Checksum:
-    return Checksum(texts.count(start), texts.count(end), tuple(map(texts.count, places)))
+    return Checksum(strict_json.count(start), strict_json.count(end), tuple(map(strict_json.count, places)))
 
 
 class _Output:

@@ -6,9 +6,10 @@ import io
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from nnc_adapters.pytorch import pickles, texts
+from nnc_adapters.pytorch import pickles
 from nnc_adapters.pytorch.archive import Member, members
 from nnc_adapters.pytorch.views import ITEM_SIZES, Checksum, Scan, View
+from nnc_adapters.shared import strict_json
 from nnc_core.limits import Limits
 
 # Of torch._export.serde.schema.ScalarType, those that may be coded or viewed.
@@ -135,7 +136,7 @@ def _exported(archive: _Archive, configs: list[str]) -> Scan:
         raise ValueError(f"the exported program has no {_WEIGHTS}*{_CONFIG}; {_HOW}")
     found: list[View] = []
     for name in configs:
-        config = texts.document(archive.read(name))["config"]
+        config = strict_json.document(archive.read(name))["config"]
         prefix = (name[len(_WEIGHTS) : -len(_CONFIG)],) if len(configs) > 1 else ()
         found += (_weight(archive, (*prefix, path), entry) for path, entry in config.items())
     return Scan("export", found, archive.checksums(found))
@@ -148,8 +149,8 @@ def _weight(archive: _Archive, path: tuple[str, ...], entry: Mapping[str, Any]) 
     dtype = _SCALAR_TYPES.get(meta.get("dtype", 0))
     if entry["use_pickle"] or dtype is None or meta["layout"] != _STRIDED:
         return View(path, "uint8", (), (), member.start, span, True)
-    sizes, strides = (tuple(texts.count(s["as_int"]) for s in meta[key]) for key in ("sizes", "strides"))
-    start = member.start + texts.count(meta["storage_offset"]["as_int"]) * ITEM_SIZES[dtype]
+    sizes, strides = (tuple(strict_json.count(s["as_int"]) for s in meta[key]) for key in ("sizes", "strides"))
+    start = member.start + strict_json.count(meta["storage_offset"]["as_int"]) * ITEM_SIZES[dtype]
     return View(path, dtype, sizes, strides, start, span).checked()
 
 

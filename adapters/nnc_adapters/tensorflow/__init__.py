@@ -12,9 +12,9 @@ from typing import Any, ClassVar
 
 from numpy.typing import NDArray
 
-from nnc_adapters.lazy import overlay
+from nnc_adapters.shared.lazy import overlay
 from nnc_adapters.tensorflow import manifest, reader, writer
-from nnc_adapters.tensorflow.carriage import embed, extract
+from nnc_adapters.tensorflow.carrier import embed, extract
 from nnc_core.errors import ModelError
 from nnc_core.limits import Limits
 from nnc_core.nnr_model import SourceModel, Topology

@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from nnc_adapters import wire
+from nnc_adapters.shared import protobuf
 from nnc_adapters.tensorflow import table
 from nnc_adapters.tensorflow.checksum import masked_crc32c
 from nnc_adapters.tensorflow.content import Content
@@ -110,7 +110,7 @@ def read(data: memoryview, limits: Limits) -> Index:
     try:
         shards = _shards(Message(data, header.start, header.end))
         found = [_item(data, entry, shards, limits) for entry in entries]
-    except wire.WireError as error:
+    except protobuf.WireError as error:
         raise ModelError(f"the index is damaged: {error}") from error
     return Index(tuple(item for item in found if item is not None), shards)
 
@@ -120,7 +120,7 @@ def _shards(header: Message) -> int:
         raise UnsupportedError("a checkpoint in big endian")
     shards = header.number(_SHARDS)
     if not 0 < shards < _MOST_SHARDS:
-        raise wire.WireError(f"there are {shards} data files")
+        raise protobuf.WireError(f"there are {shards} data files")
     return shards
 
 
@@ -128,7 +128,7 @@ def _item(data: memoryview, entry: table.Entry, shards: int, limits: Limits) -> 
     message = Message(data, entry.start, entry.end)
     if next(message.messages(_SLICES), None) is not None:
         return None
-    crc = message.field(_CRC32C, wire.FIXED32)
+    crc = message.field(_CRC32C, protobuf.FIXED32)
     item = Item(
         key=entry.key,
         data_type=message.number(_DATA_TYPE),
@@ -156,7 +156,7 @@ def _check(item: Item, shards: int) -> None:
 def _shape(entry: Message, limits: Limits) -> tuple[int, ...]:
     for shape in entry.messages(_SHAPE):
         if shape.number(_UNKNOWN_RANK):
-            raise wire.WireError("a stored tensor has unknown rank")
+            raise protobuf.WireError("a stored tensor has unknown rank")
         found = tuple(dim.number(_DIM_SIZE) for dim in shape.messages(_DIM))
         limits.check("dimensions", len(found), "the index of a checkpoint")
         return found
@@ -189,9 +189,9 @@ def string_scalar(item: Item, content: Content) -> bytes:
     data = content.raw(item.offset, item.size).data
     try:
         if item.data_type != _STRING or item.shape:
-            raise wire.WireError("it is no string")
-        size, at = wire.varint(data, 0, len(data))
-    except wire.WireError as error:
+            raise protobuf.WireError("it is no string")
+        size, at = protobuf.varint(data, 0, len(data))
+    except protobuf.WireError as error:
         raise ModelError(str(error), tensor=item.name) from error
     at += 4  # the checksum of the lengths
     if at + size != len(data):

@@ -11,6 +11,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from nnc_adapters.shared.mapped import window
 from nnc_core.errors import ModelError
 
 __all__ = ["Content", "View", "of_file"]
@@ -31,12 +32,7 @@ class Content:
         size = self.size - offset if size is None else size
         if not (offset >= 0 and 0 <= size <= self.size - offset):
             raise ModelError(f"{size} bytes at byte {offset} are needed, the file has {self.size}")
-        if size == 0:
-            return np.empty(0, np.uint8)
-        try:
-            return np.asarray(np.memmap(self.file, np.uint8, "r", self.start + offset, (size,)))
-        except (OSError, ValueError) as error:
-            raise ModelError(f"cannot read {size} bytes at byte {offset}: {error}") from error
+        return window(self.file, self.start + offset, size)
 
     def pieces(self, offset: int, size: int) -> Iterator[bytes]:
         """The same bytes one after the other, so that they need not be in memory together."""

@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from nnc_adapters.files import walk
-from nnc_adapters.names import free, storable
+from nnc_adapters.shared.files import walk
+from nnc_adapters.shared.names import free, storable
 from nnc_adapters.tensorflow import bundle, object_graph, roles, table
 from nnc_adapters.tensorflow.content import Content, of_file
 from nnc_adapters.tensorflow.model import Opened, Span, Variable

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from nnc_adapters.dtypes import FLOATS, INTEGERS
+from nnc_adapters.shared.dtypes import FLOATS, INTEGERS
 from nnc_adapters.tensorflow import roles
 from nnc_adapters.tensorflow.content import Content, View
 from nnc_adapters.tensorflow.model import Opened, Span, Variable

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from nnc_adapters import parts
-from nnc_adapters.dtypes import FLOATS, INTEGERS, named
-from nnc_adapters.names import storable
+from nnc_adapters.shared import packing
+from nnc_adapters.shared.dtypes import FLOATS, INTEGERS, named
+from nnc_adapters.shared.names import storable
 from nnc_core.errors import ModelError
 from nnc_core.limits import Limits
 
@@ -92,12 +92,12 @@ def pack(manifest: Manifest) -> bytes:
     ]
     text = json.dumps({"files": files, "folders": manifest.folders}, ensure_ascii=False, separators=(",", ":"))
     exact = {str(number): file.exact for number, file in enumerate(manifest.files)}
-    return parts.pack({_KIND: manifest.kind.encode(), _FILES: text.encode(), **exact})
+    return packing.pack({_KIND: manifest.kind.encode(), _FILES: text.encode(), **exact})
 
 
 def unpack(data: bytes, limits: Limits) -> Manifest:
     """The model that ``data`` describe; `ModelError` where they are damaged or lead out of the model's own folder."""
-    found = parts.unpack(data, limits)
+    found = packing.unpack(data, limits)
     try:
         kind = found[_KIND].decode()
         raw = json.loads(found[_FILES])

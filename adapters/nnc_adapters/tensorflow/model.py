@@ -10,12 +10,12 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from nnc_adapters import exactness
-from nnc_adapters.dtypes import FLOATS, INTEGERS, named
-from nnc_adapters.exactness import OPTIMIZER
-from nnc_adapters.lazy import LazyTensors
-from nnc_adapters.names import expressible
-from nnc_adapters.selection import is_coded
+from nnc_adapters.shared import exactness
+from nnc_adapters.shared.dtypes import FLOATS, INTEGERS, named
+from nnc_adapters.shared.exactness import OPTIMIZER
+from nnc_adapters.shared.lazy import LazyTensors
+from nnc_adapters.shared.names import expressible
+from nnc_adapters.shared.selection import is_coded
 from nnc_adapters.tensorflow.content import Content
 from nnc_adapters.tensorflow.manifest import EXTRA, File, Manifest, Place, check_path, check_places, pack
 from nnc_core.limits import Limits

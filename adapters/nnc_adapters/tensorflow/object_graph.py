@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from nnc_adapters import wire
+from nnc_adapters.shared import protobuf
 from nnc_adapters.tensorflow.messages import Message
 from nnc_core.errors import ModelError
 
@@ -48,7 +48,7 @@ def read(data: bytes) -> Variables:
     """Read a serialized graph; `ModelError` where it is damaged."""
     try:
         nodes = [_node(message) for message in Message(memoryview(data)).messages(_NODES)]
-    except wire.WireError as error:
+    except protobuf.WireError as error:
         raise ModelError(f"the object graph is damaged: {error}") from error
     names = {key: name for node in nodes for key, name in node.full_names.items()}
     own = {key for index in set(_optimizer_nodes(nodes)) if index < len(nodes) for key in nodes[index].full_names}

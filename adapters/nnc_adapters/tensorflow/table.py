@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from nnc_adapters import wire
+from nnc_adapters.shared import protobuf
 from nnc_adapters.tensorflow.checksum import masked_crc32c
 from nnc_core.errors import ModelError, UnsupportedError
 from nnc_core.limits import Limits
@@ -48,7 +48,7 @@ def entries(table: memoryview, limits: Limits) -> Iterator[Entry]:
     """
     try:
         yield from _entries(table, limits)
-    except wire.WireError as error:
+    except protobuf.WireError as error:
         raise ModelError(f"the index is damaged: {error}") from error
 
 
@@ -62,7 +62,7 @@ def _entries(table: memoryview, limits: Limits) -> Iterator[Entry]:
     for pointer in _block_entries(table, index, limits):
         block, _ = _handle(table, pointer.start, pointer.end, footer)
         if block.start < end:
-            raise wire.WireError(f"the block at byte {block.start} comes after one that ends at byte {end}")
+            raise protobuf.WireError(f"the block at byte {block.start} comes after one that ends at byte {end}")
         end = block.end + _TRAILER
         for entry in _block_entries(table, block, limits):
             if last is not None and entry.key <= last:
@@ -73,10 +73,10 @@ def _entries(table: memoryview, limits: Limits) -> Iterator[Entry]:
 
 def _handle(table: memoryview, at: int, end: int, available: int) -> tuple[Block, int]:
     """The block that the two numbers at ``at`` point to, and where they end."""
-    start, at = wire.varint(table, at, end)
-    size, at = wire.varint(table, at, end)
+    start, at = protobuf.varint(table, at, end)
+    size, at = protobuf.varint(table, at, end)
     if start + size + _TRAILER > available:
-        raise wire.WireError(f"a block of {size} bytes at byte {start} ends outside the table")
+        raise protobuf.WireError(f"a block of {size} bytes at byte {start} ends outside the table")
     return Block(start, start + size), at
 
 
@@ -85,11 +85,11 @@ def _block_entries(table: memoryview, block: Block, limits: Limits) -> Iterator[
     at, end = block.start, _restarts(table, block)
     key = b""
     while at < end:
-        shared, at = wire.varint(table, at, end)
-        added, at = wire.varint(table, at, end)
-        size, at = wire.varint(table, at, end)
+        shared, at = protobuf.varint(table, at, end)
+        added, at = protobuf.varint(table, at, end)
+        size, at = protobuf.varint(table, at, end)
         if shared > len(key) or at + added + size > end:
-            raise wire.WireError(f"an entry before byte {at} reaches out of its block")
+            raise protobuf.WireError(f"an entry before byte {at} reaches out of its block")
         limits.check("name_length", shared + added, "the index of a checkpoint")
         key = key[:shared] + bytes(table[at : at + added])
         yield Entry(key, at + added, at + added + size, block)
@@ -112,7 +112,7 @@ def _restarts(table: memoryview, block: Block) -> int:
     count = int.from_bytes(table[max(block.end - 4, block.start) : block.end], "little")
     start = block.end - 4 * (count + 1)
     if start < block.start:
-        raise wire.WireError(f"the block at byte {block.start} is too short for {count} restarts")
+        raise protobuf.WireError(f"the block at byte {block.start} is too short for {count} restarts")
     return start
 
 

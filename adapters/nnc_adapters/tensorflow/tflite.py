@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from nnc_adapters.names import free
+from nnc_adapters.shared.names import free
 from nnc_adapters.tensorflow.content import Content
 from nnc_adapters.tensorflow.flatbuffer import Table, root
 from nnc_adapters.tensorflow.model import Opened, Span, Variable

@@ -12,9 +12,9 @@ from typing import IO, Any
 
 from numpy.typing import NDArray
 
-from nnc_adapters.dtypes import converted, stored
-from nnc_adapters.files import replacing, replacing_folder
-from nnc_adapters.lazy import check_names
+from nnc_adapters.shared.dtypes import converted, stored
+from nnc_adapters.shared.files import replacing, replacing_folder
+from nnc_adapters.shared.lazy import check_names
 from nnc_adapters.tensorflow import archive, bundle, folder
 from nnc_adapters.tensorflow.content import of_file
 from nnc_adapters.tensorflow.manifest import File, Manifest, Place

@@ -18,7 +18,7 @@ from nnc_adapters.containers.base import Items, Source, opened
 from nnc_adapters.containers.isobmff import meta as metas
 from nnc_adapters.containers.isobmff.boxes import Box, box, box_header, boxes, full_box
 from nnc_adapters.containers.isobmff.meta import Extent, Location, Meta
-from nnc_adapters.files import replacing
+from nnc_adapters.shared.files import replacing
 from nnc_core.bitstream.parts import MODEL
 from nnc_core.errors import LimitError, ModelError, NncError, UnsupportedError
 from nnc_core.limits import Limits

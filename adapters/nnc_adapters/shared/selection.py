@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nnc_adapters.dtypes import FLOATS, INTEGERS
+from nnc_adapters.shared.dtypes import FLOATS, INTEGERS
 
 __all__ = ["SMALLEST_FLOATS", "SMALLEST_INTEGERS", "fits", "floats_of_any_size", "is_coded"]
 

@@ -1,19 +1,17 @@
-"""Models that carry their own bitstream: NNEF archives (Annex A) and SavedModel folders (Annex D)."""
+"""NNEF archives that carry their own bitstreams (ISO/IEC 15938-17, Annex A)."""
 
 from __future__ import annotations
 
 import io
-import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
-from nnc_adapters.containers.concatenation import Concatenation
-from nnc_adapters.files import replacing, replacing_folder
 from nnc_adapters.nnef import NnefAdapter, archive, output, private, reader, writer
 from nnc_adapters.nnef.dat import Header
-from nnc_adapters.tensorflow import carriage
+from nnc_adapters.shared.files import replacing
+from nnc_adapters.shared.mapped import mapped
 from nnc_core.bitstream import Bitstream, BitstreamWriter
 from nnc_core.bitstream.parts import MODEL, Parts, joined, split
 from nnc_core.errors import ModelError, NncError
@@ -22,36 +20,7 @@ from nnc_core.nnr_model import Topology
 from nnc_core.syntax import Buffer
 from nnc_core.tables.code_points import NnrUnitType, TopologyStorageFormat
 
-__all__ = ["NnefArchive", "SavedModel"]
-
-
-class SavedModel:
-    """One bitstream, in the folder ``assets.extra`` that loaders leave alone."""
-
-    name: str = "savedmodel"
-    suffixes: tuple[str, ...] = ()
-    packages: tuple[str, ...] = ()
-
-    def sniff(self, path: Path) -> bool:
-        """Whether it is a SavedModel with a bitstream in it."""
-        return self.takes(path) and (path / carriage.PLACE).is_file()
-
-    def takes(self, path: Path) -> bool:
-        """Whether it is a SavedModel."""
-        return (path / "saved_model.pb").is_file()
-
-    def embed(self, source: Path, target: Path, *, into: Path | None, force: bool, limits: Limits) -> None:
-        """Put the bitstream into the SavedModel ``target``, or into a copy of the one that ``into`` is."""
-        if into is None:
-            carriage.embed(source, target, force=force)
-            return
-        with replacing_folder(target, force=force) as folder:
-            shutil.copytree(into, folder, dirs_exist_ok=True)
-            carriage.embed(source, folder, force=True)
-
-    def extract(self, source: Path, target: Path, *, force: bool, limits: Limits) -> None:
-        """Copy the bitstream."""
-        carriage.extract(source, target, force=force)
+__all__ = ["NnefArchive"]
 
 
 class NnefArchive:
@@ -81,12 +50,11 @@ class NnefArchive:
 
         `ModelError` where the bitstream has no NNEF topology, and where its tensors are not those of the model.
         """
-        with Concatenation().open(source, limits) as items:
-            (data,) = items.values()
-            topology = Bitstream(data, limits).topology if into is None else reader.read(into, limits).topology
-            if topology is None or topology.storage_format != TopologyStorageFormat.NNR_TPL_NNEF:
-                raise ModelError("an NNEF archive needs an NNEF topology, or an existing archive")
-            _write_archive(split(data, limits), topology, target, limits, force)
+        data = mapped(source)
+        topology = Bitstream(data, limits).topology if into is None else reader.read(into, limits).topology
+        if topology is None or topology.storage_format != TopologyStorageFormat.NNR_TPL_NNEF:
+            raise ModelError("an NNEF archive needs an NNEF topology, or an existing archive")
+        _write_archive(split(data, limits), topology, target, limits, force)
 
     def extract(self, source: Path, target: Path, *, force: bool, limits: Limits) -> None:
         """Write the bitstream of all tensors, with the archive's other files in its topology.

@@ -6,9 +6,7 @@ package ``onnx``), writing puts them in again as they come; neither holds the mo
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 VARINT, FIXED64, LENGTH_DELIMITED, FIXED32 = 0, 1, 2, 5
@@ -39,13 +37,6 @@ class Hole(NamedTuple):
 
 Piece = bytes | memoryview | Hole
 Visitor = Callable[[int, int], "list[Piece] | None"]
-
-
-def mapped(path: Path) -> memoryview:
-    """The bytes of a file, brought into memory where they are touched; `ValueError` for an empty file."""
-    with path.open("rb") as stream:
-        # not closed: the mapping ends with the last piece of it that is in use
-        return memoryview(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))
 
 
 def fields(data: memoryview, start: int, end: int) -> Iterator[Field]:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from nnc_adapters.dtypes import FLOATS
+from nnc_adapters.shared.dtypes import FLOATS
 
 __all__ = ["OPTIMIZER", "Declared", "reasons"]
 

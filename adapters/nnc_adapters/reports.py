@@ -1,0 +1,89 @@
+"""What `compress` and `decompress` tell while they work, and in the end."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from nnc_core.lazy import LazyMapping
+
+__all__ = ["CompressReport", "DecompressReport", "Progress", "Watched"]
+
+Progress = Callable[[int, int], None]
+"""Called with the number of tensors done and their total."""
+
+
+@dataclass(frozen=True, slots=True)
+class CompressReport:
+    """What `compress` did.
+
+    ``bytes_before`` counts the model with its weights, wherever the format keeps these. ``unused_rules`` are the
+    patterns of rules that match no tensor.
+    """
+
+    bytes_before: int
+    bytes_after: int
+    tensors: int
+    weights: int
+    seconds: float
+    unused_rules: tuple[str, ...] = ()
+
+    @property
+    def percent(self) -> float:
+        """The size of the bitstream in percent of the model's."""
+        return 100 * self.bytes_after / max(self.bytes_before, 1)
+
+    @property
+    def bits_per_weight(self) -> float:
+        """Bits of the whole bitstream, topology included, for each number in a coded tensor; infinite without any."""
+        return 8 * self.bytes_after / self.weights if self.weights else math.inf
+
+
+@dataclass(frozen=True, slots=True)
+class DecompressReport:
+    """What `decompress` did; ``target`` is the file it wrote."""
+
+    target: Path
+    tensors: int
+    weights: int
+    seconds: float
+
+
+class Watched(LazyMapping[NDArray[Any]]):
+    """Tensors that are counted as they pass, each name once."""
+
+    def __init__(self, tensors: Mapping[str, NDArray[Any]], progress: Progress | None = None) -> None:
+        self._tensors = tensors
+        self._progress = progress
+        self._seen: dict[str, tuple[int, int]] = {}
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        array = self._tensors[name]
+        self._seen[name] = array.size, array.nbytes
+        if self._progress is not None:
+            self._progress(len(self._seen), len(self._tensors))
+        return array
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._tensors)
+
+    def __len__(self) -> int:
+        return len(self._tensors)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._tensors
+
+    @property
+    def weights(self) -> int:
+        """The elements of all tensors that have passed."""
+        return sum(size for size, _ in self._seen.values())
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of these."""
+        return sum(nbytes for _, nbytes in self._seen.values())
