@@ -16,16 +16,17 @@ from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto
 
 from nnc_adapters.onnx import roles, stubs, values
-from nnc_adapters.onnx.dataflow import Dataflow
-from nnc_adapters.onnx.exactness import Exactness, is_argument
+from nnc_adapters.onnx.dataflow import Dataflow, Value
 from nnc_adapters.onnx.scopes import Site, scopes, sites
-from nnc_adapters.shared import protobuf, selection
+from nnc_adapters.onnx.sensitivity import sensitivity, takes_as_argument
+from nnc_adapters.shared import exactness, protobuf, selection
 from nnc_adapters.shared.lazy import LazyTensors
 from nnc_adapters.shared.mapped import mapped
 from nnc_adapters.shared.names import expressible, free
+from nnc_adapters.shared.sensitivity import Sensitivity
 from nnc_core.errors import ModelError, UnsupportedError
 from nnc_core.limits import Limits
-from nnc_core.nnr_model import SourceModel, Topology
+from nnc_core.nnr_model import ModelInfo, SourceModel, Topology
 from nnc_core.tables.code_points import TopologyStorageFormat
 
 # Below this size raw data cost less where they are than as a reference.
@@ -50,19 +51,32 @@ def _read(path: Path, limits: Limits, chosen: frozenset[str]) -> SourceModel:
     for site in places:
         values.check(site.tensor, folder)
     flow = Dataflow(found)
-    exactness = Exactness(flow, places, folder)
-    tensors = [
-        _Tensor(name, tied, exactness.reason(tied))
-        for name, tied in tied_together(topology_elem_ids(places, limits), folder).items()
-    ]
+    meant = sensitivity(flow, places, folder)
+    groups = tied_together(topology_elem_ids(places, limits), folder)
+    tensors = [_Tensor(name, tied, _reason(tied, meant)) for name, tied in groups.items()]
     coded = {t.name: t for t in tensors if t.name in chosen or is_coded(t, flow, folder)}
     info = roles.model_info({name: tensor.sites for name, tensor in coded.items()}, flow)
     return SourceModel(
         LazyTensors({name: _loader(tensor.proto, folder) for name, tensor in coded.items()}),
         _topology(model, places, coded, folder),
         info,
-        {name: tensor.exact for name, tensor in coded.items() if tensor.exact},
+        _exact(coded, info, tensors),
     )
+
+
+def _exact(coded: Mapping[str, _Tensor], info: ModelInfo, tensors: list[_Tensor]) -> dict[str, str]:
+    """Why coded tensors must be exact: what operations do with them or, for those without a role, their names."""
+    roles = info["parameter_type"]
+    numbers = [t for t in tensors if t.proto.data_type != TensorProto.INT64 and not t.name.isdecimal()]
+    named = exactness.reasons({t.name: _declared(t.proto) for t in numbers})
+    unknown = {name: reason for name, reason in named.items() if roles.get(name, "unspecified") == "unspecified"}
+    meant = {name: tensor.exact or unknown.get(name) for name, tensor in coded.items()}
+    return {name: reason for name, reason in meant.items() if reason is not None}
+
+
+def _declared(tensor: TensorProto) -> exactness.Declared:
+    numbers = tensor.data_type in values.FLOATS | values.INTEGERS
+    return exactness.Declared(values.dtype(tensor.data_type).name if numbers else "other", tuple(tensor.dims))
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,12 +183,18 @@ def is_coded(tensor: _Tensor, flow: Dataflow, folder: values.Folder) -> bool:
     proto, kind = tensor.proto, tensor.proto.data_type
     if not tensor.sites[0].scope.carried or kind not in values.FLOATS | values.INTEGERS:
         return False
-    if kind in values.FLOATS and is_argument(tensor.sites, flow):
+    if kind in values.FLOATS and takes_as_argument(flow, tensor.sites):
         return False
     load = functools.partial(values.load, proto, folder)
     if not selection.is_coded(values.dtype(kind).name, values.count(proto), load):
         return False
     return not (tensor.exact and kind == TensorProto.DOUBLE) or _is_single(load())
+
+
+def _reason(sites: Iterable[Site], sensitivity: Sensitivity) -> str | None:
+    """Why a tensor in these places must be exact; None where it may change, or has no fractions."""
+    floats = (Value(site.scope, site.name) for site in sites if site.tensor.data_type in values.FLOATS)
+    return next((reason for value in floats if (reason := sensitivity.reason(value)) is not None), None)
 
 
 def _is_single(array: NDArray[Any]) -> bool:
