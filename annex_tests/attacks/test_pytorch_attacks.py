@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import builtins
+import functools
 import io
 import json
+import operator
 import os
 import pickle
 import random
@@ -88,6 +91,68 @@ def test_what_is_admitted_is_what_pytorch_admits(torch):
     assert theirs >= pickles.ALLOWED
 
 
+def test_classes_of_data_run_nothing_of_what_they_are_given(torch, canary):
+    """No class that is admitted can be made to call what stands beside it in the pickle."""
+    from nnc_adapters.pytorch.data_classes import DATA
+
+    dangerous = {"eval", "exec", "compile", "open", "getattr", "setattr", "partial", "system", "import_module", "loads"}
+    assert not {name.rpartition(" ")[2].rpartition(".")[2] for name in DATA} & dangerous
+    assert not {name for name in DATA if name.startswith(("os ", "posix ", "sys ", "subprocess ", "importlib "))}
+
+
+@FORMS
+def test_opaque_objects_are_carried_and_not_run(canary, tmp_path, form):
+    data = form({"a": [Runs(os.system, f"touch {canary}")], "w": Tensor(), "x": Runs(getattr, "", "format")})
+    (tmp_path / "m.pt").write_bytes(data)
+    adapter = PytorchAdapter(opaque=True)
+    model = adapter.read(tmp_path / "m.pt")
+    np.testing.assert_array_equal(model.tensors["w"], WEIGHT)
+    adapter.write(model.tensors, model.topology, tmp_path / "out.pt")
+    assert (tmp_path / "out.pt").read_bytes() == data
+    with pytest.raises(ModelError, match="could run code"):
+        PytorchAdapter().write(model.tensors, model.topology, tmp_path / "other.pt")
+    assert not (tmp_path / "other.pt").exists()
+
+
+def test_opaque_objects_are_not_imported(tmp_path, monkeypatch):
+    def refuse(name, *rest):
+        assert name != "nowhere_to_be_found"
+        return original(name, *rest)
+
+    original = builtins.__import__
+    monkeypatch.setattr(builtins, "__import__", refuse)
+    text = b"\x80\x02cnowhere_to_be_found\nThing\n)\x81}X\x01\x00\x00\x00aK\x01sb."
+    (tmp_path / "m.pt").write_bytes(archive(text))
+    assert not PytorchAdapter(opaque=True).read(tmp_path / "m.pt").tensors
+
+
+@FORMS
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"cos\nsystem\n(S'true'\ntR(tR(tR.",  # what was called is called again
+        b"(cos\nsystem\no(icollections\nOrderedDict\n)b.",
+        b"\x80\x02ccopyreg\n__newobj__\nq\x00h\x00\x85Rq\x01h\x01b.",
+        b"\x80\x02cm\nC\n)\x81q\x00}X\x01\x00\x00\x00ah\x00sb.",  # an object in itself
+        b"\x80\x02cm\nC\n)\x81q\x00h\x00a.",
+        b"\x80\x02cm\nC\nK\x01\x81.",
+        b"\x82\x01.",
+        b"\x80\x05\x97.",
+    ],
+)
+def test_odd_objects_do_no_harm_where_they_are_opaque(tmp_path, form, text):
+    (tmp_path / "m.pt").write_bytes(form(text))
+    with suppress(ModelError):
+        PytorchAdapter(opaque=True).read(tmp_path / "m.pt")
+
+
+def test_opaque_objects_that_are_deep_inside_each_other_are_refused(tmp_path):
+    text = b"\x80\x02" + b"cm\nC\n" * 100_000 + b")\x81" + b"\x85\x81" * 99_999 + b"."
+    (tmp_path / "m.pt").write_bytes(archive(text))
+    with pytest.raises(ModelError, match="nested"):
+        PytorchAdapter(opaque=True).read(tmp_path / "m.pt")
+
+
 def test_what_looks_like_a_text_of_an_old_pickle_is_no_cause_for_a_warning(tmp_path, adapter):
     (tmp_path / "m.pt").write_bytes(b"PK\x00\x00\\\xf3\n.")  # an identifier, with an escape that Python does not know
     assert not adapter.sniff(tmp_path / "m.pt")
@@ -116,8 +181,10 @@ def test_pickles_that_run_code_are_refused_and_not_run(read, adapter, canary, tm
         Runs(__import__, "os"),
         Runs(open, "{}", "w"),
         Runs(os.popen, "touch {}"),
-        np.float64(1.0),
-        slice(1),
+        Runs(getattr, "{}", "format"),
+        functools.partial(print),
+        operator.attrgetter("a"),
+        np.random.default_rng,
     ],
     ids=str,
 )

@@ -41,15 +41,17 @@ class PytorchAdapter:
     """The way between files of PyTorch or safetensors and a `SourceModel`; ``limits`` bounds what is read.
 
     What an optimizer keeps for each weight is never coded: it is carried exactly, or becomes zeros, as in a new
-    optimizer, without ``keep_optimizer``.
+    optimizer, without ``keep_optimizer``. A pickle that has other objects than mere data is read and written only if
+    they are taken ``opaque``: they are carried as they are, and not called or imported; loading the file may run them.
     """
 
     limits: Limits = field(default_factory=Limits)
     keep_optimizer: bool = True
+    opaque: bool = False
 
     name: ClassVar[str] = "pytorch"
     suffixes: ClassVar[tuple[str, ...]] = (
-        *(".pt", ".pth", ".th", ".bin", ".pt2", ".safetensors"),
+        *(".pt", ".pth", ".th", ".ckpt", ".bin", ".pt2", ".safetensors"),
         *(".safetensors.index.json", ".bin.index.json"),
     )
     topology_storage_format: ClassVar[TopologyStorageFormat] = TopologyStorageFormat.NNR_TPL_PYT
@@ -74,7 +76,7 @@ class PytorchAdapter:
         """
         from nnc_adapters.pytorch import reader
 
-        return reader.read(Path(path), self.limits, keep_optimizer=self.keep_optimizer)
+        return reader.read(Path(path), self.limits, keep_optimizer=self.keep_optimizer, opaque=self.opaque)
 
     def write(
         self,
@@ -94,8 +96,8 @@ class PytorchAdapter:
         from nnc_adapters.pytorch import reader, writer
 
         if into is not None:
-            base = reader.read(Path(into), self.limits, chosen=frozenset(tensors))
+            base = reader.read(Path(into), self.limits, chosen=frozenset(tensors), opaque=self.opaque)
             tensors, topology = overlay(base.tensors, tensors), base.topology
         if topology is None or topology.storage_format != self.topology_storage_format:
             raise ModelError("a PyTorch model needs a PyTorch topology, or an existing model to write into")
-        writer.write(tensors, topology.data, Path(path), self.limits, force=force)
+        writer.write(tensors, topology.data, Path(path), self.limits, force=force, opaque=self.opaque)

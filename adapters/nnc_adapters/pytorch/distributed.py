@@ -57,7 +57,7 @@ def pieces(data: bytes) -> dict[str, list[Piece]]:
     Raises `ValueError` for a damaged description, and for one that refers to anything but data.
     """
     metadata = pickles.load(io.BytesIO(data), classes=_CLASSES).value.state
-    kinds = {_text(name): kind.made for name, kind in metadata["state_dict_metadata"].items()}
+    kinds = {_text(name): kind.name for name, kind in metadata["state_dict_metadata"].items()}
     stored = [(index.state, storage.state) for index, storage in metadata["storage_data"].items()]
     paths = _paths(kinds, metadata["planner_data"])
     optimizers = _optimizers(paths.values())
@@ -96,7 +96,7 @@ def _optimizers(paths: Iterable[Keys]) -> set[Keys]:
     return {key[:-1] for key in keys if key[-1] == "state" and (*key[:-1], "param_groups") in keys}
 
 
-def scan(view: memoryview, inside: list[Piece], limits: Limits) -> Scan:
+def scan(view: memoryview, inside: list[Piece], limits: Limits, *, opaque: bool = False) -> Scan:
     """Find the tensors of one file; `ValueError` where an archive is damaged, or refers to anything but data."""
     end = 0
     for piece in inside:
@@ -104,10 +104,10 @@ def scan(view: memoryview, inside: list[Piece], limits: Limits) -> Scan:
             where = f"bytes {piece.start} to {piece.end}"
             raise ValueError(f"{'.'.join(piece.path)!r} cannot be {where}: it overlaps another, or the file's end")
         end = piece.end
-    scans = [(piece, zipped.scan(view[piece.start : piece.end], limits)) for piece in inside]
+    scans = [(piece, zipped.scan(view[piece.start : piece.end], limits, opaque=opaque)) for piece in inside]
     views = [_view(piece, found) for piece, each in scans for found in each.views]
     checksums = [_moved(checksum, piece.start) for piece, each in scans for checksum in each.checksums]
-    return Scan("distributed", views, checksums)
+    return Scan("distributed", views, checksums, opaque=frozenset().union(*(each.opaque for _, each in scans)))
 
 
 def _view(piece: Piece, found: View) -> View:

@@ -1,32 +1,42 @@
-"""The files of a model: one, or the shards in a folder and the index that lists them."""
+"""The files of a model: one, the shards in a folder and the index that lists them, or a folder as a hub has it."""
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Collection, Iterator
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from nnc_adapters.pytorch import distributed, legacy, pickles, safetensors, zipped
+from nnc_adapters.pytorch import distributed, legacy, objects, pickles, safetensors, zipped
 from nnc_adapters.pytorch.archive import is_archive
 from nnc_adapters.pytorch.views import Data, Scan
 from nnc_adapters.shared import strict_json
+from nnc_adapters.shared.files import walk
 from nnc_adapters.shared.names import storable
 from nnc_core.errors import ModelError
 from nnc_core.limits import Limits
 
 SHARDED = "sharded"
 DISTRIBUTED = "distributed"
-FOLDERS = (SHARDED, DISTRIBUTED)
+REPOSITORY = "repository"
+FOLDERS = (SHARDED, DISTRIBUTED, REPOSITORY)
 """The kinds of models that are several files in a folder."""
 _INDEX = ".index.json"
 # What lies beside shards and is needed to use them; where the folder was given, it is kept.
 _COMPANIONS = (".json", ".txt", ".model", ".jinja")
 _LARGEST_COMPANION = 1 << 26
-_CONVERT = "torch.save(torch.load(file, weights_only=False).state_dict(), 'weights.pt')"
-_CONVERT_CHECKPOINT = "python -m torch.distributed.checkpoint.format_utils dcp_to_torch folder checkpoint.pt"
+# What a folder has beside its weights, if a hub made it; and how the names of the weights end.
+_MARKERS = ("config.json", "model_index.json", "adapter_config.json", "modules.json")
+_WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
+_BOOKKEEPING = {".git", ".cache", "__pycache__"}
+
+
+Keys = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +61,7 @@ def is_model(path: Path) -> bool:
     """Whether a file or folder looks like a model that can be read; never raises."""
     try:
         if path.is_dir():
-            return bool(_indexes(path)) or distributed.is_checkpoint(path)
+            return bool(_indexes(path)) or distributed.is_checkpoint(path) or _is_repository(path)
         data = Data.mapped(path)
         if is_archive(data.view):
             return zipped.is_known(data.view)
@@ -62,67 +72,130 @@ def is_model(path: Path) -> bool:
         return False
 
 
-def scan(data: Data, limits: Limits) -> Scan:
+def scan(data: Data, limits: Limits, *, opaque: bool = False) -> Scan:
     """Find the tensors of one file; `ModelError` where it is damaged, or of no known kind."""
-    with _reading(data.path):
+    with _reading(data.path, partial(_hint, data, limits)):
         if is_archive(data.view):
-            return zipped.scan(data.view, limits)
+            return zipped.scan(data.view, limits, opaque=opaque)
         if legacy.is_legacy(data.view):
-            return legacy.scan(data.view, limits)
+            return legacy.scan(data.view, limits, opaque=opaque)
         if data.path is None or data.path.suffix == ".safetensors" or safetensors.is_safetensors(data.view):
             return safetensors.scan(data.view)
         raise ValueError("it begins like no file of PyTorch or safetensors")
 
 
 @contextmanager
-def _reading(path: Path | None, convert: str = _CONVERT) -> Iterator[None]:
-    """`ModelError` for whatever a damaged file leads to; where pickles need to be run, it says how to ``convert``."""
+def _reading(path: Path | None, hint: Callable[[], str]) -> Iterator[None]:
+    """`ModelError` for whatever a damaged file leads to; where a pickle has objects, with a ``hint``."""
     try:
         yield
     except (ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError, struct.error) as error:
-        how = ""
-        if isinstance(error, pickles.PickleError):
-            how = f"; only tensors, numbers, texts and containers are read. If you trust it, convert it: {convert}"
+        how = f"; {hint()}" if isinstance(error, pickles.ObjectError) else ""
         raise ModelError(f"cannot be read: {error}{how}", file=str(path) if path else None) from error
 
 
-def opened(path: Path, limits: Limits) -> Model:
-    """Find the files of a model and the tensors in them.
+def _hint(data: Data, limits: Limits) -> str:
+    """What to do with a file that has objects in it."""
+    try:
+        value = (zipped if is_archive(data.view) else legacy).value(data.view, limits)
+    except (ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError, struct.error):
+        return objects.OPAQUE
+    return objects.hint(value)
+
+
+def opened(path: Path, limits: Limits, *, opaque: bool = False) -> Model:
+    """Find the files of a model and the tensors in them; pickles may have ``opaque`` objects.
 
     Raises `ModelError` where something is damaged or missing, and for checkpoints that cannot be read safely.
     """
     if not path.is_dir() and not path.name.endswith(_INDEX):
         data = Data.mapped(path)
-        found = scan(data, limits)
+        found = scan(data, limits, opaque=opaque)
         return Model(found.kind, [File("", data, found)], found.nested)
-    if distributed.is_checkpoint(path) and not _indexes(path):
-        return _checkpoint(path, limits)
+    if path.is_dir() and not _indexes(path):
+        if distributed.is_checkpoint(path):
+            return _checkpoint(path, limits, opaque)
+        if _is_repository(path):
+            return _repository(path, limits, opaque)
     index = path if not path.is_dir() else _index(path)
     try:
         shards = _shards(strict_json.document(index.read_bytes()))
     except (ValueError, TypeError, LookupError, AttributeError) as error:
         raise ModelError(f"is no index of shards: {error}", file=str(index)) from error
-    files = [_shard(index.parent / name, tensors, limits) for name, tensors in shards.items()]
+    files = [_shard(index.parent / name, tensors, limits, opaque) for name, tensors in shards.items()]
     beside = _companions(path, index, shards) if path.is_dir() else [_companion(index)]
     return Model(SHARDED, [*files, *beside])
 
 
-def _checkpoint(folder: Path, limits: Limits) -> Model:
+def _is_repository(folder: Path) -> bool:
+    if not any((folder / marker).is_file() for marker in _MARKERS):
+        return False
+    return any(is_weights(p.name) and p.is_file() for p in chain(folder.glob("*"), folder.glob("*/*")))
+
+
+def is_weights(name: str) -> bool:
+    """Whether a file in the folder of a hub has tensors, by its name."""
+    return name.endswith(_WEIGHTS)
+
+
+def _repository(folder: Path, limits: Limits, opaque: bool) -> Model:
+    """All files below ``folder``. What is no file of weights, or not of a known kind, is kept as it is."""
+    files = [_member(folder, name, limits, opaque) for name in sorted(_names(folder))]
+    found: Counter[Keys] = Counter()
+    for file in files:
+        found.update({_folder_of(file) + view.path for view in file.scan.views if view.path})
+    return Model(REPOSITORY, [_renamed(file, found) for file in files])
+
+
+def _names(root: Path) -> Iterator[str]:
+    for folder, folders, files in walk(root):
+        folders[:] = sorted(set(folders) - _BOOKKEEPING)
+        for name in folders:
+            if Path(folder, name).is_symlink():
+                raise ModelError("is a link to a folder; copy the model with what it links to", file=f"{folder}/{name}")
+        yield from (Path(folder, name).relative_to(root).as_posix() for name in files)
+
+
+def _member(folder: Path, name: str, limits: Limits, opaque: bool) -> File:
+    path = folder / inside(name)
+    if not path.is_file():
+        raise ModelError("is not a file, or a link to none", file=str(path))
+    if path.stat().st_size == 0:
+        return File(name, Data(memoryview(b"")), Scan("", []))
+    data = Data.mapped(path)
+    known = is_weights(name) and is_model(path)
+    return File(name, data, scan(data, limits, opaque=opaque) if known else Scan("", []))
+
+
+def _folder_of(file: File) -> Keys:
+    return tuple(file.name.split("/")[:-1])
+
+
+def _renamed(file: File, found: Mapping[Keys, int]) -> File:
+    """``file``, with the keys of its tensors below the folder that it is in; its name, too, where others have these."""
+    before = _folder_of(file)
+    if any(found[before + view.path] > 1 for view in file.scan.views):
+        before = tuple(file.name.split("/"))
+    views = [replace(view, path=before + view.path) if view.path else view for view in file.scan.views]
+    return replace(file, scan=replace(file.scan, views=views))
+
+
+def _checkpoint(folder: Path, limits: Limits, opaque: bool) -> Model:
     metadata = folder / distributed.METADATA
     limits.check("topology_bytes", metadata.stat().st_size, metadata.name)
-    with _reading(metadata, _CONVERT_CHECKPOINT):
+    with _reading(metadata, lambda: objects.DISTRIBUTED):
         pieces = {plain(name): inside for name, inside in distributed.pieces(metadata.read_bytes()).items()}
-    files = [_pieces(folder / name, inside, limits) for name, inside in pieces.items()]
+    files = [_pieces(folder / name, inside, limits, opaque) for name, inside in pieces.items()]
     beside = [_companion(metadata), *_companions(folder, metadata, pieces)]
     return Model(DISTRIBUTED, [*files, *beside], nested=True)
 
 
-def _pieces(path: Path, pieces: list[distributed.Piece], limits: Limits) -> File:
+def _pieces(path: Path, pieces: list[distributed.Piece], limits: Limits, opaque: bool) -> File:
     if not path.is_file():
         raise ModelError(f"{distributed.METADATA} lists this file, and it is not there", file=str(path))
     data = Data.mapped(path)
-    with _reading(path, _CONVERT_CHECKPOINT):
-        return File(path.name, data, distributed.scan(data.view, pieces, limits))
+    with _reading(path, lambda: objects.DISTRIBUTED):
+        return File(path.name, data, distributed.scan(data.view, pieces, limits, opaque=opaque))
 
 
 def _indexes(folder: Path) -> list[Path]:
@@ -164,16 +237,25 @@ def plain(name: Any) -> str:
     return str(name)
 
 
+def inside(name: Any) -> str:
+    """``name``, if it is the path of a file below the folder, with slashes; else `ValueError`."""
+    if not isinstance(name, str) or not storable(name):
+        raise ValueError(f"{name!r} is not the path of a file in the folder")
+    for piece in name.split("/"):
+        plain(piece)
+    return name
+
+
 def is_companion(name: str) -> bool:
     """Whether a file beside shards has no tensors."""
     return name.endswith(_COMPANIONS)
 
 
-def _shard(path: Path, tensors: set[str], limits: Limits) -> File:
+def _shard(path: Path, tensors: set[str], limits: Limits, opaque: bool) -> File:
     if not path.is_file():
         raise ModelError("the index lists this file, and it is not there", file=str(path))
     data = Data.mapped(path)
-    found = scan(data, limits)
+    found = scan(data, limits, opaque=opaque)
     missing = tensors - {".".join(view.path) for view in found.views}
     if missing:
         raise ModelError("the index lists this tensor, and it is not there", file=str(path), tensor=min(missing))

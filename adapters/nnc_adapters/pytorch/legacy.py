@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from typing import Any
 
 from nnc_adapters.pytorch import pickles
 from nnc_adapters.pytorch.views import ITEM_SIZES, Scan
@@ -43,10 +44,11 @@ def is_legacy(view: memoryview) -> bool:
         return False
 
 
-def scan(view: memoryview, limits: Limits) -> Scan:
-    """Find the tensors of a file; `ValueError` for a damaged one."""
+def scan(view: memoryview, limits: Limits, *, opaque: bool = False) -> Scan:
+    """Find the tensors of a file, which may have ``opaque`` objects; `ValueError` for a damaged one."""
     cursor = _Cursor(view)
-    _, protocol, system, pickle, keys = (pickles.load(cursor) for _ in range(5))
+    _, protocol, system = (pickles.load(cursor) for _ in range(3))
+    pickle, keys = pickles.load(cursor, opaque=opaque), pickles.load(cursor)
     if protocol.value != _PROTOCOL or not isinstance(system.value, dict) or not isinstance(keys.value, list):
         raise ValueError("it is of an unknown version")
     if system.value.get("little_endian") is not True:
@@ -61,7 +63,13 @@ def scan(view: memoryview, limits: Limits) -> Scan:
         spans[key] = _span(view, cursor, ITEM_SIZES[dtypes[key]])
     if dtypes.keys() != spans.keys():
         raise ValueError("a storage is missing")
-    return Scan("legacy", list(views(pickle, spans, limits)), nested=True)
+    return Scan("legacy", list(views(pickle, spans, limits)), nested=True, opaque=frozenset(pickle.opaque))
+
+
+def value(view: memoryview, limits: Limits) -> Any:
+    """What was saved, with every object in it as it is described."""
+    cursor = _Cursor(view)
+    return [pickles.load(cursor, opaque=True) for _ in range(4)][3].value
 
 
 def _span(view: memoryview, cursor: _Cursor, item: int) -> tuple[int, int]:

@@ -5,15 +5,20 @@ from __future__ import annotations
 import io
 import time
 from collections.abc import Callable, Iterator, Mapping
+from copy import copy
+from dataclasses import replace
+from math import prod
 from pathlib import Path
-from typing import Any, BinaryIO, overload
+from pickle import UnpicklingError
+from typing import Any, BinaryIO, cast, overload
 
 import torch
 from torch import nn
 
 import nnc_core
 from nnc_adapters.pytorch import reader, roles
-from nnc_adapters.pytorch.layout import File, Model, is_companion, scan
+from nnc_adapters.pytorch.layout import REPOSITORY, File, Model, is_companion, is_weights, scan
+from nnc_adapters.pytorch.prefixes import fitting
 from nnc_adapters.pytorch.views import ITEM_SIZES, Data, View
 from nnc_adapters.pytorch.writer import Description
 from nnc_adapters.reports import CompressReport, Progress
@@ -25,15 +30,17 @@ from nnc_core.tables.code_points import TopologyStorageFormat
 _Convolutions = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 _Dense = (nn.Linear, nn.Bilinear, nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention, nn.Embedding, nn.EmbeddingBag)
 _BatchNorms = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+_EXTRA = b"_extra_state"
 _Others = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.PReLU)
-_PREFIX = "module."
 
 
 @overload
 def compress(
-    module: nn.Module,
+    module: nn.Module | Mapping[str, Any],
     target: None = None,
     *,
+    keep_optimizer: bool = True,
+    opaque: bool = False,
     parameters: CodingParameters | None = None,
     threads: int | None = None,
     force: bool = False,
@@ -43,9 +50,11 @@ def compress(
 
 @overload
 def compress(
-    module: nn.Module,
+    module: nn.Module | Mapping[str, Any],
     target: str | Path | BinaryIO,
     *,
+    keep_optimizer: bool = True,
+    opaque: bool = False,
     parameters: CodingParameters | None = None,
     threads: int | None = None,
     force: bool = False,
@@ -54,25 +63,29 @@ def compress(
 
 
 def compress(
-    module: nn.Module,
+    module: nn.Module | Mapping[str, Any],
     target: str | Path | BinaryIO | None = None,
     *,
+    keep_optimizer: bool = True,
+    opaque: bool = False,
     parameters: CodingParameters | None = None,
     threads: int | None = None,
     force: bool = False,
     progress: Progress | None = None,
 ) -> CompressReport | bytes:
-    """Compress the state of a module: the bitstream itself, or a report where it goes to a ``target``.
+    """Compress the state of a module, a state dict or a checkpoint: the bitstream, or a report if it has a ``target``.
 
-    The modules' types say what each tensor is for. The bitstream can be restored as a state dict, too. A file appears
-    complete or not at all, and replaces an existing one only with ``force``: `FileExistsError`.
+    The modules' types say what each tensor is for. The bitstream can be restored as a file, too. What an optimizer
+    keeps becomes zeros without ``keep_optimizer``; objects that are not mere data need ``opaque``, as in
+    `PytorchAdapter`. A file appears complete or not at all, and replaces an existing one only with ``force``:
+    `FileExistsError`.
     """
     started = time.perf_counter()
-    model, before = _source(module)
+    model, before = _source(module, keep_optimizer, opaque)
 
     def write(stream: BinaryIO) -> CompressReport:
         after = nnc_core.write(stream, model, parameters=parameters, threads=threads, progress=progress)
-        weights = sum(tensor.size for tensor in model.tensors.values())
+        weights = sum(prod(shape) for shape in _shapes(model).values())
         return CompressReport(before, after, len(model.tensors), weights, time.perf_counter() - started)
 
     if target is None:
@@ -85,21 +98,36 @@ def compress(
     return write(target)
 
 
-def _source(module: nn.Module) -> tuple[SourceModel, int]:
-    state = module.state_dict()
+def _source(module: nn.Module | Mapping[str, Any], keep_optimizer: bool, opaque: bool) -> tuple[SourceModel, int]:
+    stream = io.BytesIO()
+    torch.save(_on_cpu(module.state_dict() if isinstance(module, nn.Module) else module), stream)
+    data = Data(memoryview(stream.getbuffer()))
+    limits = Limits()
+    found = scan(data, limits, opaque=opaque)
+    files = Model(found.kind, [File("", data, found)], nested=not isinstance(module, nn.Module))
+    model = reader.described(files, limits, keep_optimizer=keep_optimizer)
+    if isinstance(module, nn.Module):
+        model = replace(model, model_info=model_info(module, _shapes(model)))
+    return model, len(data.view)
+
+
+def _shapes(model: SourceModel) -> roles.Shapes:
+    return Description(model.topology.data, Limits()).shapes if model.topology else {}
+
+
+def _on_cpu(state: Mapping[str, Any]) -> Mapping[str, Any]:
+    """``state`` with its tensors in memory; those that are tied stay so."""
     copies: dict[tuple[Any, ...], torch.Tensor] = {}
+    moved = {}
     for name, tensor in state.items():
         if isinstance(tensor, torch.Tensor) and tensor.device.type != "cpu":
             view = (tensor.device, tensor.untyped_storage().data_ptr(), tensor.storage_offset(), tensor.shape)
-            state[name] = copies.setdefault((*view, tensor.stride()), tensor.cpu())
-    stream = io.BytesIO()
-    torch.save(state, stream)
-    data = Data(memoryview(stream.getbuffer()))
-    limits = Limits()
-    found = scan(data, limits)
-    model = reader.described(Model(found.kind, [File("", data, found)]), limits)
-    shapes = {name: tensor.shape for name, tensor in model.tensors.items()}
-    return SourceModel(model.tensors, model.topology, model_info(module, shapes)), len(data.view)
+            moved[name] = copies.setdefault((*view, tensor.stride()), tensor.cpu())
+    if not moved:
+        return state
+    result = copy(state)  # of the same type, with its attributes
+    cast(dict[str, Any], result).update(moved)
+    return result
 
 
 def model_info(module: nn.Module, shapes: roles.Shapes) -> ModelInfo:
@@ -149,7 +177,7 @@ def _restored(
 ) -> Iterator[tuple[str, torch.Tensor]]:
     depth = len(description.root)
     for file in description.files:
-        if is_companion(file.name):
+        if is_companion(file.name) or (description.kind == REPOSITORY and not is_weights(file.name)):
             continue
         stream = io.BytesIO()
         description.fill(stream, file, tensors)
@@ -158,6 +186,20 @@ def _restored(
         for view in scan(data, limits).views:
             if len(view.path) > depth and view.path[:depth] == description.root:
                 yield ".".join(view.path[depth:]), fetch(view)
+        if _EXTRA in file.data and description.kind in ("zip", "legacy"):
+            yield from _extra_states(stream, description.root)
+
+
+def _extra_states(stream: BinaryIO, root: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
+    """What modules add to their state that is no tensor; PyTorch reads it, as far as it takes it for mere data."""
+    stream.seek(0)
+    try:
+        state = torch.load(stream, weights_only=True)
+    except UnpicklingError:  # without it, loading says what is missing
+        return
+    for key in root:
+        state = state[key]
+    yield from ((name, value) for name, value in state.items() if str(name).endswith(_EXTRA.decode()))
 
 
 def _tensors(data: Data) -> Callable[[View], torch.Tensor]:
@@ -188,18 +230,18 @@ def load(
     module: nn.Module,
     *,
     strict: bool = True,
+    prefix: str | None = None,
     threads: int | None = None,
     limits: Limits | None = None,
 ) -> nn.Module:
     """Load a bitstream (a path, or the bytes) into ``module``, and return it.
 
-    ``strict`` as for ``Module.load_state_dict``; a prefix ``module.``, which parallel training leaves, is taken off
-    where the module has none. Otherwise as `state_dict`; `ModelError` where the tensors do not fit the module.
+    ``strict`` as for ``Module.load_state_dict``. Names with ``module.`` or ``_orig_mod.``, which parallel training and
+    compiling leave, fit those without, and the other way round. Of a checkpoint with several state dicts, that which
+    fits is taken, or the one whose names begin with ``prefix``. Otherwise as `state_dict`; `ModelError` where the
+    tensors do not fit the module, or several state dicts do.
     """
-    state = state_dict(source, threads=threads, limits=limits)
-    own = module.state_dict()
-    if not own.keys() & state.keys() and all(name.startswith(_PREFIX) for name in state):
-        state = {name[len(_PREFIX) :]: tensor for name, tensor in state.items()}
+    state = fitting(state_dict(source, threads=threads, limits=limits), module.state_dict(), prefix)
     try:
         module.load_state_dict(state, strict=strict)
     except RuntimeError as error:

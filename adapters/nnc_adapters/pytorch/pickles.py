@@ -1,6 +1,7 @@
 """Pickles of PyTorch, read without running them: what would be called is only written down.
 
-Only the globals that ``torch.load(weights_only=True)`` admits are known; all others are refused.
+Known are the globals that ``torch.load(weights_only=True)`` admits, and classes of mere data. All others are refused,
+unless the caller takes objects as they are: these are not called and not imported either.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from nnc_adapters.pytorch.data_classes import DATA
 from nnc_adapters.pytorch.views import ITEM_SIZES
 
 STORAGES = {
@@ -84,12 +86,20 @@ ALLOWED = frozenset(
     }
 )
 _ALONE = "tensor"  # the key of a tensor that is in no container
-TORCHSCRIPT = ("__torch__.", "torch.jit._pickle ")
-"""How the names of the classes begin that a TorchScript archive may define."""
+TORCHSCRIPT = ("__torch__.", "__torch__ ", "torch.jit._pickle ")
+"""How the names of the classes begin that a TorchScript archive may define; of a script that ran, without a module."""
 
 
 class PickleError(ValueError):
     """The bytes are no pickle, or one that only running it could make sense of."""
+
+
+class ObjectError(PickleError):
+    """A pickle refers to something else than data, which is called ``name``: a module and what is in it."""
+
+    def __init__(self, message: str, name: str) -> None:
+        super().__init__(message)
+        self.name = name
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,10 +118,21 @@ class Call:
 
 @dataclass(eq=False, slots=True)
 class Object:
-    """An instance of the class ``made``, one of those that the caller admits."""
+    """An instance of the class ``name``, or what a function of this name gives, with all that would go into it."""
 
-    made: str
+    name: str
+    arguments: Any = ()
     state: Any = None
+    elements: list[Any] = field(default_factory=list)
+    items: dict[Any, Any] = field(default_factory=dict)
+
+    def parts(self) -> list[Any]:
+        """What may have tensors inside; what a module registers is there without the names of its registers."""
+        inside = self.state
+        if isinstance(inside, dict) and inside.keys() >= {"_parameters", "_buffers", "_modules"}:
+            registers = (inside[register] for register in ("_parameters", "_buffers", "_modules"))
+            inside = {key: value for held in registers if isinstance(held, dict) for key, value in held.items()}
+        return [self.items, self.elements, inside, self.arguments]
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,19 +163,24 @@ _MARK = object()
 
 @dataclass(eq=False, slots=True)
 class Pickle:
-    """What a pickle describes: its ``value``, and everything that refers to storages, wherever it is."""
+    """What a pickle describes: its ``value``, and everything that refers to storages, wherever it is.
+
+    ``opaque`` are the names of what is admitted only because the caller takes objects as they are.
+    """
 
     value: Any = None
     storages: list[Storage] = field(default_factory=list)
     tensors: list[Tensor] = field(default_factory=list)
+    opaque: set[str] = field(default_factory=set)
 
 
-def load(stream: Any, *, classes: tuple[str, ...] = ()) -> Pickle:
+def load(stream: Any, *, classes: tuple[str, ...] = (), opaque: bool = False) -> Pickle:
     """Read one pickle from a binary file object, up to its end; names that begin like one of ``classes`` are admitted.
 
-    Raises `PickleError` for what is no pickle, or refers to anything that PyTorch does not take for mere data.
+    So are all others where objects are taken ``opaque``. Raises `PickleError` for what is no pickle, `ObjectError` for
+    one that refers to anything else than mere data.
     """
-    machine = _Machine(classes)
+    machine = _Machine(classes, opaque)
     try:
         with warnings.catch_warnings():
             # Escapes in strings that Python does not know; they are the file's affair, not its reader's.
@@ -174,9 +200,10 @@ def load(stream: Any, *, classes: tuple[str, ...] = ()) -> Pickle:
 class _Machine:
     """The stack machine of pickles, without anything that calls."""
 
-    def __init__(self, classes: tuple[str, ...]) -> None:
+    def __init__(self, classes: tuple[str, ...], opaque: bool) -> None:
         self.pickle = Pickle()
         self.classes = classes
+        self.opaque = opaque
         self.stack: _Stack = []
         self.memo: dict[int, Any] = {}
 
@@ -222,39 +249,70 @@ class _Machine:
         self.global_(f"{module} {name}")
 
     def allowed(self, name: str) -> str:
-        if name in ALLOWED or name.startswith(self.classes):
+        if name in ALLOWED or name in DATA or name.startswith(self.classes):
             return name
-        raise PickleError(f"its pickle refers to {name.replace(' ', '.')}, which could run code")
+        if not self.opaque:
+            raise ObjectError(f"its pickle refers to {name.replace(' ', '.')}, which could run code", name)
+        self.pickle.opaque.add(name.replace(" ", "."))
+        return name
 
     def extend(self, values: _Stack) -> None:
-        self.top(list).extend(values)
+        target = self.top(object)
+        held = target.elements if isinstance(target, Object) else self.top(list)
+        held.extend(values)
 
     def set_items(self, values: _Stack) -> None:
-        self.top(dict).update((_key(key), value) for key, value in zip(values[::2], values[1::2], strict=True))
+        target = self.top(object)
+        held = target.items if isinstance(target, Object) else self.top(dict)
+        held.update((_key(key), value) for key, value in zip(values[::2], values[1::2], strict=True))
 
     def persistent(self) -> None:
         self.stack.append(_storage(self.pop()))
         self.pickle.storages.append(self.stack[-1])
 
     def new_object(self) -> None:
-        self.pop()
-        made = self.top(Global).name
-        if not made.startswith(self.classes):
-            raise PickleError(f"its pickle makes a {made.replace(' ', '.')}")
-        self.stack[-1] = Object(made)
+        arguments = self.pop()
+        function = self.made(self.top(object))
+        name = getattr(function, "name", "")
+        if name in ALLOWED - DATA and not name.startswith(self.classes):
+            raise PickleError(f"its pickle makes a {name.replace(' ', '.')}, which is not a class of data")
+        self.stack[-1] = Object(name, arguments)
+
+    def new_object_with_keywords(self) -> None:
+        keywords, arguments = self.pop(), self.pop()
+        self.stack.append((arguments, keywords))
+        self.new_object()
+
+    def frozenset(self) -> None:
+        self.above_mark()
+        self.stack.append(Call(Global("builtins frozenset")))
+
+    def old_object(self, name: str | None) -> None:
+        """Of a class in the instruction, or in front of its arguments."""
+        arguments = self.above_mark()
+        made = arguments.pop(0) if name is None else Global(self.allowed(name.replace("__builtin__ ", "builtins ")))
+        if not isinstance(made, Global):
+            raise PickleError("a pickle makes an object without a class")
+        self.stack.append(Object(made.name, tuple(arguments)))
 
     def build(self) -> None:
         state = self.pop()
         target = self.top(object)
         if isinstance(target, Object):
             target.state = state
-        elif not isinstance(target, (dict, Tensor)):
+        elif not isinstance(target, (dict, Tensor)) and not self.opaque:
             raise PickleError("its pickle gives a state to something that has none")
 
     def reduce(self) -> None:
         arguments = self.pop()
-        function = self.top(Global)
-        self.stack[-1] = self.call(function, arguments)
+        function = self.made(self.top(object))
+        self.stack[-1] = self.call(function, arguments) if isinstance(function, Global) else Object("", arguments)
+
+    def made(self, function: Any) -> Any:
+        """``function``, if it is a name; among opaque objects it can be anything that was called for."""
+        if isinstance(function, Global) or (self.opaque and isinstance(function, (Object, Call))):
+            return function
+        raise PickleError("a pickle calls something that has no name")
 
     def call(self, function: Global, arguments: Any) -> Any:
         if not isinstance(arguments, tuple):
@@ -271,7 +329,7 @@ class _Machine:
             tensor = _tensor(arguments[:4], *_TENSORS[function.name](arguments))
             self.pickle.tensors.append(tensor)
             return tensor
-        return Call(function)
+        return Call(function) if function.name in ALLOWED else Object(function.name, arguments)
 
 
 def _key(key: Any) -> Any:
@@ -376,12 +434,16 @@ _INSTRUCTIONS: dict[str, Callable[[_Machine, Any], object]] = {
     "APPENDS": lambda m, a: m.extend(m.above_mark()),
     "SETITEM": lambda m, a: m.set_items([m.pop(), m.pop()][::-1]),
     "SETITEMS": lambda m, a: m.set_items(m.above_mark()),
-    "ADDITEMS": lambda m, a: (m.above_mark(), m.top(Call)),
+    "ADDITEMS": lambda m, a: (m.above_mark(), m.top(object)),
+    "FROZENSET": lambda m, a: m.frozenset(),
     "GLOBAL": _Machine.global_,
     "STACK_GLOBAL": lambda m, a: m.stack_global(),
     "BINPERSID": lambda m, a: m.persistent(),
     "REDUCE": lambda m, a: m.reduce(),
     "NEWOBJ": lambda m, a: m.new_object(),
+    "NEWOBJ_EX": lambda m, a: m.new_object_with_keywords(),
+    "OBJ": lambda m, a: m.old_object(None),
+    "INST": _Machine.old_object,
     "BUILD": lambda m, a: m.build(),
 }
 
@@ -396,13 +458,15 @@ def tensors(value: Any, most: int) -> Iterator[tuple[tuple[str, ...], Tensor, bo
     def inside(value: Any, path: tuple[str, ...], optimizer: bool) -> Iterator[tuple[tuple[str, ...], Tensor, bool]]:
         if isinstance(value, Tensor):
             yield path, value, optimizer
-        if isinstance(value, Object):
-            value = value.state
-        if not isinstance(value, (dict, list, tuple)) or id(value) in seen:
+        if not isinstance(value, (dict, list, tuple, Object)) or id(value) in seen:
             return
         seen.add(id(value))
         if len(path) > most:
             raise PickleError(f"containers are nested more than {most} deep")
+        if isinstance(value, Object):
+            for part in value.parts():
+                yield from inside(part, path, optimizer)
+            return
         pairs = value.items() if isinstance(value, dict) else enumerate(value)
         optimizer = optimizer or (isinstance(value, dict) and value.keys() >= {"state", "param_groups"})
         for key, inner in pairs:

@@ -32,9 +32,19 @@ _OPTIMIZER = re.compile(r"(base_)?(optim(izer)?s?([_-]?states?)?([_-]?dicts?)?|o
 Keys = tuple[str, ...]
 
 
-def read(path: Path, limits: Limits, *, chosen: Collection[str] = (), keep_optimizer: bool = True) -> SourceModel:
-    """Read the model at ``path``; the tensors called ``chosen`` are coded whatever their size, if they are numbers."""
-    return described(opened(path, limits), limits, chosen=chosen, keep_optimizer=keep_optimizer)
+def read(
+    path: Path,
+    limits: Limits,
+    *,
+    chosen: Collection[str] = (),
+    keep_optimizer: bool = True,
+    opaque: bool = False,
+) -> SourceModel:
+    """Read the model at ``path``, which may have ``opaque`` objects.
+
+    The tensors called ``chosen`` are coded whatever their size, if they are numbers.
+    """
+    return described(opened(path, limits, opaque=opaque), limits, chosen=chosen, keep_optimizer=keep_optimizer)
 
 
 def described(
@@ -155,6 +165,8 @@ def _description(model: Model, coded: Coded) -> bytes:
     files = [_described_file(file, coded) for file in model.files]
     tensors = list(chain.from_iterable(_described_tensors(file, coded) for file in model.files))
     whole = {"kind": model.kind, "root": coded.root, "tensors": tensors, "files": files}
+    opaque = sorted({name for file in model.files for name in file.scan.opaque})
+    whole |= {"opaque": opaque} if opaque else {}
     return json.dumps(whole, separators=(",", ":")).encode()
 
 

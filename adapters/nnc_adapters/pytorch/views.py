@@ -158,12 +158,16 @@ class Checksum:
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """What was found in a file. ``nested`` says that the tensors may lie in a state dict inside something larger."""
+    """What was found in a file. ``nested`` says that the tensors may lie in a state dict inside something larger.
+
+    ``opaque`` are the names of classes and functions that loading the file would run.
+    """
 
     kind: str
     views: list[View]
     checksums: list[Checksum] = field(default_factory=list)
     nested: bool = False
+    opaque: frozenset[str] = frozenset()
 
 
 def slots(views: Iterable[View]) -> list[tuple[int, int]]:

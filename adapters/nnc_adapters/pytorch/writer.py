@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 
 from numpy.typing import NDArray
 
-from nnc_adapters.pytorch.layout import FOLDERS, opened, plain, scan
+from nnc_adapters.pytorch.layout import FOLDERS, REPOSITORY, inside, opened, plain, scan
 from nnc_adapters.pytorch.reader import DESCRIPTION
 from nnc_adapters.pytorch.views import Checksum, Data, Layout
 from nnc_adapters.shared import packing, strict_json
@@ -66,6 +66,11 @@ class Description:
         except (ValueError, TypeError, LookupError, AttributeError) as error:
             raise ModelError(f"the topology is damaged: {error}") from error
 
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shapes of the tensors that the files lack, by name."""
+        return {name: layout.shape for name, layout in self.layouts.items()}
+
     def _check(self) -> None:
         self.limits.check("decoded_bytes", sum(size for file in self.files for _, size in file.zeros), "the topology")
         filled = [name for file in self.files for _, name in file.holes]
@@ -74,8 +79,11 @@ class Description:
         names = [file.name for file in self.files]
         if self.kind not in FOLDERS and names != [""]:
             raise ValueError("a single file is not alone")
-        if self.kind in FOLDERS and len({plain(name).lower() for name in names}) != len(names):
+        if self.kind in FOLDERS and len({self._path(name).lower() for name in names}) != len(names):
             raise ValueError("two files have the same name")
+
+    def _path(self, name: str) -> str:
+        return inside(name) if self.kind == REPOSITORY else plain(name)
 
     def fill(self, stream: BinaryIO, file: Skeleton, tensors: Tensors) -> None:
         """Write the whole of ``file``."""
@@ -159,8 +167,8 @@ class _Output:
                 self.stream.write(value.to_bytes(4, "little"))
 
 
-def write(tensors: Tensors, topology: bytes, path: Path, limits: Limits, *, force: bool) -> None:
-    """Write the model: a file, or a folder of several."""
+def write(tensors: Tensors, topology: bytes, path: Path, limits: Limits, *, force: bool, opaque: bool = False) -> None:
+    """Write the model: a file, or a folder of several; pickles may have ``opaque`` objects."""
     description = Description(topology, limits)
     check_names(tensors, description.layouts)
     if description.kind not in FOLDERS:
@@ -168,16 +176,17 @@ def write(tensors: Tensors, topology: bytes, path: Path, limits: Limits, *, forc
             description.fill(stream, description.files[0], tensors)
             stream.flush()
             with _checked():
-                scan(Data.mapped(Path(stream.name)), limits)
+                scan(Data.mapped(Path(stream.name)), limits, opaque=opaque)
         return
     with replacing_folder(path, force=force) as folder:
         for file in description.files:
+            (folder / file.name).parent.mkdir(parents=True, exist_ok=True)
             with (folder / file.name).open("xb") as stream:
                 description.fill(stream, file, tensors)
         with _checked():
-            found = {file.name for file in opened(folder, limits).files}
+            found = {file.name for file in opened(folder, limits, opaque=opaque).files}
             for unlisted in (file.name for file in description.files if file.name not in found):
-                scan(Data.mapped(folder / unlisted), limits)
+                scan(Data.mapped(folder / unlisted), limits, opaque=opaque)
 
 
 @contextmanager

@@ -76,8 +76,11 @@ class _Archive:
         return [Checksum(m.start, m.end, m.checksums) for m in self.members.values() if (m.start, m.end) in spans]
 
 
-def scan(view: memoryview, limits: Limits) -> Scan:
-    """Find the tensors of an archive. `ValueError` for a damaged one, or another than PyTorch's."""
+def scan(view: memoryview, limits: Limits, *, opaque: bool = False) -> Scan:
+    """Find the tensors of an archive, which may have ``opaque`` objects.
+
+    `ValueError` for a damaged archive, or one that is not PyTorch's.
+    """
     archive = _Archive(view, limits)
     if "byteorder" in archive.members and archive.read("byteorder") != b"little":
         raise ValueError("its numbers are big endian; load and save it again with torch on a common machine")
@@ -87,14 +90,24 @@ def scan(view: memoryview, limits: Limits) -> Scan:
     if any(name in archive.members for name in _OLD_EXPORTS):
         raise ValueError(f"it was exported by an old version of PyTorch; {_HOW}")
     if "constants.pkl" in archive.members:
-        views = [*_pickled(archive, "data", pickles.TORCHSCRIPT), *_pickled(archive, "constants", pickles.TORCHSCRIPT)]
+        made = {name: _pickle(archive, name, pickles.TORCHSCRIPT) for name in ("data", "constants")}
+        views = [view for name, pickle in made.items() for view in _views(archive, name, pickle)]
         return Scan("torchscript", views, archive.checksums(views))
-    views = list(_pickled(archive, "data"))
-    return Scan("zip", views, archive.checksums(views), nested=True)
+    pickle = _pickle(archive, "data", opaque=opaque)
+    views = list(_views(archive, "data", pickle))
+    return Scan("zip", views, archive.checksums(views), nested=True, opaque=frozenset(pickle.opaque))
 
 
-def _pickled(archive: _Archive, name: str, classes: tuple[str, ...] = ()) -> Iterator[View]:
-    pickle = pickles.load(io.BytesIO(archive.read(f"{name}.pkl")), classes=classes)
+def value(view: memoryview, limits: Limits) -> Any:
+    """What was saved, with every object in it as it is described."""
+    return _pickle(_Archive(view, limits), "data", opaque=True).value
+
+
+def _pickle(archive: _Archive, name: str, classes: tuple[str, ...] = (), *, opaque: bool = False) -> pickles.Pickle:
+    return pickles.load(io.BytesIO(archive.read(f"{name}.pkl")), classes=classes, opaque=opaque)
+
+
+def _views(archive: _Archive, name: str, pickle: pickles.Pickle) -> Iterator[View]:
     spans: dict[str, tuple[int, int]] = {}
     for storage in pickle.storages:
         member = archive.stored(f"{name}/{storage.key}")
