@@ -31,6 +31,7 @@ def compress(
     *,
     parameters: CodingParameters | None = None,
     keep_optimizer: bool = True,
+    opaque: bool = False,
     threads: int | None = None,
     force: bool = False,
     progress: Progress | None = None,
@@ -41,12 +42,13 @@ def compress(
     ``target`` is a path (default: that of ``source`` with the suffix ``.nnr``), or a binary file open for writing. A
     file appears complete or not at all, and replaces an existing one only with ``force``: `FileExistsError`. What an
     optimizer keeps for each weight, in checkpoints of PyTorch and TensorFlow, is carried exactly; without
-    ``keep_optimizer`` it becomes zeros. Raises `ModelError` where the model cannot be read, `UnsupportedError` and
+    ``keep_optimizer`` it becomes zeros. Where pickles have objects that are not mere data, these are carried as they
+    are, and not run, if they are taken ``opaque``. Raises `ModelError` where the model cannot be read, `UnsupportedError` and
     `MissingDependencyError` where its format cannot, `LimitError` where it exceeds ``limits``.
     """
     started = time.perf_counter()
     source = Path(source)
-    adapter = registry.configured(registry.find(source), limits=limits, keep_optimizer=keep_optimizer)
+    adapter = registry.configured(registry.find(source), limits=limits, keep_optimizer=keep_optimizer, opaque=opaque)
     if target is None:
         target = _bitstream_of(source, adapter)
     with _opened(target, source, force) as stream:
@@ -64,6 +66,7 @@ def compress(
         weights=tensors.weights,
         seconds=time.perf_counter() - started,
         unused_rules=tuple(rule.pattern for rule in rules if not any(map(rule.applies_to, tensors))),
+        remarks=model.remarks,
     )
 
 
@@ -93,6 +96,7 @@ def decompress(
     target: str | Path | None = None,
     *,
     into: str | Path | None = None,
+    opaque: bool = False,
     threads: int | None = None,
     force: bool = False,
     progress: Progress | None = None,
@@ -102,7 +106,8 @@ def decompress(
 
     ``source`` may be a container of NNR as well, see `nnc_adapters.containers`. Without ``target`` the model lies
     beside it, with the usual suffix of its format. ``into`` names a model whose weights are replaced instead; a
-    bitstream without topology needs it. An existing file is replaced only with ``force``: `FileExistsError`. Raises
+    bitstream without topology needs it. Files that have objects which loading them could run are written only if these
+    are taken ``opaque``. An existing file is replaced only with ``force``: `FileExistsError`. Raises
     `BitstreamError`, `UnsupportedError` or `LimitError` where the bitstream cannot be decoded, `ModelError` where its
     tensors do not fit the model.
     """
@@ -110,7 +115,7 @@ def decompress(
     source = Path(source)
     into = None if into is None else Path(into)
     with plain(source, limits or Limits()) as path, nnc_core.open(path, limits=limits) as file:
-        adapter = registry.configured(_adapter_for(file.topology, into, source), limits=limits)
+        adapter = registry.configured(_adapter_for(file.topology, into, source), limits=limits, opaque=opaque)
         target = source.with_suffix(_suffix(adapter, file.topology, into)) if target is None else Path(target)
         _check_other(source, target)
         check_free(target, force=force)  # the adapter would find out only after its preparations

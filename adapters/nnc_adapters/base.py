@@ -17,7 +17,7 @@ __all__ = ["Adapter", "SourceModel", "Topology"]
 class Adapter(Protocol):
     """Reads and writes one exchange format; registered under the entry point group ``nnc.adapters``.
 
-    A dataclass with the fields ``limits`` or ``keep_optimizer`` is given what the user asks for.
+    A dataclass with the fields ``limits``, ``keep_optimizer`` or ``opaque`` is given what the user asks for.
     """
 
     @property

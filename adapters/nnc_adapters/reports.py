@@ -23,7 +23,7 @@ class CompressReport:
     """What `compress` did.
 
     ``bytes_before`` counts the model with its weights, wherever the format keeps these. ``unused_rules`` are the
-    patterns of rules that match no tensor.
+    patterns of rules that match no tensor, ``remarks`` what a person should know about the model.
     """
 
     bytes_before: int
@@ -32,6 +32,7 @@ class CompressReport:
     weights: int
     seconds: float
     unused_rules: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
 
     @property
     def percent(self) -> float:

@@ -57,6 +57,7 @@ def verify(
     *,
     min_sqnr: float = MIN_SQNR,
     keep_optimizer: bool = True,
+    opaque: bool = False,
     threads: int | None = None,
     limits: Limits | None = None,
 ) -> VerifyReport:
@@ -68,14 +69,14 @@ def verify(
     `compress` and `decompress` raise where one of the two cannot be read.
     """
     original, compressed, limits = Path(original), Path(compressed), limits or Limits()
-    adapter = registry.configured(registry.find(original), limits=limits, keep_optimizer=keep_optimizer)
+    adapter = registry.configured(registry.find(original), limits=limits, keep_optimizer=keep_optimizer, opaque=opaque)
     with about(original):
         model = adapter.read(original)
     with about(compressed), plain(compressed, limits) as path, nnc_core.open(path, limits=limits) as file:
         verdict: TopologyVerdict = compare_topology(model.topology, file.topology)
         with file.decoding_ahead(threads) as decoded:
             passing = _Compared(model, decoded)
-            problem = None if file.topology is None else _restore(file.topology, passing, limits)
+            problem = None if file.topology is None else _restore(file.topology, passing, limits, opaque)
             tensors = tuple(judge(result, model, min_sqnr) for result in passing.all())
     return _report("cannot be restored" if problem else verdict, problem, tensors)
 
@@ -117,10 +118,12 @@ class _Compared(LazyMapping[NDArray[Any]]):
             yield self._passed.get(name) or compare(name, self._original, self._decoded)
 
 
-def _restore(topology: Topology, tensors: Mapping[str, NDArray[Any]], limits: Limits) -> str | None:
+def _restore(
+    topology: Topology, tensors: Mapping[str, NDArray[Any]], limits: Limits, opaque: bool
+) -> str | None:
     """Write the model that the bitstream restores to, and read it; what prevents that, if anything."""
     try:
-        adapter = registry.configured(registry.adapter(topology.storage_format), limits=limits)
+        adapter = registry.configured(registry.adapter(topology.storage_format), limits=limits, opaque=opaque)
     except UnsupportedError as error:
         return str(error)
     try:

@@ -53,10 +53,12 @@ class SourceModel:
     ``tensors`` maps each ``topology_elem_id`` to its array, in model order; it may be lazy, and an array is fetched
     once for each use. ``topology`` carries everything else, so that both together make the model again. ``exact``
     names the floating-point tensors that must not change, each with the reason in a few words for a person, such as
-    "divisor of a quantization".
+    "divisor of a quantization". ``remarks`` are sentences for a person about what was read: what is carried without
+    being looked at, or takes much room.
     """
 
     tensors: Mapping[str, NDArray[Any]]
     topology: Topology | None = None
     model_info: ModelInfo = field(default_factory=ModelInfo)
     exact: Mapping[str, str] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()

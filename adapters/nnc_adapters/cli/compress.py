@@ -15,6 +15,7 @@ from nnc_adapters.cli.options import (
     force_option,
     json_option,
     limit_option,
+    opaque_option,
     pipe_path,
     readable,
     stdout,
@@ -76,6 +77,7 @@ def _rules(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -
     help="Other values for tensors whose name matches.",
 )
 @drop_optimizer_option
+@opaque_option
 @threads_option
 @limit_option
 @force_option
@@ -84,6 +86,7 @@ def compress(
     source: Path,
     output: Path | None,
     drop_optimizer: bool,
+    opaque: bool,
     threads: int | None,
     limits: Limits,
     force: bool,
@@ -101,6 +104,7 @@ def compress(
             target,
             parameters=parameters,
             keep_optimizer=not drop_optimizer,
+            opaque=opaque,
             threads=threads,
             force=force,
             progress=progress,
@@ -108,6 +112,8 @@ def compress(
         )
     for pattern in report.unused_rules:
         console.message(f"warning: the rule {pattern!r} matches no tensor")
+    for remark in report.remarks:
+        console.message(f"note: {remark}")
     if as_json:
         derived = {"percent": report.percent, "bits_per_weight": report.bits_per_weight}
         console.print_json({**console.plain(report), **derived})

@@ -14,6 +14,7 @@ from nnc_adapters.cli.options import (
     force_option,
     json_option,
     limit_option,
+    opaque_option,
     pipe_path,
     readable,
     threads_option,
@@ -28,6 +29,7 @@ from nnc_core import Limits
     "-o", "--output", type=pipe_path, help="The model to write, - for stdout [default: IN with the format's suffix]."
 )
 @click.option("--into", type=file_path, metavar="MODEL", help="Take everything but the weights from this model.")
+@opaque_option
 @threads_option
 @limit_option
 @force_option
@@ -36,6 +38,7 @@ def decompress(
     source: Path,
     output: Path | None,
     into: Path | None,
+    opaque: bool,
     threads: int | None,
     limits: Limits,
     force: bool,
@@ -49,7 +52,16 @@ def decompress(
         writable(output, as_json=as_json, force=force) as target,
         console.progress("decompressing") as progress,
     ):
-        report = api.decompress(path, target, into=into, threads=threads, force=force, progress=progress, limits=limits)
+        report = api.decompress(
+            path,
+            target,
+            into=into,
+            opaque=opaque,
+            threads=threads,
+            force=force,
+            progress=progress,
+            limits=limits,
+        )
     if as_json:
         console.print_json(report)
     else:

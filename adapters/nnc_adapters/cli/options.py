@@ -68,6 +68,12 @@ drop_optimizer_option = click.option(
     is_flag=True,
     help="Replace what an optimizer keeps for each weight (momenta, variances) by zeros; else it stays exact.",
 )
+opaque_option = click.option(
+    "--opaque-objects",
+    "opaque",
+    is_flag=True,
+    help="Carry objects of any class in pickles as they are. They are not run here, but loading the result may run them.",
+)
 force_option = click.option("-f", "--force", is_flag=True, help="Replace an existing output file.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON to stdout, for programs.")
 

@@ -15,6 +15,7 @@ from nnc_adapters.cli.options import (
     file_path,
     json_option,
     limit_option,
+    opaque_option,
     pipe_path,
     readable,
     threads_option,
@@ -36,6 +37,7 @@ from nnc_core import Limits
     help="The worst signal-to-noise ratio that is acceptable for a tensor.",
 )
 @drop_optimizer_option
+@opaque_option
 @threads_option
 @limit_option
 @json_option
@@ -44,6 +46,7 @@ def verify(
     compressed: Path,
     min_sqnr: float,
     drop_optimizer: bool,
+    opaque: bool,
     threads: int | None,
     limits: Limits,
     as_json: bool,
@@ -56,7 +59,13 @@ def verify(
     """
     with readable(compressed) as path:
         report = verification.verify(
-            original, path, min_sqnr=min_sqnr, keep_optimizer=not drop_optimizer, threads=threads, limits=limits
+            original,
+            path,
+            min_sqnr=min_sqnr,
+            keep_optimizer=not drop_optimizer,
+            opaque=opaque,
+            threads=threads,
+            limits=limits,
         )
     if as_json:
         console.print_json(report)

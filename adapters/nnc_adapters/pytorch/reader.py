@@ -59,7 +59,15 @@ def described(
     data = packing.pack({DESCRIPTION: _description(model, coded), **_exact(model, coded, limits)})
     info = roles.from_names(shapes)
     exact = {name: reasons[view.path] for name, (_, view) in coded.tensors.items() if view.path in reasons}
-    return SourceModel(LazyTensors(fetch), Topology(TopologyStorageFormat.NNR_TPL_PYT, data), info, exact)
+    topology = Topology(TopologyStorageFormat.NNR_TPL_PYT, data)
+    return SourceModel(LazyTensors(fetch), topology, info, exact, tuple(_remarks(model)))
+
+
+def _remarks(model: Model) -> Iterator[str]:
+    """What a person should know about what is carried."""
+    opaque = sorted({name for file in model.files for name in file.scan.opaque})
+    if opaque:
+        yield f"objects are carried as they are, and loading the file may run code: {', '.join(opaque)}"
 
 
 def _reasons(model: Model) -> dict[Keys, str]:
