@@ -43,8 +43,8 @@ def compress(
     file appears complete or not at all, and replaces an existing one only with ``force``: `FileExistsError`. What an
     optimizer keeps for each weight, in checkpoints of PyTorch and TensorFlow, is carried exactly; without
     ``keep_optimizer`` it becomes zeros. Where pickles have objects that are not mere data, these are carried as they
-    are, and not run, if they are taken ``opaque``. Raises `ModelError` where the model cannot be read, `UnsupportedError` and
-    `MissingDependencyError` where its format cannot, `LimitError` where it exceeds ``limits``.
+    are, and not run, if they are taken ``opaque``. Raises `ModelError` where the model cannot be read,
+    `UnsupportedError` and `MissingDependencyError` where its format cannot, `LimitError` where it exceeds ``limits``.
     """
     started = time.perf_counter()
     source = Path(source)

@@ -118,9 +118,7 @@ class _Compared(LazyMapping[NDArray[Any]]):
             yield self._passed.get(name) or compare(name, self._original, self._decoded)
 
 
-def _restore(
-    topology: Topology, tensors: Mapping[str, NDArray[Any]], limits: Limits, opaque: bool
-) -> str | None:
+def _restore(topology: Topology, tensors: Mapping[str, NDArray[Any]], limits: Limits, opaque: bool) -> str | None:
     """Write the model that the bitstream restores to, and read it; what prevents that, if anything."""
     try:
         adapter = registry.configured(registry.adapter(topology.storage_format), limits=limits, opaque=opaque)

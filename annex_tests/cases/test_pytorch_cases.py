@@ -243,6 +243,7 @@ def test_names_of_wrapped_modules_fit_plain_ones(prefix):
     assert near(loaded({f"{prefix}0.weight": weight, f"{prefix}0.bias": torch.randn(32)}), weight)
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_names_of_plain_modules_fit_wrapped_ones():
     weight = torch.randn(32, 24)
     state = {"0.weight": weight, "0.bias": torch.randn(32)}
@@ -463,7 +464,7 @@ def test_scripts_of_classes_of_the_main_program_are_read(through, name):
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_a_class_of_a_script_without_a_module_is_read(tmp_path, monkeypatch):
+def test_a_class_of_a_script_without_a_module_is_read(tmp_path):
     class Net(torch.nn.Module):
         def __init__(self):
             super().__init__()
@@ -472,8 +473,7 @@ def test_a_class_of_a_script_without_a_module_is_read(tmp_path, monkeypatch):
         def forward(self, x):
             return self.inner(x)
 
-    monkeypatch.setattr(Net, "__module__", "__main__")
-    monkeypatch.setattr(Net, "__qualname__", "Net")
+    Net.__module__, Net.__qualname__ = "__main__", "Net"
     torch.jit.save(torch.jit.trace(Net(), torch.zeros(1, 24)), tmp_path / "m.pt")
     assert "inner.0.weight" in PytorchAdapter().read(tmp_path / "m.pt").tensors
 

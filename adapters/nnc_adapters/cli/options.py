@@ -72,7 +72,7 @@ opaque_option = click.option(
     "--opaque-objects",
     "opaque",
     is_flag=True,
-    help="Carry objects of any class in pickles as they are. They are not run here, but loading the result may run them.",
+    help="Carry objects of any class in pickles as they are; not run here, but perhaps where the result is loaded.",
 )
 force_option = click.option("-f", "--force", is_flag=True, help="Replace an existing output file.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON to stdout, for programs.")

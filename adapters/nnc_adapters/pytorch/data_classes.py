@@ -28,7 +28,7 @@ _NODES = (
 _LIGHTNING = ("pytorch_lightning", "lightning.pytorch", "lightning", "lightning_fabric", "lightning.fabric")
 
 DATA = frozenset(
-    _of(["builtins"], "int float str bytes bool list tuple dict object range slice frozenset long unicode")
+    _of(["builtins"], "int float str bytes bool list tuple dict object range xrange slice frozenset long unicode")
     | _of(["collections"], "defaultdict deque UserDict UserList")
     | _of(["copyreg", "copy_reg"], "_reconstructor __newobj__")
     | _of(["types"], "SimpleNamespace MappingProxyType")
@@ -47,6 +47,7 @@ DATA = frozenset(
     | _of(["numpy.core.multiarray", "numpy._core.multiarray"], "scalar _reconstruct")
     | _of(["numpy.core.numeric", "numpy._core.numeric"], "_frombuffer")
     | _of(["numpy.random._pickle"], "__randomstate_ctor __bit_generator_ctor __generator_ctor")
+    | _of(["numpy.random.bit_generator"], "SeedSequence __pyx_unpickle_SeedSequence")
     | _of(["numpy.random._mt19937"], "MT19937")
     | _of(["numpy.random._pcg64"], "PCG64 PCG64DXSM")
     | _of(["torch"], "Generator")

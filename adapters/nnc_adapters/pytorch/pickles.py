@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pickletools
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -85,7 +85,6 @@ ALLOWED = frozenset(
         "torch.storage UntypedStorage",
     }
 )
-_ALONE = "tensor"  # the key of a tensor that is in no container
 TORCHSCRIPT = ("__torch__.", "__torch__ ", "torch.jit._pickle ")
 """How the names of the classes begin that a TorchScript archive may define; of a script that ran, without a module."""
 
@@ -126,13 +125,16 @@ class Object:
     elements: list[Any] = field(default_factory=list)
     items: dict[Any, Any] = field(default_factory=dict)
 
+    @property
+    def registers(self) -> list[dict[Any, Any]]:
+        """What a module has registered: parameters, buffers and modules; nothing for any other object."""
+        state = self.state if isinstance(self.state, dict) else {}
+        found = [state.get(register) for register in ("_parameters", "_buffers", "_modules")]
+        return [each for each in found if isinstance(each, dict)]
+
     def parts(self) -> list[Any]:
-        """What may have tensors inside; what a module registers is there without the names of its registers."""
-        inside = self.state
-        if isinstance(inside, dict) and inside.keys() >= {"_parameters", "_buffers", "_modules"}:
-            registers = (inside[register] for register in ("_parameters", "_buffers", "_modules"))
-            inside = {key: value for held in registers if isinstance(held, dict) for key, value in held.items()}
-        return [self.items, self.elements, inside, self.arguments]
+        """What may have tensors inside."""
+        return [self.items, self.elements, *(self.registers or [self.state]), self.arguments]
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,7 +269,11 @@ class _Machine:
         held.update((_key(key), value) for key, value in zip(values[::2], values[1::2], strict=True))
 
     def persistent(self) -> None:
-        self.stack.append(_storage(self.pop()))
+        reference = self.pop()
+        if isinstance(reference, tuple) and len(reference) == 4 and isinstance(reference[1], Global):
+            self.stack.append(reference[1])  # a class of a module, and its source code in older files
+            return
+        self.stack.append(_storage(reference))
         self.pickle.storages.append(self.stack[-1])
 
     def new_object(self) -> None:
@@ -446,34 +452,3 @@ _INSTRUCTIONS: dict[str, Callable[[_Machine, Any], object]] = {
     "INST": _Machine.old_object,
     "BUILD": lambda m, a: m.build(),
 }
-
-
-def tensors(value: Any, most: int) -> Iterator[tuple[tuple[str, ...], Tensor, bool]]:
-    """The tensors inside containers, with the keys that lead there, and whether an optimizer keeps them.
-
-    Raises `PickleError` for containers nested more than ``most`` deep.
-    """
-    seen: set[int] = set()
-
-    def inside(value: Any, path: tuple[str, ...], optimizer: bool) -> Iterator[tuple[tuple[str, ...], Tensor, bool]]:
-        if isinstance(value, Tensor):
-            yield path, value, optimizer
-        if not isinstance(value, (dict, list, tuple, Object)) or id(value) in seen:
-            return
-        seen.add(id(value))
-        if len(path) > most:
-            raise PickleError(f"containers are nested more than {most} deep")
-        if isinstance(value, Object):
-            for part in value.parts():
-                yield from inside(part, path, optimizer)
-            return
-        pairs = value.items() if isinstance(value, dict) else enumerate(value)
-        optimizer = optimizer or (isinstance(value, dict) and value.keys() >= {"state", "param_groups"})
-        for key, inner in pairs:
-            yield from inside(inner, (*path, key if isinstance(key, str) else _text(key)), optimizer)
-
-    yield from inside({_ALONE: value} if isinstance(value, Tensor) else value, (), False)
-
-
-def _text(key: Any) -> str:
-    return str(key) if isinstance(key, (int, float, bytes, type(None))) else type(key).__name__

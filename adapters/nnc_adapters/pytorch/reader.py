@@ -80,7 +80,7 @@ def _reasons(model: Model) -> dict[Keys, str]:
 
 def _is_kept_by_an_optimizer(view: View) -> bool:
     """Whether one of the keys that lead to a tensor says so."""
-    return view.dtype in FLOATS and any(map(_OPTIMIZER.fullmatch, view.path[:-1]))
+    return view.dtype in FLOATS and any(map(_OPTIMIZER.fullmatch, ".".join(view.path).split(".")[:-1]))
 
 
 def _with_optimizer(model: Model, reasons: Mapping[Keys, str]) -> Model:

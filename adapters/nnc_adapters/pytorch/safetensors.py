@@ -12,6 +12,7 @@ from nnc_adapters.shared import strict_json
 
 _MOST_HEADER = 100_000_000
 _METADATA = "__metadata__"
+_FIELDS = ("dtype", "shape", "data_offsets")
 _TYPES = {
     "BOOL": "bool",
     "U8": "uint8",
@@ -50,26 +51,37 @@ def scan(view: memoryview) -> Scan:
     (size,) = struct.unpack_from("<Q", view)
     if size > min(_MOST_HEADER, len(view) - 8):
         raise ValueError(f"its header of {size} bytes is too large")
-    header = strict_json.document(bytes(view[8 : 8 + size]))
-    if not isinstance(header, dict):
-        raise ValueError("its header is no JSON object")
-    _check_metadata(header.pop(_METADATA, {}))
-    views = [_view(name, entry, 8 + size) for name, entry in header.items()]
+    header = strict_json.document(bytes(view[8 : 8 + size]), objects=_Pairs)
+    if not isinstance(header, _Pairs):
+        raise ValueError("its header is not a JSON object")
+    _check_metadata([value for name, value in header if name == _METADATA])
+    # of a name that is there twice the last one counts, as for the library
+    views = [_view(name, entry, 8 + size) for name, entry in dict(header).items() if name != _METADATA]
     _check_cover(views, 8 + size, len(view))
     return Scan("safetensors", views)
 
 
-def _check_metadata(metadata: Any) -> None:
-    if not isinstance(metadata, dict) or not all(isinstance(text, str) for text in metadata.values()):
-        raise ValueError("its metadata are not texts by name")
+class _Pairs(tuple[tuple[str, Any], ...]):
+    """A JSON object as it is written: its library does not always mind keys that are there twice."""
 
 
-def _view(name: str, entry: dict[str, Any], base: int) -> View:
-    if entry.keys() != {"dtype", "shape", "data_offsets"}:
-        raise ValueError(f"tensor {name!r} is described by {sorted(entry)}")
-    kind, shape = entry["dtype"], tuple(strict_json.count(s) for s in entry["shape"])
+def _check_metadata(found: list[Any]) -> None:
+    if len(found) > 1:
+        raise ValueError("its metadata are there twice")
+    for metadata in found:
+        texts = metadata is None or (isinstance(metadata, _Pairs) and all(isinstance(v, str) for _, v in metadata))
+        if not texts:
+            raise ValueError("its metadata are not texts by name")
+
+
+def _view(name: str, entry: Any, base: int) -> View:
+    fields = [pair for pair in entry if pair[0] in _FIELDS] if isinstance(entry, _Pairs) else []
+    if sorted(key for key, _ in fields) != sorted(_FIELDS):
+        raise ValueError(f"tensor {name!r} is not described by {', '.join(_FIELDS)}, each once")
+    kind, sizes, offsets = (dict(fields)[field] for field in _FIELDS)
+    shape = tuple(strict_json.count(s) for s in sizes)
     check_shape((name,), shape)
-    begin, end = (strict_json.count(offset) for offset in entry["data_offsets"])
+    begin, end = (strict_json.count(offset) for offset in offsets)
     bits = _BITS.get(kind) or 8 * ITEM_SIZES.get(_TYPES.get(kind, ""), 0)
     if not bits:
         raise ValueError(f"tensor {name!r} has the unknown data type {kind!r}")

@@ -6,7 +6,7 @@ import io
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from nnc_adapters.pytorch import pickles
+from nnc_adapters.pytorch import pickles, search
 from nnc_adapters.pytorch.archive import Member, members
 from nnc_adapters.pytorch.views import ITEM_SIZES, Checksum, Scan, View
 from nnc_adapters.shared import strict_json
@@ -121,7 +121,7 @@ def views(
 ) -> Iterator[View]:
     """The tensors of a pickle as views of the storages at ``spans``; those without a path of their own come last."""
     reached: set[int] = set()
-    for path, tensor, optimizer in pickles.tensors(pickle.value, limits.nesting):
+    for path, tensor, optimizer in search.tensors(pickle.value, limits.nesting):
         reached.add(id(tensor))
         # what an optimizer remembers spans too many magnitudes: coded, it would ruin the next step
         exact = optimizer or not tensor.plain

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 
-def document(data: bytes) -> Any:
-    """The value of a JSON document; `ValueError` where it is none, or has a key twice or a number that is none."""
+def document(data: bytes, *, objects: Callable[[list[tuple[str, Any]]], Any] | None = None) -> Any:
+    """The value of a JSON document; `ValueError` where it is none, or has a key twice or a number that is none.
+
+    ``objects`` makes the objects of their keys and values, and decides what to do with keys that are there twice.
+    """
     try:
-        return json.loads(data.decode(), object_pairs_hook=_object, parse_constant=_refuse)
+        return json.loads(data.decode(), object_pairs_hook=objects or _object, parse_constant=_refuse)
     except RecursionError as error:
         raise ValueError("a JSON document is nested too deep") from error
 
