@@ -65,7 +65,6 @@ def test_what_is_no_file_is_refused(read, data):
         b'{"w": 5}',
         b'{"w": []}',
         b'{"w": {}}',
-        b'{"w": {"dtype": "F32", "shape": [20], "data_offsets": [0, 80], "x": 1}}',
         b'{"w": {"dtype": "F32", "shape": [20], "data_offsets": [0, 80], "shape": [20]}}',
         b'{"w": {"dtype": "F32", "shape": [20], "data_offsets": [0, 80]}, "w": {}}',
         b'{"__metadata__": {"a": 5}}',
