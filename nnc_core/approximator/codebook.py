@@ -2,8 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
 import numpy as np
 from numpy.typing import NDArray
+
+from nnc_core.entropy.native import Encoder, shift_indices
+from nnc_core.entropy.parameters import TensorChoices, TensorParameters
+
+_MOST_TRIALS: Final = 32
+_SAMPLE: Final = 1 << 16
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Codebook:
+    """Strictly increasing integers (int32) that indices stand for; the index 0 means the entry ``zero_offset``.
+
+    ``egk`` is the order of the code in which the differences between entries are sent; `None` is the shortest.
+    """
+
+    values: NDArray[np.int32]
+    zero_offset: int
+    egk: int | None = None
 
 
 def reconstruct_codebook(
@@ -18,3 +40,36 @@ def reconstruct_codebook(
         raise ValueError(f"indices {indices.min()}..{indices.max()} in a codebook of {len(codebook)} entries")
     with np.errstate(over="ignore"):
         return (step * codebook.astype(np.float64)).astype(np.float32)[indices]
+
+
+def codebook_of(levels: NDArray[np.int32], cabac_unary_length_minus1: int = 10) -> Codebook:
+    """The codebook of all levels that occur (int32, any shape).
+
+    Its zero is the entry with which the indices take the fewest bytes; in a large codebook only entries around the most
+    frequent level are tried, and a large tensor is judged by its beginning. The first of equals wins.
+    """
+    entries, indices, counts = np.unique(levels, return_inverse=True, return_counts=True)
+    matrix = indices.reshape(len(levels), -1)
+    sample = np.ascontiguousarray(matrix[: max(1, _SAMPLE // matrix.shape[1])], np.int32)
+    books = [Codebook(entries.astype(np.int32), zero) for zero in _zeros(counts)]
+    return min(books, key=lambda book: _coded_size(sample, book, cabac_unary_length_minus1))
+
+
+def _zeros(counts: NDArray[np.int64]) -> Sequence[int]:
+    """The entries that are worth a try as the zero."""
+    first = max(0, min(int(counts.argmax()) - _MOST_TRIALS // 2, len(counts) - _MOST_TRIALS))
+    return range(first, min(len(counts), first + _MOST_TRIALS))
+
+
+def _coded_size(entries: NDArray[np.int32], book: Codebook, cabac_unary_length_minus1: int) -> int:
+    """How many bytes a tensor (rows x width) takes that chooses these entries of the codebook."""
+    indices = entries - np.int32(book.zero_offset)
+    parameters = TensorParameters(
+        cabac_unary_length_minus1=cabac_unary_length_minus1,
+        codebook_size=len(book.values),
+        codebook_zero_offset=book.zero_offset,
+    )
+    choices = TensorChoices()
+    encoder = Encoder()
+    encoder.tensor(indices, parameters, replace(choices, shift_indices=shift_indices(indices, parameters, choices)))
+    return len(encoder.finish())

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nnc_core.entropy.native import Decoder, Encoder
+from nnc_core.entropy.native import Decoder, Encoder, shift_indices
 from nnc_core.entropy.parameters import TensorChoices, TensorParameters
 from nnc_core.errors import PayloadError, TruncatedError
 from nnc_core.syntax.driver import Buffer
@@ -17,6 +19,7 @@ from nnc_core.tables.entry_point import EntryPoint
 
 # The least probable symbol has 2 of at most 511 parts of the range: no bin costs less than 1 / 177 of a bit.
 _MOST_BINS_PER_BYTE = 8 * 177
+_FEW = 1024
 
 
 class CodedTensor(NamedTuple):
@@ -27,8 +30,8 @@ class CodedTensor(NamedTuple):
     """
 
     levels: NDArray[np.int32]
-    qp: int | None
-    choices: TensorChoices
+    qp: int | None = None
+    choices: TensorChoices = TensorChoices()
     entry_points: Sequence[EntryPoint] = ()
 
 
@@ -56,6 +59,14 @@ def decode_payload(payload: Buffer, shapes: Sequence[Shape], qp_bits: int) -> It
         raise PayloadError(f"{len(payload) - consumed} bytes follow the codeword")
 
 
+class Effort(NamedTuple):
+    """What an encoder may try: optimised shift indices, skipped rows, the contexts of the history."""
+
+    param_opt_flag: bool = True
+    row_skip_enabled_flag: bool = True
+    hist_dep_sig_prob_enabled_flag: bool = False
+
+
 def encode_payload(
     tensors: Sequence[CodedTensor], parameters: Sequence[TensorParameters], qp_bits: int
 ) -> tuple[bytes, list[list[EntryPoint]]]:
@@ -67,6 +78,63 @@ def encode_payload(
         encoder.tensor(tensor.levels, p, tensor.choices)
     payload = encoder.finish()
     return payload, encoder.entry_points
+
+
+def encode_shortest(
+    tensors: Sequence[CodedTensor], parameters: Sequence[TensorParameters], qp_bits: int, effort: Effort
+) -> tuple[bytes, list[list[EntryPoint]]]:
+    """Code tensors, each with those choices that make it shortest of all that ``effort`` lets try."""
+    if len(tensors) > 1:
+        pairs = zip(tensors, parameters, strict=True)
+        return encode_payload([_best(tensor, p, qp_bits, effort) for tensor, p in pairs], parameters, qp_bits)
+    trials = (tensors[0]._replace(choices=c) for c in _choices(tensors[0].levels, parameters[0], effort))
+    return min((encode_payload([trial], parameters, qp_bits) for trial in trials), key=lambda coded: len(coded[0]))
+
+
+def _best(tensor: CodedTensor, p: TensorParameters, qp_bits: int, effort: Effort) -> CodedTensor:
+    trials = [tensor._replace(choices=choices) for choices in _choices(tensor.levels, p, effort)]
+    if len(trials) == 1:
+        return trials[0]
+    return min(trials, key=lambda trial: len(encode_payload([trial], [p], qp_bits)[0]))
+
+
+def _choices(levels: NDArray[np.int32], p: TensorParameters, effort: Effort) -> Iterator[TensorChoices]:
+    """Without and, where there is a row to be skipped, with row skipping; likewise with the history.
+
+    The shift indices are chosen by an estimate that can err by a few bytes, which count where there are few.
+    """
+    may_skip = effort.row_skip_enabled_flag and _can_skip_rows(levels.shape, p)
+    skips = (False, True) if may_skip and not levels.any(axis=1).all() else (False,)
+    histories = (
+        (False, True) if effort.hist_dep_sig_prob_enabled_flag and _can_use_history(levels.shape, p) else (False,)
+    )
+    for skipping, history in product(skips, histories):
+        choices = TensorChoices(skipping, history)
+        if effort.param_opt_flag:
+            yield replace(choices, shift_indices=shift_indices(levels, p, choices))
+        if not effort.param_opt_flag or levels.size <= _FEW:
+            yield choices
+
+
+def _can_skip_rows(shape: tuple[int, ...], p: TensorParameters) -> bool:
+    """Whether the syntax has skipped rows, and all decoders understand them alike.
+
+    With dependent quantization, some take the part of a skipped row that lies in one block to be as wide as the tensor,
+    when they step the state. As four zeros lead back to the same state, that shows unless the widths agree modulo 4.
+    """
+    width = shape[1]
+    disputed = p.dq_flag and p.scan_order > 0 and width > 4 << p.scan_order and width % 4 != 0
+    return _has_flags(shape, p) and not disputed
+
+
+def _can_use_history(shape: tuple[int, ...], p: TensorParameters) -> bool:
+    return _has_flags(shape, p) and p.parent_node_id_present_flag and p.history is not None and bool(p.history.any())
+
+
+def _has_flags(shape: tuple[int, ...], p: TensorParameters) -> bool:
+    """Whether the syntax has flags in front of the levels."""
+    extended = p.general_profile_idc == GeneralProfileIdc.EXTENDED
+    return extended and min(shape) > 1 and p.codebook_size != 1
 
 
 def first_qp(payload: Buffer, qp_bits: int) -> int:

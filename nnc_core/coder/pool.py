@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 LEAST_WINDOW: Final = 64 << 20
 """The window in bytes, unless twice the largest tensor is more."""
-WORTHWHILE: Final = 256 << 10
+WORTHWHILE: Final = 64 << 10
 """Bytes of tensors from which on a job is worth a thread of its own; smaller neighbours share one."""
 _MOST_JOBS: Final = 256
 

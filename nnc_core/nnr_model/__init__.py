@@ -4,30 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypedDict
+from typing import Any
 
 from numpy.typing import NDArray
 
-ParameterType = Literal[
-    "conv.weight",
-    "fc.weight",
-    "conv.bias",
-    "fc.bias",
-    "bn.beta",
-    "bn.gamma",
-    "bn.mean",
-    "bn.var",
-    "unspecified",
-]
+from nnc_core.nnr_model.model_info import ModelInfo, ParameterType, check_model_info, model_info_of
 
-
-class ModelInfo(TypedDict, total=False):
-    """Part 18, Table 3; the keys that adapters fill. ``unspecified`` is none of the other types; of a tensor
-    that is not mentioned nothing is known."""
-
-    parameter_type: dict[str, ParameterType]
-    block_identifier: dict[str, str]
-    parameter_index: dict[str, int]
+__all__ = ["ModelInfo", "ParameterType", "SourceModel", "Topology", "check_model_info", "model_info_of"]
 
 
 @dataclass(frozen=True, slots=True)
