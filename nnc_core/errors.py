@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
+from nnc_core.tables.rules import ELEMENTS, RULES, Rule
+
 
 class NncError(Exception):
     """Base of every error this suite raises on purpose; ``file`` is what it is about, where that is known."""
@@ -22,10 +26,11 @@ class BitstreamError(NncError):
     """The bitstream violates ISO/IEC 15938-17.
 
     ``unit`` is the index of the NNR unit, ``bit_offset`` counts from the start of that unit, ``element`` names the
-    syntax element, ``tensor`` the tensor, ``expected`` says what a conforming bitstream has there.
+    syntax element, ``tensor`` the tensor, ``expected`` says what a conforming bitstream has there. ``rule_id`` names
+    the rule in `nnc_core.tables.rules`, where it is not the one of the element or of the kind of error.
     """
 
-    rule = "The bitstream must follow the syntax of ISO/IEC 15938-17."
+    kind: ClassVar[str] = "syntax"
 
     def __init__(
         self,
@@ -36,9 +41,11 @@ class BitstreamError(NncError):
         element: str | None = None,
         tensor: str | None = None,
         expected: str | None = None,
+        rule: str | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
+        self.rule_id = rule
         self.unit = unit
         self.bit_offset = bit_offset
         self.element = element
@@ -63,45 +70,54 @@ class BitstreamError(NncError):
             parts.append(f"tensor {self.tensor!r}")
         return ", ".join(parts)
 
+    @property
+    def rule(self) -> Rule:
+        """The rule that is broken."""
+        return RULES[self.rule_id or self.kind]
+
     def explain(self) -> str:
         """The violation together with the rule it breaks, for a person."""
-        return f"{self}\n{self.rule}"
+        rule = self.rule
+        return f"{self}\n{rule.sentence} (ISO/IEC 15938-17, {rule.clause}; rule {rule.id})"
 
 
 class TruncatedError(BitstreamError):
     """The data end before the syntax does."""
 
-    rule = "Every NNR unit lies completely inside the bitstream, and every syntax element inside its unit."
+    kind = "truncated"
 
 
 class UnitSizeError(BitstreamError):
     """``nnr_unit_size`` disagrees with what the unit holds."""
 
-    rule = "nnr_unit_size counts the bytes of the whole unit: size field, header and payload."
+    kind = "unit-size"
 
 
 class UnitOrderError(BitstreamError):
     """Units are missing, repeated or in the wrong order."""
 
-    rule = "A bitstream starts with one NNR_STR; one NNR_MPS precedes the first NNR_NDU; each tensor is coded once."
-
 
 class ElementValueError(BitstreamError):
     """A syntax element has a value that is reserved or out of range."""
 
-    rule = "A syntax element takes only the values that its semantics define."
+    kind = "element-range"
+
+    @property
+    def rule(self) -> Rule:
+        """The rule that is broken; many elements have one of their own."""
+        return RULES[self.rule_id or ELEMENTS.get((self.element or "").partition("[")[0], self.kind)]
 
 
 class AlignmentError(BitstreamError):
     """``byte_alignment()`` is not a one followed by zeros."""
 
-    rule = "byte_alignment() is one bit equal to 1, then zeros up to the next byte."
+    kind = "byte-alignment"
 
 
 class PayloadError(BitstreamError):
     """The arithmetic-coded bytes do not end where and how they must."""
 
-    rule = "The arithmetic codeword ends with a terminating bin, a stop bit and zero bits, exactly at the unit's end."
+    kind = "codeword"
 
 
 class UnsupportedError(NncError):

@@ -37,6 +37,7 @@ class Decomposition(NamedTuple):
 class SyntaxContext:
     """What a syntax table needs from other units and from outside the bitstream.
 
+    ``block_partitioning`` tells that tensors are cut into blocks, for the hints of aggregate units;
     ``topology_elements`` is the reference list that indices point into. ``input_parameters`` looks up what is known
     of a tensor by its name. ``factor_g`` is the decomposition that the data unit just before began, if that one holds
     the factor G alone: a unit in hand with the same decomposition holds H.
@@ -45,6 +46,7 @@ class SyntaxContext:
     general_profile_idc: int = 1
     mps_parent_signalling_enabled_flag: bool = False
     mps_topology_indexed_reference_flag: bool = False
+    block_partitioning: bool = False
     topology_elements: tuple[str, ...] = ()
     input_parameters: Callable[[str], InputParameters | None] = nothing_known
     factor_g: Decomposition | None = None

@@ -285,7 +285,8 @@ def _check_dimensions(s: Syntax, h: CompressedDataUnitHeader, ctx: SyntaxContext
     """Refuse what is not known, too large, or does not go with the decomposition."""
     if not h.tensor_dimensions or min(h.tensor_dimensions) < 1:
         expected = "dimensions in the bitstream or from outside"
-        raise s.illegal("tensor_dimensions", f"no usable dimensions: {h.tensor_dimensions}", expected)
+        message, rule = f"no usable dimensions: {h.tensor_dimensions}", "dimensions-known"
+        raise s.illegal("tensor_dimensions", message, expected, rule)
     elements = ctx.limits.check("tensor_elements", prod(h.tensor_dimensions), "tensor_dimensions")
     if not is_decomposed(h):
         return

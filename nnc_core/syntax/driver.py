@@ -81,12 +81,88 @@ class Syntax(ABC):
         """``count`` elements called ``name[0]``, ``name[1]``, ..., each handed to ``one`` with its name and value."""
         return tuple([one(f"{name}[{j}]", value) for j, value in enumerate(padded(values, count, default))])
 
-    def illegal(self, name: str, message: str, expected: str | None = None) -> ElementValueError:
+    def mask(self, count: int, name: str, value: Buffer = b"") -> Buffer:
+        """``count`` elements ``u(1)`` from a byte boundary on, packed as they stand in the bitstream."""
+        whole = count >> 3
+        packed = bytes([self.u(8, f"{name}[{8 * j}]", octet) for j, octet in enumerate(padded(value, whole, 0))])
+        over = count & 7
+        if not over:
+            return packed
+        last = value[whole] >> (8 - over) if len(value) > whole else 0
+        return packed + bytes([self.u(over, f"{name}[{8 * whole}]", last) << (8 - over)])
+
+    def first_fit(self, variants: Sequence[T], given: T, run: Callable[[T], None], units: int = 0) -> T:
+        """Run the end of a header in a way of several that are in use, and return which one it was.
+
+        A driver that is given values takes the ``given`` way; one that reads finds the first of ``variants`` with which
+        the unit ends there, or as many ``units`` fill the rest of it.
+        """
+        run(given)
+        return given
+
+    def illegal(
+        self, name: str, message: str, expected: str | None = None, rule: str | None = None
+    ) -> ElementValueError:
         """Make the error for values that are legal alone but not together; the caller raises it."""
-        return ElementValueError(message, element=name, expected=expected)
+        return ElementValueError(message, element=name, expected=expected, rule=rule)
 
     def expect(self, count: int, bits: int, name: str) -> None:  # noqa: B027
         """Announce ``count`` elements of at least ``bits`` bits, so that a reader can refuse what cannot follow."""
+
+
+class Indexed(Syntax):
+    """A driver that names each element as the one of a list entry, ``name[i]``, and otherwise is as that within."""
+
+    def __init__(self, within: Syntax, index: int) -> None:
+        self._within = within
+        self._index = f"[{index}]"
+
+    def u(self, bits: int, name: str, value: int = 0, valid: Sequence[int] | None = None) -> int:
+        """``u(bits)``."""
+        return self._within.u(bits, self._named(name), value, valid)
+
+    def i(self, bits: int, name: str, value: int = 0, valid: Sequence[int] | None = None) -> int:
+        """``i(bits)``."""
+        return self._within.i(bits, self._named(name), value, valid)
+
+    def ue(self, k: int, name: str, value: int = 0, valid: Sequence[int] = UNSIGNED) -> int:
+        """``ue(k)``."""
+        return self._within.ue(k, self._named(name), value, valid)
+
+    def ie(self, k: int, name: str, value: int = 0, valid: Sequence[int] = SIGNED) -> int:
+        """``ie(k)``."""
+        return self._within.ie(k, self._named(name), value, valid)
+
+    def flt(self, name: str, value: float = 0.0) -> float:
+        """``flt(32)``."""
+        return self._within.flt(self._named(name), value)
+
+    def st(self, name: str, value: str = "", longest: int = 4096) -> str:
+        """``st(v)``."""
+        return self._within.st(self._named(name), value, longest)
+
+    def bs(self, name: str, value: Buffer = b"") -> Buffer:
+        """``bs(v)``."""
+        return self._within.bs(self._named(name), value)
+
+    def byte_alignment(self) -> None:
+        """``byte_alignment()``."""
+        self._within.byte_alignment()
+
+    def illegal(
+        self, name: str, message: str, expected: str | None = None, rule: str | None = None
+    ) -> ElementValueError:
+        """Make the error for values that are legal alone but not together."""
+        return self._within.illegal(self._named(name), message, expected, rule)
+
+    def expect(self, count: int, bits: int, name: str) -> None:
+        """Announce ``count`` elements of at least ``bits`` bits."""
+        self._within.expect(count, bits, self._named(name))
+
+    def _named(self, name: str) -> str:
+        """The name with the entry's index in front of one of its own: ``name[i][j]``."""
+        stem, bracket, rest = name.partition("[")
+        return f"{stem}{self._index}{bracket}{rest}"
 
 
 class Elements:
@@ -162,6 +238,12 @@ class Elements:
         """``count`` elements in one field; see `Syntax.array`."""
         record = self._record
         setattr(record, name, self._s.array(one, name, getattr(record, name), count, default))
+
+    def nested(self, name: str, table: Callable[..., Any], *arguments: Any, when: bool = True) -> None:
+        """A field that another table fills: it takes driver, value and ``arguments``, and gives the new value."""
+        record = self._record
+        value = table(self._s, getattr(record, name), *arguments) if when else self._defaults[name]
+        setattr(record, name, value)
 
     def absent(self, *names: str) -> None:
         """Elements that are not there."""

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
 
-from nnc_core.errors import UnsupportedError
 from nnc_core.syntax.context import SyntaxContext
 from nnc_core.syntax.driver import Elements, Syntax
-from nnc_core.tables.code_points import GeneralProfileIdc, QuantizationMethodFlags
-
-QUANTIZED: Final = QuantizationMethodFlags.NNR_QSU | QuantizationMethodFlags.NNR_QCB
+from nnc_core.syntax.performance_maps import (
+    MAP_COUNTS,
+    DecompositionEntry,
+    MapCounts,
+    PruningEntry,
+    SparsificationEntry,
+    UnificationEntry,
+    decomposition_performance_map,
+    pruning_performance_map,
+    sparsification_performance_map,
+    unification_performance_map,
+)
+from nnc_core.tables.code_points import QUANTIZED, GeneralProfileIdc
 
 
 @dataclass(slots=True)
@@ -33,7 +41,12 @@ class ModelParameterSet:
     performance_metric_type: str | None = None
     mps_qp_density: int | None = None
     mps_quantization_parameter: int | None = None
+    sparsification_performance_map: tuple[SparsificationEntry, ...] = ()
+    pruning_performance_map: tuple[PruningEntry, ...] = ()
+    unification_performance_map: tuple[UnificationEntry, ...] = ()
+    decomposition_performance_map: tuple[DecompositionEntry, ...] = ()
     validation_set_performance: float | None = None
+    map_counts: MapCounts = MAP_COUNTS[0]
 
 
 def nnr_model_parameter_set_payload(s: Syntax, p: ModelParameterSet, ctx: SyntaxContext) -> None:
@@ -50,9 +63,10 @@ def nnr_model_parameter_set_payload(s: Syntax, p: ModelParameterSet, ctx: Syntax
     quantized = bool(p.mps_quantization_method_flags & QUANTIZED)
     e.u(3, "mps_qp_density", when=quantized)
     e.i(13, "mps_quantization_parameter", when=quantized)
-    _performance_maps(p)
-    e.flt("validation_set_performance", when=p.validation_set_performance_present_flag)
-    s.byte_alignment()
+    if _has_maps(p):
+        p.map_counts = s.first_fit(MAP_COUNTS, p.map_counts, lambda counts: _maps(s, e, p, counts))
+    else:
+        _maps(s, e, p, p.map_counts)
 
 
 def _tool_set(s: Syntax, e: Elements, p: ModelParameterSet, ctx: SyntaxContext) -> None:
@@ -75,12 +89,20 @@ def _tool_set(s: Syntax, e: Elements, p: ModelParameterSet, ctx: SyntaxContext) 
     e.st("performance_metric_type", longest, when=measured)
 
 
-def _performance_maps(p: ModelParameterSet) -> None:
-    if p.mps_sparsification_flag:
-        raise UnsupportedError("sparsification_performance_map")
-    if p.mps_pruning_flag:
-        raise UnsupportedError("pruning_performance_map")
-    if p.mps_unification_flag:
-        raise UnsupportedError("unification_performance_map")
-    if p.mps_decomposition_performance_map_flag:
-        raise UnsupportedError("decomposition_performance_map")
+def _has_maps(p: ModelParameterSet) -> bool:
+    return (
+        p.mps_sparsification_flag
+        or p.mps_pruning_flag
+        or p.mps_unification_flag
+        or p.mps_decomposition_performance_map_flag
+    )
+
+
+def _maps(s: Syntax, e: Elements, p: ModelParameterSet, counts: MapCounts) -> None:
+    e.nested("sparsification_performance_map", sparsification_performance_map, counts, when=p.mps_sparsification_flag)
+    e.nested("pruning_performance_map", pruning_performance_map, counts, when=p.mps_pruning_flag)
+    e.nested("unification_performance_map", unification_performance_map, counts, when=p.mps_unification_flag)
+    decomposed = p.mps_decomposition_performance_map_flag
+    e.nested("decomposition_performance_map", decomposition_performance_map, counts, when=decomposed)
+    e.flt("validation_set_performance", when=p.validation_set_performance_present_flag)
+    s.byte_alignment()

@@ -6,13 +6,22 @@ import struct
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeVar
 
-from nnc_core.errors import AlignmentError, BitstreamError, ElementValueError, LimitError, TruncatedError, UnitSizeError
+from nnc_core.errors import (
+    AlignmentError,
+    BitstreamError,
+    ElementValueError,
+    LimitError,
+    NncError,
+    TruncatedError,
+    UnitSizeError,
+)
 from nnc_core.limits import Limits
 from nnc_core.syntax.driver import SIGNED, UE_PREFIX, UNSIGNED, Buffer, Syntax, described, unsigned_to_signed
 
 _LONGEST = Limits().name_length
 _LONGEST_CODE = 2 * UE_PREFIX + 1 + 15  # bits of an exponential-Golomb code of the highest order in use
 _CHUNK = 32  # bytes
+_SMALLEST_UNIT = 3  # a size field and a header
 T = TypeVar("T")
 ErrorT = TypeVar("ErrorT", bound=BitstreamError)
 
@@ -102,11 +111,11 @@ class Reader(Syntax):
             if len(text) > longest:
                 raise LimitError("name_length", len(text), longest, self._where(name))
             message, expected = "the text has no end", "a zero byte inside the unit"
-            raise self._error(TruncatedError, message, name, self.bit_offset, expected)
+            raise self._error(TruncatedError, message, name, self.bit_offset, expected, "text")
         try:
             decoded = text[:length].decode()
         except UnicodeDecodeError as error:
-            raise self._error(ElementValueError, str(error), name, self.bit_offset, "UTF-8 text") from None
+            raise self._error(ElementValueError, str(error), name, self.bit_offset, "UTF-8 text", "text") from None
         self._move_to(start + length + 1)
         return decoded
 
@@ -123,9 +132,35 @@ class Reader(Syntax):
             at = self.bit_offset - bits
             raise self._error(AlignmentError, "wrong bits", "byte_alignment", at, "1" + "0" * (bits - 1))
 
-    def illegal(self, name: str, message: str, expected: str | None = None) -> ElementValueError:
+    def mask(self, count: int, name: str, value: Buffer = b"") -> Buffer:
+        """``count`` elements ``u(1)``, packed."""
+        self.expect(count, 1, name)
+        start, over = self._aligned(name), count & 7
+        whole = bytes(self._data[start : start + (count >> 3)])
+        self._move_to(start + len(whole))
+        return whole + bytes([self._take(over, name) << (8 - over)]) if over else whole
+
+    def first_fit(self, variants: Sequence[T], given: T, run: Callable[[T], None], units: int = 0) -> T:
+        """Find the first way that fits what follows; if there is none, raise as the first does."""
+        problem: NncError | None = None
+        place = self.bit_offset
+        for variant in variants:
+            try:
+                run(variant)
+            except NncError as error:
+                problem = problem or error
+            else:
+                if self._rest_is(units):
+                    return variant
+            self._rewind(place)
+        message = f"not {units} units to the end" if units else "bytes follow the last element"
+        raise problem or self._error(UnitSizeError, message, "nnr_unit_size", place)
+
+    def illegal(
+        self, name: str, message: str, expected: str | None = None, rule: str | None = None
+    ) -> ElementValueError:
         """Make the error for values that are legal alone but not together, with the place reached."""
-        return self._error(ElementValueError, message, name, self.bit_offset, expected)
+        return self._error(ElementValueError, message, name, self.bit_offset, expected, rule)
 
     def expect(self, count: int, bits: int, name: str) -> None:
         """Refuse a number of elements that the rest of the unit cannot hold."""
@@ -150,9 +185,8 @@ class Reader(Syntax):
         zeros = self._left - code.bit_length()
         left = self._left - (2 * zeros + 1 + k)
         if zeros > UE_PREFIX:
-            raise self._error(
-                ElementValueError, "the value is too large", name, self.bit_offset, f"at most {UE_PREFIX} zero bits"
-            )
+            message, expected = "the value is too large", f"at most {UE_PREFIX} zero bits"
+            raise self._error(ElementValueError, message, name, self.bit_offset, expected, "golomb-prefix")
         if left < 0:
             raise self._error(TruncatedError, "the value has no end", name, self.bit_offset)
         self._left = left
@@ -171,6 +205,23 @@ class Reader(Syntax):
         self._next = byte
         self._left = 0
 
+    def _rest_is(self, units: int) -> bool:
+        """Whether what follows is this number of units, to go by their sizes."""
+        if self._left & 7:
+            return False
+        place = self._aligned("nnr_unit_size")
+        for _ in range(units):
+            size = _size_of_unit(self._data[place : min(place + 4, self._end)])
+            if size < _SMALLEST_UNIT:
+                return False
+            place += size
+        return place == self._end
+
+    def _rewind(self, bit_offset: int) -> None:
+        self._move_to(self._start + (bit_offset >> 3))
+        if bit_offset & 7:
+            self._take(bit_offset & 7, "")
+
     def _aligned(self, name: str) -> int:
         """The place of the next byte."""
         if self._left & 7:
@@ -181,11 +232,26 @@ class Reader(Syntax):
         message = f"the value {value} is not allowed"
         return self._error(ElementValueError, message, name, self.bit_offset - bits, described(valid))
 
-    def _error(self, kind: type[ErrorT], message: str, name: str, at: int, expected: str | None = None) -> ErrorT:
-        return kind(message, unit=self.unit, bit_offset=at, element=name, expected=expected)
+    def _error(
+        self,
+        kind: type[ErrorT],
+        message: str,
+        name: str,
+        at: int,
+        expected: str | None = None,
+        rule: str | None = None,
+    ) -> ErrorT:
+        return kind(message, unit=self.unit, bit_offset=at, element=name, expected=expected, rule=rule)
 
     def _where(self, name: str) -> str:
         return name if self.unit is None else f"unit {self.unit}, {name}"
+
+
+def _size_of_unit(field: memoryview) -> int:
+    """The size that the 2 or 4 bytes of a size field tell; 0 if they are not there."""
+    long = len(field) > 0 and field[0] >> 7
+    size = int.from_bytes(field if long else field[:2], "big")
+    return 0 if len(field) < (4 if long else 2) else size & 0x7FFFFFFF if long else size
 
 
 def _golomb_bits(k: int, value: int) -> int:
@@ -244,9 +310,18 @@ class Tracer(Reader):
         self.elements.append(TracedElement(name, "bs(v)", at, "", value))
         return value
 
+    def mask(self, count: int, name: str, value: Buffer = b"") -> Buffer:
+        """``count`` elements ``u(1)``, noted as one."""
+        return self._noted(name, f"u(1) x {count}", lambda: super(Tracer, self).mask(count, name, value))
+
     def byte_alignment(self) -> None:
         """``byte_alignment()``."""
         self._noted("byte_alignment()", "f(n)", super().byte_alignment)
+
+    def _rewind(self, bit_offset: int) -> None:
+        super()._rewind(bit_offset)
+        while self.elements and self.elements[-1].bit_offset >= bit_offset:
+            self.elements.pop()
 
     def _noted(self, name: str, descriptor: str, read: Callable[[], T]) -> T:
         start = self.bit_offset

@@ -23,6 +23,8 @@ class Sampler(Syntax):
 
     def u(self, bits: int, name: str, value: int = 0, valid: Sequence[int] | None = None) -> int:
         """``u(bits)``."""
+        if "count" in name:
+            return self._source.randrange(4 if bits < 32 else 40)
         return self._source.choice(range(1 << bits) if valid is None else valid) if bits < 64 else self._wide(bits)
 
     def i(self, bits: int, name: str, value: int = 0, valid: Sequence[int] | None = None) -> int:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import partial
 
-from nnc_core.errors import UnsupportedError
 from nnc_core.syntax.context import SyntaxContext
 from nnc_core.syntax.driver import Buffer, Elements, Syntax
+from nnc_core.syntax.pruning import PruningTopologyContainer, nnr_pruning_topology_container
 from nnc_core.tables.code_points import TopologyStorageFormat
 
 
@@ -29,9 +29,10 @@ class TopologyElementsIdsList:
 
 @dataclass(slots=True)
 class TopologyUnitPayload:
-    """``nnr_topology_unit_payload()``: the reference list of a NNR_TPL_REFLIST, or data in another format's terms."""
+    """``nnr_topology_unit_payload()``: what an NNR_TPL_REFLIST or NNR_TPL_PRUN has, or data in other terms."""
 
     topology_elements_ids_list: TopologyElementsIdsList = field(default_factory=TopologyElementsIdsList)
+    pruning: PruningTopologyContainer = field(default_factory=PruningTopologyContainer)
     topology_data: Buffer = b""
 
 
@@ -61,8 +62,8 @@ def topology_elements_ids_list(s: Syntax, ids: TopologyElementsIdsList, indexed:
 def nnr_topology_unit_payload(s: Syntax, p: TopologyUnitPayload, h: TopologyUnitHeader, ctx: SyntaxContext) -> None:
     """``nnr_topology_unit_payload()`` (clause 6.3.4.5), of data that are not compressed (any more)."""
     if h.topology_storage_format == TopologyStorageFormat.NNR_TPL_PRUN:
-        raise UnsupportedError("nnr_pruning_topology_container")
-    if h.topology_storage_format == TopologyStorageFormat.NNR_TPL_REFLIST:
+        nnr_pruning_topology_container(s, p.pruning, ctx)
+    elif h.topology_storage_format == TopologyStorageFormat.NNR_TPL_REFLIST:
         topology_elements_ids_list(s, p.topology_elements_ids_list, False, ctx)
     else:
         Elements(s, p).bs("topology_data")

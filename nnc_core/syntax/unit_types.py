@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
+from nnc_core.syntax.aggregate import AggregateUnitHeader, nnr_aggregate_unit_header
 from nnc_core.syntax.context import SyntaxContext
 from nnc_core.syntax.data_unit import CompressedDataUnitHeader, nnr_compressed_data_unit_header
 from nnc_core.syntax.driver import Syntax
+from nnc_core.syntax.layer_parameter_set import LayerParameterSet, nnr_layer_parameter_set
 from nnc_core.syntax.model_parameter_set import ModelParameterSet, nnr_model_parameter_set_payload
 from nnc_core.syntax.quantization import (
     QuantizationUnitHeader,
@@ -26,7 +28,15 @@ from nnc_core.syntax.units import StartUnitHeader, nnr_start_unit_header
 from nnc_core.syntax.writer import Writer
 from nnc_core.tables.code_points import NnrUnitType
 
-Header = StartUnitHeader | ModelParameterSet | TopologyUnitHeader | QuantizationUnitHeader | CompressedDataUnitHeader
+Header = (
+    StartUnitHeader
+    | ModelParameterSet
+    | LayerParameterSet
+    | TopologyUnitHeader
+    | QuantizationUnitHeader
+    | CompressedDataUnitHeader
+    | AggregateUnitHeader
+)
 Payload = TopologyUnitPayload | QuantizationUnitPayload
 
 
@@ -45,7 +55,7 @@ class PayloadTable(NamedTuple):
 
 
 class UnitTables(NamedTuple):
-    """The tables of a unit type; ``payload`` is None where it is empty or arithmetic-coded."""
+    """The tables of a unit type; ``payload`` is None where it is empty, arithmetic-coded, or consists of units."""
 
     header: HeaderTable
     payload: PayloadTable | None = None
@@ -54,6 +64,7 @@ class UnitTables(NamedTuple):
 UNIT_TYPES: Final[Mapping[int, UnitTables]] = {
     NnrUnitType.NNR_STR: UnitTables(HeaderTable(StartUnitHeader, nnr_start_unit_header)),
     NnrUnitType.NNR_MPS: UnitTables(HeaderTable(ModelParameterSet, nnr_model_parameter_set_payload)),
+    NnrUnitType.NNR_LPS: UnitTables(HeaderTable(LayerParameterSet, nnr_layer_parameter_set)),
     NnrUnitType.NNR_TPL: UnitTables(
         HeaderTable(TopologyUnitHeader, nnr_topology_unit_header),
         PayloadTable(TopologyUnitPayload, nnr_topology_unit_payload),
@@ -63,6 +74,7 @@ UNIT_TYPES: Final[Mapping[int, UnitTables]] = {
         PayloadTable(QuantizationUnitPayload, nnr_quantization_unit_payload),
     ),
     NnrUnitType.NNR_NDU: UnitTables(HeaderTable(CompressedDataUnitHeader, nnr_compressed_data_unit_header)),
+    NnrUnitType.NNR_AGG: UnitTables(HeaderTable(AggregateUnitHeader, nnr_aggregate_unit_header)),
 }
 
 

@@ -81,6 +81,18 @@ class Sizer(Syntax):
         self._append(value)
         return value
 
+    def mask(self, count: int, name: str, value: Buffer = b"") -> Buffer:
+        """``count`` elements ``u(1)``; ``value`` has them packed."""
+        self._require_alignment(name)
+        if len(value) != (count + 7) >> 3:
+            message, expected = f"{len(value)} bytes for {count} bits", f"{(count + 7) >> 3} bytes"
+            raise ElementValueError(message, element=name, expected=expected)
+        whole, over = count >> 3, count & 7
+        self._append(value[:whole])
+        if over:
+            self._put(value[whole] >> (8 - over), over)
+        return value
+
     def byte_alignment(self) -> None:
         """``byte_alignment()``."""
         bits = 8 - (self.bits & 7)

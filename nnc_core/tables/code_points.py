@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import IntEnum, IntFlag
+from typing import Final
 
 
 class GeneralProfileIdc(IntEnum):
@@ -31,6 +32,10 @@ class QuantizationMethodFlags(IntFlag):
     NNR_QCB = 2
 
 
+QUANTIZED: Final = int(QuantizationMethodFlags.NNR_QSU | QuantizationMethodFlags.NNR_QCB)
+"""The methods that have a ``qp_density``."""
+
+
 class TopologyStorageFormat(IntEnum):
     """``topology_storage_format``; 7..127 are reserved, 128..255 application-private."""
 
@@ -41,6 +46,20 @@ class TopologyStorageFormat(IntEnum):
     NNR_TPL_TEF = 4
     NNR_TPL_PRUN = 5
     NNR_TPL_REFLIST = 6
+
+
+class PruningRepresentationType(IntEnum):
+    """``nnr_rep_type``: how a pruning topology container says what was pruned; 2 and 3 are reserved."""
+
+    NNR_TPL_BMSK = 0
+    NNR_TPL_DICT = 1
+
+
+class AggregateUnitType(IntEnum):
+    """``nnr_aggregate_unit_type``; 2..127 are reserved, 128..255 application-private."""
+
+    NNR_AGG_GEN = 0
+    NNR_AGG_SLF = 1
 
 
 PRIVATE_TOPOLOGY = 128
