@@ -16,7 +16,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from nnc_core.bitstream import Bitstream, UnitRecord
+from nnc_core.bitstream import Bitstream, DataUnit, UnitRecord
 from nnc_core.coder.block import decode_unit, output_shapes, read_qp, unit_dtype
 from nnc_core.coder.history import Histories
 from nnc_core.coder.pool import Job, Outcome, Window, in_order, merged, thread_count
@@ -101,7 +101,7 @@ class NnrFile(LazyMapping[NDArray[Any]]):
     @cached_property
     def tensors(self) -> Mapping[str, TensorInfo]:
         """What the headers say about each tensor, in bitstream order; reads no payload but its first bits."""
-        return MappingProxyType({info.name: info for unit in self._data_units for info in self._infos(unit)})
+        return MappingProxyType({info.name: info for unit in self.bitstream.data_units for info in self._infos(unit)})
 
     def decode(self, name: str) -> NDArray[Any]:
         """Decode one tensor: float32 or int32, or what ``nnr_decompressed_data_format`` asks for.
@@ -109,14 +109,14 @@ class NnrFile(LazyMapping[NDArray[Any]]):
         KeyError for a name that is not in the bitstream; `BitstreamError`, `UnsupportedError`, `UpdateError` or
         `LimitError` where the tensor cannot be decoded.
         """
-        return self._decoded(self._units[name])[name]
+        return self._decoded(self.bitstream.tensors[name])[name]
 
     def decode_all(
         self, threads: int | None = None, executor: Executor | None = None
     ) -> Iterator[tuple[str, NDArray[Any]]]:
         """Decode every tensor in bitstream order, several at a time."""
         self._check_total()
-        for tensors in in_order(map(self._job, self._data_units), threads, executor):
+        for tensors in in_order(map(self._job, self.bitstream.data_units), threads, executor):
             yield from tensors.items()
 
     @contextmanager
@@ -127,7 +127,11 @@ class NnrFile(LazyMapping[NDArray[Any]]):
         with ThreadPoolExecutor(count) as pool:
             window: Window[_Outcome] = Window(pool)
             try:
-                yield _Ahead(self._data_units, list(map(self._job, self._data_units)), window if count > 1 else None)
+                yield _Ahead(
+                    self.bitstream.data_units,
+                    list(map(self._job, self.bitstream.data_units)),
+                    window if count > 1 else None,
+                )
             finally:
                 window.cancel()
 
@@ -138,7 +142,7 @@ class NnrFile(LazyMapping[NDArray[Any]]):
         """
         if self._history is None:
             raise ValueError("the file was opened without a history")
-        for unit in self._data_units:
+        for unit in self.bitstream.data_units:
             if unit.index not in self._left:
                 self._decoded(unit)
         return {**self._history, **{name: left for each in self._left.values() for name, left in each.items()}}
@@ -147,36 +151,27 @@ class NnrFile(LazyMapping[NDArray[Any]]):
         return self.decode(name)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._units)
+        return iter(self.bitstream.tensors)
 
     def __len__(self) -> int:
-        return len(self._units)
+        return len(self.bitstream.tensors)
 
     def __contains__(self, name: object) -> bool:
-        return name in self._units
+        return name in self.bitstream.tensors
 
-    @cached_property
-    def _data_units(self) -> Sequence[UnitRecord]:
-        units = (*self.bitstream.data_units.values(), *self.bitstream.compound_units)
-        return sorted(units, key=lambda unit: unit.index)
-
-    @cached_property
-    def _units(self) -> Mapping[str, UnitRecord]:
-        return {name: unit for unit in self._data_units for name in unit.names}
-
-    def _job(self, unit: UnitRecord) -> _DecodingJob:
+    def _job(self, unit: DataUnit) -> _DecodingJob:
         return Job(partial(self._decoded, unit), _decoded_size(unit))
 
-    def _decoded(self, unit: UnitRecord) -> dict[str, NDArray[Any]]:
+    def _decoded(self, unit: DataUnit) -> dict[str, NDArray[Any]]:
         self._limits.check("decoded_bytes", _decoded_size(unit), f"tensor {unit.names[0]!r}")
-        decoded = decode_unit(self.bitstream, unit, self._history)
+        decoded = decode_unit(unit, self._history)
         if self._history is not None:
             self._left[unit.index] = decoded.histories
         return decoded.tensors
 
-    def _infos(self, unit: UnitRecord) -> Iterator[TensorInfo]:
-        h = unit.data_header
-        qp = dict([found]) if (found := read_qp(self.bitstream, unit)) else {}
+    def _infos(self, unit: DataUnit) -> Iterator[TensorInfo]:
+        h = unit.header
+        qp = dict([found]) if (found := read_qp(unit)) else {}
         for name, shape in output_shapes(unit).items():
             yield TensorInfo(
                 name=name,
@@ -191,11 +186,11 @@ class NnrFile(LazyMapping[NDArray[Any]]):
             )
 
     def _check_total(self) -> None:
-        self._limits.check("decoded_bytes", sum(map(_decoded_size, self._data_units)))
+        self._limits.check("decoded_bytes", sum(map(_decoded_size, self.bitstream.data_units)))
 
 
-def _decoded_size(unit: UnitRecord) -> int:
-    return sum(map(prod, output_shapes(unit).values())) * unit_dtype(unit.data_header).itemsize
+def _decoded_size(unit: DataUnit) -> int:
+    return sum(map(prod, output_shapes(unit).values())) * unit_dtype(unit.header).itemsize
 
 
 class _Ahead(LazyMapping[NDArray[Any]]):
@@ -206,7 +201,7 @@ class _Ahead(LazyMapping[NDArray[Any]]):
     """
 
     def __init__(
-        self, units: Sequence[UnitRecord], jobs: Sequence[_DecodingJob], window: Window[_Outcome] | None
+        self, units: Sequence[DataUnit], jobs: Sequence[_DecodingJob], window: Window[_Outcome] | None
     ) -> None:
         self._window = window
         self._jobs = jobs

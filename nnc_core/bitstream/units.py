@@ -1,12 +1,25 @@
-"""One unit of a bitstream as the index knows it, and its header by type (clause 6.3)."""
+"""One unit of a bitstream as the index knows it (clause 6.3)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from nnc_core.syntax.context import SyntaxContext
 from nnc_core.syntax.data_unit import CompressedDataUnitHeader
-from nnc_core.syntax.unit_types import Header
+from nnc_core.syntax.quantization import QuantizationUnitHeader
+from nnc_core.syntax.reader import TracedElement, Tracer
+from nnc_core.syntax.topology import TopologyUnitHeader
+from nnc_core.syntax.unit_types import UNIT_TYPES, Header, read_header
+from nnc_core.syntax.units import UnitHeader, nnr_unit_header, nnr_unit_size
+from nnc_core.tables.code_points import TopologyCompressionFormat
+
+
+class Quantization(NamedTuple):
+    """What a parameter set says for the data units after it."""
+
+    qp_density: int
+    quantization_parameter: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,8 +27,8 @@ class UnitRecord:
     """One NNR unit of a bitstream: ``data[offset : offset + size]``, its payload from ``payload_offset`` on.
 
     ``header`` is what the unit says before its payload (all of it, for a parameter set), ``None`` for a type that is
-    not interpreted. ``names`` are the tensors of a data unit, in header order. ``context`` is what the header was read
-    with.
+    not interpreted. ``names`` are the tensors of a data unit, in header order. ``quantization`` and ``context`` are
+    what is in force for it. ``within`` is the index of the aggregate unit that it stands in.
     """
 
     index: int
@@ -27,11 +40,41 @@ class UnitRecord:
     payload_size: int
     partial_data_counter: int = 0
     names: tuple[str, ...] = ()
+    within: int | None = None
+    quantization: Quantization | None = field(default=None, repr=False)
     context: SyntaxContext = field(default_factory=SyntaxContext, repr=False)
 
     @property
     def data_header(self) -> CompressedDataUnitHeader:
         """The header of a data unit; `TypeError` for any other unit."""
         if not isinstance(self.header, CompressedDataUnitHeader):
-            raise TypeError(f"unit {self.index} is no data unit")
+            raise TypeError(f"unit {self.index} is not a data unit")
         return self.header
+
+
+def compression_format(header: Header | None) -> int:
+    """The ``topology_compression_format`` or ``quantization_compression_format`` of a unit."""
+    if isinstance(header, TopologyUnitHeader):
+        return header.topology_compression_format
+    if isinstance(header, QuantizationUnitHeader):
+        return header.quantization_compression_format
+    return TopologyCompressionFormat.NNR_PT_RAW
+
+
+def trace(data: memoryview, unit: UnitRecord) -> list[TracedElement]:
+    """Every syntax element of ``unit`` above the arithmetic coder, in order, with its place and bits."""
+    tracer = Tracer(data, unit.offset, unit.offset + unit.size, unit=unit.index)
+    nnr_unit_size(tracer, UnitHeader())
+    nnr_unit_header(tracer, UnitHeader())
+    header = read_header(tracer, unit.type, unit.context)
+    table = UNIT_TYPES[unit.type].payload if unit.type in UNIT_TYPES else None
+    whole = unit.partial_data_counter <= 1
+    if table is not None and whole and compression_format(header) == TopologyCompressionFormat.NNR_PT_RAW:
+        table.run(tracer, table.record(), header, unit.context)
+    return tracer.elements
+
+
+def place(data: memoryview, unit: UnitRecord, element: str) -> int:
+    """Where in ``unit`` an element of its header starts, or else its payload, in bits."""
+    places = {traced.name: traced.bit_offset for traced in trace(data, unit)}
+    return places.get(element, 8 * (unit.payload_offset - unit.offset))

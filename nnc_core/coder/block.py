@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from nnc_core.approximator.codebook import reconstruct_codebook
 from nnc_core.approximator.native import reconstruct
 from nnc_core.approximator.step import step_size
-from nnc_core.bitstream import Bitstream, UnitRecord
+from nnc_core.bitstream import DataUnit
 from nnc_core.coder.dtypes import converted, output_dtype
 from nnc_core.coder.history import Histories, History, check_parent
 from nnc_core.coder.payload import CodedTensor, Shape, decode_payload, first_qp
@@ -56,9 +56,9 @@ class DecodedUnit(NamedTuple):
     histories: dict[str, History]
 
 
-def parts(unit: UnitRecord) -> tuple[Part, ...]:
+def parts(unit: DataUnit) -> tuple[Part, ...]:
     """The coded tensors of a data unit in payload order."""
-    h, shapes = unit.data_header, coded_shapes(unit.data_header, unit.context)
+    h, shapes = unit.header, coded_shapes(unit.header, unit.context)
     if h.nnr_compressed_data_unit_payload_type != PayloadType.NNR_PT_BLOCK:
         return (Part(unit.names[0], Member.WEIGHT, shapes[0], h.integer_codebook),)
     names = dict(zip(named_members(h.compressed_parameter_types, len(unit.names)), unit.names, strict=True))
@@ -68,9 +68,9 @@ def parts(unit: UnitRecord) -> tuple[Part, ...]:
     return tuple(Part(names[m], m, shape.get(m, vector), books.get(m)) for m in PAYLOAD_ORDER if m in names)
 
 
-def output_shapes(unit: UnitRecord) -> dict[str, tuple[int, ...]]:
+def output_shapes(unit: DataUnit) -> dict[str, tuple[int, ...]]:
     """The shapes of the tensors that `decode_unit` returns, by name and in header order."""
-    h = unit.data_header
+    h = unit.header
     if (mapping := _cuts(h)) is not None:
         return dict(zip(unit.names, _cut_shapes(h.tensor_dimensions, mapping), strict=True))
     shapes = {part.name: part.shape if _stays(part, h) else h.tensor_dimensions for part in parts(unit)}
@@ -84,15 +84,15 @@ def unit_dtype(h: CompressedDataUnitHeader) -> np.dtype[Any]:
     )
 
 
-def read_qp(bitstream: Bitstream, unit: UnitRecord) -> tuple[str, int] | None:
+def read_qp(unit: DataUnit) -> tuple[str, int] | None:
     """The first tensor in a quantized unit's payload and its quantization parameter; the others lie behind it."""
-    if not _is_quantized(unit.data_header):
+    if not _is_quantized(unit.header):
         return None
-    density, base = bitstream.quantization(unit)
-    return parts(unit)[0].name, base + first_qp(bitstream.payload(unit), 6 + density)
+    density, base = unit.qp_density, unit.quantization_parameter
+    return parts(unit)[0].name, base + first_qp(unit.payload, 6 + density)
 
 
-def decode_unit(bitstream: Bitstream, unit: UnitRecord, histories: Histories | None = None) -> DecodedUnit:
+def decode_unit(unit: DataUnit, histories: Histories | None = None) -> DecodedUnit:
     """Decode and reconstruct the tensors of a data unit.
 
     ``histories`` has what the units before left; where it is None, parents are not checked, and units that need them
@@ -100,28 +100,28 @@ def decode_unit(bitstream: Bitstream, unit: UnitRecord, histories: Histories | N
     parent is missing or another one, `UnsupportedError` for what is not defined.
     """
     try:
-        if unit.data_header.nnr_compressed_data_unit_payload_type == PayloadType.NNR_PT_RAW_FLOAT:
-            return DecodedUnit(dict(_delivered(unit, _raw(bitstream, unit))), {})
-        levels = decode_levels(bitstream, unit, histories)
-        values = {part.name: _values(bitstream, unit, part, levels[part.name]) for part in parts(unit)}
-        return DecodedUnit(dict(_delivered(unit, values)), _after(bitstream, unit, levels, histories))
+        if unit.header.nnr_compressed_data_unit_payload_type == PayloadType.NNR_PT_RAW_FLOAT:
+            return DecodedUnit(dict(_delivered(unit, _raw(unit))), {})
+        levels = decode_levels(unit, histories)
+        values = {part.name: _values(unit, part, levels[part.name]) for part in parts(unit)}
+        return DecodedUnit(dict(_delivered(unit, values)), _after(unit, levels, histories))
     except BitstreamError as error:
         error.unit, error.tensor = unit.index, error.tensor or unit.names[0]
         error.element = error.element or _PAYLOAD
-        error.bit_offset = _place(bitstream, unit, error.element)
+        error.bit_offset = unit.place(error.element)
         raise
 
 
-def decode_levels(bitstream: Bitstream, unit: UnitRecord, histories: Histories | None = None) -> dict[str, CodedTensor]:
+def decode_levels(unit: DataUnit, histories: Histories | None = None) -> dict[str, CodedTensor]:
     """Decode the integers of an arithmetic-coded data unit, by name and in payload order."""
-    h = unit.data_header
+    h = unit.header
     _check_supported(h)
     tensors = parts(unit)
     found = {part.name: _history(h, part.name, histories) for part in tensors}
     shapes = [_shape(unit, part, found[part.name]) for part in tensors]
-    qp_bits = 6 + bitstream.quantization(unit)[0] if _is_quantized(h) else 0
+    qp_bits = 6 + unit.qp_density if _is_quantized(h) else 0
     try:
-        decoded = _named(tensors, decode_payload(bitstream.payload(unit), shapes, qp_bits))
+        decoded = _named(tensors, decode_payload(unit.payload, shapes, qp_bits))
     except BitstreamError:
         if None in found.values():
             raise _missing(h, unit.names[0]) from None
@@ -163,8 +163,8 @@ def _missing(h: CompressedDataUnitHeader, name: str) -> MissingLinkError:
     return MissingLinkError(message, tensor=name, need=need)
 
 
-def _shape(unit: UnitRecord, part: Part, history: History | None) -> Shape:
-    h = unit.data_header
+def _shape(unit: DataUnit, part: Part, history: History | None) -> Shape:
+    h = unit.header
     rows, width = part.shape[0], prod(part.shape[1:])
     base, marks = (history.base, history.marks) if history else (None, None)
     if not h.temporal_context_modeling_flag:
@@ -233,26 +233,24 @@ def _check_entry_point(j: int, told: EntryPoint, true: EntryPoint, dq_flag: bool
         raise PayloadError(f"{told} is wrong", element=f"cabac_offset[{j}]", expected=f"{true}")
 
 
-def _after(
-    bitstream: Bitstream, unit: UnitRecord, levels: Mapping[str, CodedTensor], histories: Histories | None
-) -> dict[str, History]:
+def _after(unit: DataUnit, levels: Mapping[str, CodedTensor], histories: Histories | None) -> dict[str, History]:
     if histories is None:
         return {}
-    h, payload = unit.data_header, bitstream.payload(unit)
+    h, payload = unit.header, unit.payload
     return {name: histories.get(name, History()).after(h, coded.levels, payload) for name, coded in levels.items()}
 
 
-def _raw(bitstream: Bitstream, unit: UnitRecord) -> dict[str, NDArray[Any]]:
-    _check_supported(unit.data_header)
-    values = np.frombuffer(bitstream.payload(unit), "<f4").astype(np.float32)
+def _raw(unit: DataUnit) -> dict[str, NDArray[Any]]:
+    _check_supported(unit.header)
+    values = np.frombuffer(unit.payload, "<f4").astype(np.float32)
     return {unit.names[0]: values.reshape(parts(unit)[0].shape)}
 
 
-def _values(bitstream: Bitstream, unit: UnitRecord, part: Part, coded: CodedTensor) -> NDArray[Any]:
+def _values(unit: DataUnit, part: Part, coded: CodedTensor) -> NDArray[Any]:
     """The values of a coded tensor, in the shape that it is coded in."""
     if coded.qp is None:
         return coded.levels.reshape(part.shape)
-    density, base = bitstream.quantization(unit)
+    density, base = unit.qp_density, unit.quantization_parameter
     step = _step(base + coded.qp, density)
     if part.codebook is None:
         return reconstruct(coded.levels, step).reshape(part.shape)
@@ -270,9 +268,9 @@ def _step(qp: int, qp_density: int) -> float:
         raise ElementValueError(str(error), element="qp") from None
 
 
-def _delivered(unit: UnitRecord, values: Mapping[str, NDArray[Any]]) -> Iterator[tuple[str, NDArray[Any]]]:
+def _delivered(unit: DataUnit, values: Mapping[str, NDArray[Any]]) -> Iterator[tuple[str, NDArray[Any]]]:
     """The tensors of a unit as the model has them, in header order."""
-    h = unit.data_header
+    h = unit.header
     dtype = unit_dtype(h)
     restored = {part.name: _restored(values[part.name], part, h) for part in parts(unit)}
     mapping, names = _cuts(h), unit.names
@@ -310,9 +308,3 @@ def _cut_shapes(dimensions: tuple[int, ...], mapping: TensorDimensionMapping) ->
         for i, shift in shifts:
             shape[i], shape[i + shift] = shape[i + shift], shape[i]
         yield tuple(shape)
-
-
-def _place(bitstream: Bitstream, unit: UnitRecord, element: str) -> int:
-    """Where in the unit an element of its header starts, or else its payload, in bits."""
-    places = {traced.name: traced.bit_offset for traced in bitstream.trace(unit)}
-    return places.get(element, 8 * (unit.payload_offset - unit.offset))

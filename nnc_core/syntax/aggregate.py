@@ -66,7 +66,7 @@ def nnr_aggregate_unit_header(s: Syntax, h: AggregateUnitHeader, ctx: SyntaxCont
         entry.u(34, "nnr_unit_entry_point", when=h.entry_points_present_flag)
     usual = AggregateLayout(ctu_scan_order=ctx.block_partitioning)
     layouts = sorted(LAYOUTS, key=lambda layout: layout != usual)
-    h.layout = s.first_fit(layouts, h.layout or usual, partial(_hints, s, h), count)
+    h.layout = s.first_fit(layouts, h.layout or usual, partial(_hints, s, h), "aggregate-units", count)
 
 
 def _hints(s: Syntax, h: AggregateUnitHeader, layout: AggregateLayout) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, field, replace
 from math import prod
 
@@ -104,6 +104,15 @@ def element_names(h: CompressedDataUnitHeader, ctx: SyntaxContext) -> tuple[str,
     if h.nnr_multiple_topology_elements_present_flag:
         indices = h.topology_elements_ids_list.topology_elem_id_index_list
     return tuple(ctx.topology_elements[index] for index in indices)
+
+
+def with_references(h: CompressedDataUnitHeader, indices: Mapping[str, int]) -> CompressedDataUnitHeader:
+    """The header with references by index in the place of its names; KeyError for a name without one."""
+    if not h.nnr_multiple_topology_elements_present_flag:
+        return replace(h, topology_elem_id=None, topology_elem_id_index=indices[h.topology_elem_id or ""])
+    names = h.topology_elements_ids_list.topology_elem_id_list
+    ids = TopologyElementsIdsList(topology_elem_id_index_list=tuple([indices[name] for name in names]))
+    return replace(h, topology_elements_ids_list=ids)
 
 
 def coded_shapes(h: CompressedDataUnitHeader, ctx: SyntaxContext) -> tuple[tuple[int, ...], ...]:

@@ -91,11 +91,11 @@ class Syntax(ABC):
         last = value[whole] >> (8 - over) if len(value) > whole else 0
         return packed + bytes([self.u(over, f"{name}[{8 * whole}]", last) << (8 - over)])
 
-    def first_fit(self, variants: Sequence[T], given: T, run: Callable[[T], None], units: int = 0) -> T:
+    def first_fit(self, variants: Sequence[T], given: T, run: Callable[[T], None], rule: str, units: int = 0) -> T:
         """Run the end of a header in a way of several that are in use, and return which one it was.
 
         A driver that is given values takes the ``given`` way; one that reads finds the first of ``variants`` with which
-        the unit ends there, or as many ``units`` fill the rest of it.
+        the unit ends there, or as many ``units`` fill the rest of it. If none fits, ``rule`` is broken.
         """
         run(given)
         return given

@@ -18,6 +18,8 @@ from nnc_core.syntax.performance_maps import (
 )
 from nnc_core.tables.code_points import QUANTIZED
 
+_RULE = "performance-maps-size"
+
 
 @dataclass(slots=True)
 class LayerParameterSet:
@@ -51,7 +53,7 @@ def nnr_layer_parameter_set(s: Syntax, p: LayerParameterSet, ctx: SyntaxContext)
     e.u(3, "lps_qp_density", when=quantized)
     e.i(13, "lps_quantization_parameter", when=quantized)
     if p.lps_sparsification_flag or p.lps_pruning_flag or p.lps_unification_flag:
-        p.map_counts = s.first_fit(MAP_COUNTS, p.map_counts, lambda counts: _maps(s, e, p, counts))
+        p.map_counts = s.first_fit(MAP_COUNTS, p.map_counts, lambda counts: _maps(s, e, p, counts), _RULE)
     else:
         _maps(s, e, p, p.map_counts)
 

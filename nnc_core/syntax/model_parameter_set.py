@@ -20,6 +20,8 @@ from nnc_core.syntax.performance_maps import (
 )
 from nnc_core.tables.code_points import QUANTIZED, GeneralProfileIdc
 
+_RULE = "performance-maps-size"
+
 
 @dataclass(slots=True)
 class ModelParameterSet:
@@ -64,7 +66,7 @@ def nnr_model_parameter_set_payload(s: Syntax, p: ModelParameterSet, ctx: Syntax
     e.u(3, "mps_qp_density", when=quantized)
     e.i(13, "mps_quantization_parameter", when=quantized)
     if _has_maps(p):
-        p.map_counts = s.first_fit(MAP_COUNTS, p.map_counts, lambda counts: _maps(s, e, p, counts))
+        p.map_counts = s.first_fit(MAP_COUNTS, p.map_counts, lambda counts: _maps(s, e, p, counts), _RULE)
     else:
         _maps(s, e, p, p.map_counts)
 

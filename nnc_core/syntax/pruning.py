@@ -71,7 +71,7 @@ def nnr_pruning_topology_container(s: Syntax, c: PruningTopologyContainer, ctx: 
     e.flag("sparse_flag")
     s.reserved(3, "nnr_reserved_zero_3bits")
     if c.prune_flag and c.nnr_rep_type == PruningRepresentationType.NNR_TPL_DICT:
-        c.layout = s.first_fit(LAYOUTS, c.layout, partial(_dictionary_and_mask, s, c, ctx))
+        c.layout = s.first_fit(LAYOUTS, c.layout, partial(_dictionary_and_mask, s, c, ctx), "pruning-size")
         return
     if c.prune_flag:
         bit_mask(s, c.prune_mask, "prune")

@@ -11,7 +11,6 @@ from nnc_core.errors import (
     BitstreamError,
     ElementValueError,
     LimitError,
-    NncError,
     TruncatedError,
     UnitSizeError,
 )
@@ -140,21 +139,25 @@ class Reader(Syntax):
         self._move_to(start + len(whole))
         return whole + bytes([self._take(over, name) << (8 - over)]) if over else whole
 
-    def first_fit(self, variants: Sequence[T], given: T, run: Callable[[T], None], units: int = 0) -> T:
+    def first_fit(self, variants: Sequence[T], given: T, run: Callable[[T], None], rule: str, units: int = 0) -> T:
         """Find the first way that fits what follows; if there is none, raise as the first does."""
-        problem: NncError | None = None
+        problem: BitstreamError | LimitError | None = None
         place = self.bit_offset
         for variant in variants:
             try:
                 run(variant)
-            except NncError as error:
+            except (BitstreamError, LimitError) as error:
                 problem = problem or error
             else:
                 if self._rest_is(units):
                     return variant
             self._rewind(place)
         message = f"not {units} units to the end" if units else "bytes follow the last element"
-        raise problem or self._error(UnitSizeError, message, "nnr_unit_size", place)
+        if problem is None:
+            raise self._error(UnitSizeError, message, "nnr_unit_size", place, rule=rule)
+        if isinstance(problem, BitstreamError):
+            problem.rule_id = rule
+        raise problem
 
     def illegal(
         self, name: str, message: str, expected: str | None = None, rule: str | None = None

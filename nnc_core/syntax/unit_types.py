@@ -88,6 +88,15 @@ def read_header(s: Reader, nnr_unit_type: int, ctx: SyntaxContext) -> Header | N
     return header
 
 
+def payload_bytes(nnr_unit_type: int, payload: Payload, header: Header, ctx: SyntaxContext) -> bytes:
+    """The bytes of ``payload``, before NNR_DFL; `ElementValueError` for a record that the syntax cannot hold."""
+    table, writer = UNIT_TYPES[nnr_unit_type].payload, Writer()
+    if table is None:
+        raise TypeError(f"a payload of units of type {nnr_unit_type} does not consist of syntax elements")
+    table.run(writer, payload, header, ctx)
+    return writer.data()
+
+
 def header_bytes(nnr_unit_type: int, header: Header, ctx: SyntaxContext) -> bytes:
     """The bytes of ``header``; `ElementValueError` for a record that the syntax cannot hold."""
     writer = Writer()

@@ -53,6 +53,12 @@ def nnr_start_unit_header(s: Syntax, h: StartUnitHeader, ctx: SyntaxContext) -> 
     Elements(s, h).u(8, "general_profile_idc", range(len(GeneralProfileIdc)))
 
 
+def unit_size(header_size: int, payload_size: int, *, in_parts: bool = False) -> int:
+    """The bytes of a unit whose type has a header of ``header_size`` bytes; parts have a counter in addition."""
+    size = 2 + 1 + in_parts + header_size + payload_size
+    return size if size <= SHORT else size + 2
+
+
 def unit_prefix(nnr_unit_type: NnrUnitType, header: bytes, payload_size: int, partial_data_counter: int = 0) -> bytes:
     """All bytes of a unit up to its payload: size, common header and ``header``, the part that depends on the type.
 
@@ -63,8 +69,7 @@ def unit_prefix(nnr_unit_type: NnrUnitType, header: bytes, payload_size: int, pa
         partial_data_counter_present_flag=partial_data_counter > 0,
         partial_data_counter=partial_data_counter,
     )
-    size = 2 + 1 + h.partial_data_counter_present_flag + len(header) + payload_size
-    h.nnr_unit_size = size if size <= SHORT else size + 2
+    h.nnr_unit_size = unit_size(len(header), payload_size, in_parts=h.partial_data_counter_present_flag)
     if h.nnr_unit_size > LONG:
         raise LimitError("nnr_unit_size", h.nnr_unit_size, LONG)
     writer = Writer()
