@@ -80,12 +80,11 @@ def bins(data: bytes) -> int:
     """How many bins the levels of a bitstream take, without what is sent once for each tensor."""
     file = NnrFile(data)
     raw = PayloadType.NNR_PT_RAW_FLOAT
-    coded = [unit for unit in file.units if unit.names]
     return sum(
-        _bins(tensor.levels, unit.data_header.dq_flag)
-        for unit in coded
-        if unit.data_header.nnr_compressed_data_unit_payload_type != raw
-        for tensor in decode_levels(file.bitstream, unit).values()
+        _bins(tensor.levels, unit.header.dq_flag)
+        for unit in file.bitstream.data_units
+        if unit.header.nnr_compressed_data_unit_payload_type != raw
+        for tensor in decode_levels(unit).values()
     )
 
 

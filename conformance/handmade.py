@@ -24,7 +24,7 @@ def bitstream(units: Iterable[tuple[CompressedDataUnitHeader, bytes]], profile: 
     """Start unit, parameter set, and the data units as they are given."""
     stream = io.BytesIO()
     mps = ModelParameterSet(mps_quantization_method_flags=1, mps_qp_density=QP_DENSITY, mps_quantization_parameter=0)
-    writer = BitstreamWriter(stream, mps, profile, Limits(tensor_elements=1 << 200))
+    writer = BitstreamWriter(stream, mps, profile, Limits(tensor_elements=1 << 200), sink=lambda violation: None)
     for header, payload in units:
         writer.data_unit(header, payload)
     return stream.getvalue()
@@ -36,11 +36,11 @@ def one_unit(payload: bytes, shape: tuple[int, ...], profile: int = 1, **header:
     return bitstream([(record, payload)], profile)
 
 
-def payload_of(levels: NDArray[np.int32], qp: int | None = 0, **parameters: Any) -> bytes:
+def payload_of(levels: NDArray[np.int32], qp: int | None = 0, *, qp_bits: int = QP_BITS, **parameters: Any) -> bytes:
     """Arithmetic-coded integers (rows x width), for the parameters that a header has by default."""
     encoder = Encoder()
     if qp is not None:
-        encoder.iae(qp, QP_BITS)
+        encoder.iae(qp, qp_bits)
     encoder.tensor(levels, TensorParameters(**{"cabac_unary_length_minus1": 9, **parameters}), TensorChoices())
     return encoder.finish()
 
@@ -48,7 +48,7 @@ def payload_of(levels: NDArray[np.int32], qp: int | None = 0, **parameters: Any)
 def with_garbage(data: bytes, spared: str) -> bytes:
     """The same bitstream, but with ones in the payloads of all tensors except ``spared``."""
     damaged = bytearray(data)
-    for name, unit in Bitstream(data).data_units.items():
-        if name != spared:
+    for unit in Bitstream(data).units:
+        if unit.names and spared not in unit.names:
             damaged[unit.payload_offset : unit.payload_offset + unit.payload_size] = b"\xff" * unit.payload_size
     return bytes(damaged)

@@ -13,6 +13,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import every_unit
 import numpy as np
 from damage import EXTREMES, Damage, flipped, inserted_or_deleted, overwritten, with_extreme_number
 from numpy.typing import NDArray
@@ -20,7 +21,6 @@ from numpy.typing import NDArray
 import nnc_core
 from nnc_core import History
 from nnc_core.bitstream import Bitstream, UnitRecord
-from nnc_core.bitstream.scope import with_parameters
 from nnc_core.entropy.native import Encoder
 from nnc_core.entropy.parameters import TensorChoices, TensorParameters
 from nnc_core.errors import NncError
@@ -66,9 +66,9 @@ class Seed:
 
     @cached_property
     def units(self) -> tuple[UnitRecord, ...]:
-        """Its units, none if it is not valid (any more)."""
+        """Its units (an aggregate is one), none if it is not valid (any more)."""
         try:
-            return Bitstream(self.data).units
+            return tuple(unit for unit in Bitstream(self.data).units if unit.within is None)
         except NncError:
             return ()
 
@@ -140,10 +140,11 @@ def handmade() -> Iterator[Seed]:
     yield from _references()
     yield from _compounds()
     whole = bitstream_of([(header(topology_elem_id="w", tensor_dimensions=(6, 4)), 0)])
-    for kind in (NnrUnitType.NNR_LPS, NnrUnitType.NNR_QNT, NnrUnitType.NNR_AGG, 63):
+    for kind in (NnrUnitType.NNR_QNT, 63):
         yield Seed(f"unit of type {kind}", whole + unit(kind, b"", b"\x55" * 5))
     pieces = [(header(topology_elem_id="w", tensor_dimensions=(6, 4)), counter) for counter in (3, 2, 1)]
     yield Seed("fragments", bitstream_of(pieces))
+    yield from (Seed(name, data) for name, data in every_unit.bitstreams())
 
 
 def _references() -> Iterator[Seed]:
@@ -197,7 +198,11 @@ def bitstream_of(
     """A bitstream of data units with small payloads that fit their headers; ``between`` follows the parameter set."""
     mps = mps or ModelParameterSet()
     mps.mps_quantization_method_flags, mps.mps_qp_density, mps.mps_quantization_parameter = 3, 2, 0
-    ctx = with_parameters(SyntaxContext(profile), mps)
+    ctx = SyntaxContext(
+        profile,
+        mps_parent_signalling_enabled_flag=mps.mps_parent_signalling_enabled_flag,
+        mps_topology_indexed_reference_flag=mps.mps_topology_indexed_reference_flag,
+    )
     data = unit(NnrUnitType.NNR_STR, written(nnr_start_unit_header, StartUnitHeader(profile), SyntaxContext()))
     data += unit(NnrUnitType.NNR_MPS, written(nnr_model_parameter_set_payload, mps, ctx)) + between
     for header, counter in headers:
@@ -325,9 +330,10 @@ class Disturber(Writer):
 def disturbed(source: Random, seed: Seed) -> bytes:
     """Set some elements of a header to extreme values; the syntax that follows goes along, and so does the size."""
     parts = list(seed.parts)
-    found = source.choice(seed.units)
-    payload = parts[found.index][found.payload_offset - found.offset :]
-    parts[found.index] = unit(_kind(found), _disturbed_header(source, found), payload, found.partial_data_counter)
+    place = source.randrange(len(parts))
+    found = seed.units[place]
+    payload = parts[place][found.payload_offset - found.offset :]
+    parts[place] = unit(_kind(found), _disturbed_header(source, found), payload, found.partial_data_counter)
     return b"".join(parts)
 
 
@@ -364,16 +370,17 @@ def reordered(source: Random, seed: Seed) -> bytes:
 def repacked(source: Random, seed: Seed) -> bytes:
     """Damage one unit inside, or give it another payload, and correct its size."""
     parts = list(seed.parts)
-    found = source.choice(seed.units)
+    place = source.randrange(len(parts))
+    found = seed.units[place]
     start = found.payload_offset - found.offset
-    head, payload = parts[found.index][2 if found.size < 1 << 15 else 4 : start], parts[found.index][start:]
+    head, payload = parts[place][2 if found.size < 1 << 15 else 4 : start], parts[place][start:]
     damage = source.choice((flipped, overwritten, inserted_or_deleted, with_extreme_number, _replaced))
     if source.random() < 0.5:
         head = damage(source, head)
     else:
         payload = damage(source, payload)
     size = 2 + len(head) + len(payload)
-    parts[found.index] = size.to_bytes(2, "big") + head + payload
+    parts[place] = size.to_bytes(2, "big") + head + payload
     return b"".join(parts)
 
 

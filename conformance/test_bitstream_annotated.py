@@ -43,7 +43,7 @@ STREAMS = {
 
 
 def header(stream: str, name: str) -> CompressedDataUnitHeader:
-    return Bitstream(STREAMS[stream]).data_units[name].data_header
+    return Bitstream(STREAMS[stream]).tensors[name].header
 
 
 @pytest.mark.parametrize("name", STREAMS)
@@ -56,12 +56,12 @@ def test_an_annotated_bitstream_is_indexed_without_gaps(name: str) -> None:
 
 def test_a_plain_tensor_has_the_header_of_the_annotation() -> None:
     bitstream = Bitstream(STREAMS["two tensors"])
-    assert list(bitstream.data_units) == ["w", "b"]
-    w = bitstream.data_units["w"]
-    assert bytes(bitstream.payload(w)) == bytes.fromhex("eb a1 00 46 08 bf f8")
-    assert w.data_header == CompressedDataUnitHeader(topology_elem_id="w", tensor_dimensions=(2, 3))
-    assert bitstream.data_units["b"].data_header.tensor_dimensions == (2,)
-    assert bitstream.quantization(w) == (2, 0)
+    assert list(bitstream.tensors) == ["w", "b"]
+    w = bitstream.tensors["w"]
+    assert bytes(w.payload) == bytes.fromhex("eb a1 00 46 08 bf f8")
+    assert w.header == CompressedDataUnitHeader(topology_elem_id="w", tensor_dimensions=(2, 3))
+    assert bitstream.tensors["b"].header.tensor_dimensions == (2,)
+    assert (w.qp_density, w.quantization_parameter) == (2, 0)
     assert bitstream.topology == Topology(TopologyStorageFormat.NNR_TPL_UNREC, b"")
 
 
@@ -79,14 +79,13 @@ def test_entry_points_have_the_values_of_the_annotation() -> None:
 
 def test_a_block_is_listed_apart_from_single_tensors() -> None:
     bitstream = Bitstream(STREAMS["block"])
-    assert not bitstream.data_units
-    (block,) = bitstream.compound_units
+    (block,) = bitstream.data_units
     assert block.names == ("c.w", "bn.b", "bn.g", "bn.m", "bn.v", "c.b")
-    assert block.data_header.nnr_compressed_data_unit_payload_type == PayloadType.NNR_PT_BLOCK
-    assert block.data_header.compressed_parameter_types == (
+    assert block.header.nnr_compressed_data_unit_payload_type == PayloadType.NNR_PT_BLOCK
+    assert block.header.compressed_parameter_types == (
         CompressedParameterTypes.NNR_CPT_BN | CompressedParameterTypes.NNR_CPT_BI
     )
-    assert block.payload_size == 36
+    assert len(block.payload) == 36
 
 
 def test_an_update_names_its_node_and_its_parent() -> None:
@@ -106,7 +105,7 @@ def test_a_model_parameter_set_has_the_texts_of_the_annotation() -> None:
 
 def test_raw_floats_follow_their_header() -> None:
     bitstream = Bitstream(STREAMS["raw floats"])
-    payload = bitstream.payload(bitstream.data_units["r"])
+    payload = bitstream.tensors["r"].payload
     assert memoryview(payload).cast("f").tolist() == [1.0, -2.0, 0.5, 3.0]
 
 
@@ -118,8 +117,8 @@ def test_an_annotated_bitstream_is_written_again_byte_for_byte(name: str) -> Non
     writer = BitstreamWriter(stream, bitstream.mps, bitstream.general_profile_idc)
     if bitstream.topology is not None:
         writer.topology(bitstream.topology)
-    for unit in (*bitstream.data_units.values(), *bitstream.compound_units):
-        writer.data_unit(unit.data_header, bitstream.payload(unit))
+    for unit in bitstream.data_units:
+        writer.data_unit(unit.header, unit.payload)
     assert stream.getvalue() == STREAMS[name]
     assert writer.size == len(STREAMS[name])
 
@@ -155,8 +154,8 @@ def look_at_everything(bitstream: Bitstream) -> None:
     for unit in bitstream.units:
         bitstream.trace(unit)
         bitstream.payload(unit)
-    for unit in bitstream.data_units.values():
-        codebook = unit.data_header.integer_codebook
+    for unit in bitstream.data_units:
+        codebook = unit.header.integer_codebook
         assert codebook is None or len(codebook.values()) == codebook.codebook_size
     assert bitstream.topology is None or isinstance(bitstream.topology.data, bytes)
 

@@ -28,9 +28,9 @@ from nnc_core.tables.entry_point import EntryPoint
 
 def skips_rows(data: bytes) -> bool:
     file = NnrFile(data)
-    unit = file.bitstream.data_units["w"]
-    header = unit.data_header
-    decoder = Decoder(file.bitstream.payload(unit))
+    unit = file.bitstream.tensors["w"]
+    header = unit.header
+    decoder = Decoder(unit.payload)
     decoder.iae(8)
     p = TensorParameters(dq_flag=header.dq_flag, scan_order=header.scan_order)
     return decoder.tensor(*header.tensor_dimensions, p).choices.row_skip_enabled_flag
@@ -98,7 +98,7 @@ def banded(
 
 
 LEVELS = expand(np.random.default_rng(5).integers(-3, 4, (20, 3), np.int32), 1)
-POINTS = NnrFile(banded(LEVELS)).bitstream.data_units["w"].data_header.entry_points
+POINTS = NnrFile(banded(LEVELS)).bitstream.tensors["w"].header.entry_points
 
 
 @pytest.mark.parametrize("number", [0, 1])
@@ -115,7 +115,7 @@ def test_an_entry_point_that_is_not_where_it_is_said_to_be_is_refused(number: in
 
 def test_states_in_the_entry_points_of_integers_do_not_count() -> None:
     integers = {"nnr_compressed_data_unit_payload_type": PayloadType.NNR_PT_INT}
-    points = NnrFile(banded(LEVELS, coded_dq=False, **integers)).bitstream.data_units["w"].data_header.entry_points
+    points = NnrFile(banded(LEVELS, coded_dq=False, **integers)).bitstream.tensors["w"].header.entry_points
     data = banded(LEVELS, tuple(p._replace(dq_state=5) for p in points), coded_dq=False, **integers)
     np.testing.assert_array_equal(nnc_core.decode(data)["w"], LEVELS)
 

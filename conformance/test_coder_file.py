@@ -25,7 +25,6 @@ from nnc_core import (
     NnrFile,
     SourceModel,
     Topology,
-    UnsupportedError,
 )
 from nnc_core.bitstream import Bitstream
 from nnc_core.errors import ElementValueError, PayloadError, TruncatedError, UnitOrderError, UnitSizeError
@@ -203,9 +202,9 @@ def test_indexing_a_file_reads_no_payload(path: Path, data: bytes) -> None:
     with path.open("r+b") as stream:
         writable = mmap.mmap(stream.fileno(), 0)
         file = NnrFile(writable)
-        for unit in file.bitstream.data_units.values():
+        for unit in filter(lambda unit: unit.names, file.units):
             writable[unit.payload_offset : unit.payload_offset + unit.payload_size] = bytes(unit.payload_size)
-        unit = file.bitstream.data_units["steps"]
+        unit = file.bitstream.tensors["steps"].units[0]
         end = unit.payload_offset + unit.payload_size
         writable[unit.payload_offset : end] = data[unit.payload_offset : end]
         np.testing.assert_array_equal(file["steps"], tensors()["steps"])
@@ -437,11 +436,10 @@ def test_a_tensor_that_is_coded_twice_is_refused(data: bytes) -> None:
         NnrFile(data + data[last.offset :])
 
 
-def test_a_unit_type_that_changes_the_quantization_is_refused_by_name() -> None:
-    data = nnc_core.encode({"w": np.ones(30)}, parameters=CodingParameters(general_profile_idc=0))
+def test_a_layer_parameter_set_changes_the_step_of_the_tensors_after_it() -> None:
+    data = nnc_core.encode({"w": np.ones(30)}, parameters=CodingParameters(general_profile_idc=0, qp_density=2))
     at = Bitstream(data).units[2].offset
-    layer_parameter_set = bytes([0, 4, NnrUnitType.NNR_LPS << 2 | 2, 0])
-    file = NnrFile(data[:at] + layer_parameter_set + data[at:])
-    with pytest.raises(UnsupportedError) as caught:
-        file["w"]
-    assert caught.value.feature == "NNR_LPS"
+    for base in (4, 8):  # each step of 4 doubles it
+        layer_parameter_set = bytes([0, 8, NnrUnitType.NNR_LPS << 2 | 2, 0, 2, 0x40, base, 0x80])
+        decoded = NnrFile(data[:at] + layer_parameter_set + data[at:])["w"]
+        assert (decoded == NnrFile(data)["w"] * np.float32(2 ** (base // 4))).all()

@@ -80,7 +80,7 @@ def test_the_names_stand_in_the_order_of_the_headers(case: str) -> None:
         blocks = {block["topology_elem_order"][0]: block["topology_elem_order"] for block in step.config["blocks"]}
         in_blocks = {name for names in blocks.values() for name in names}
         firsts = [name for name in file if name not in in_blocks or name in blocks]
-        if file.bitstream.compound_units:
+        if any(len(unit.names) > 1 for unit in file.bitstream.data_units):
             assert list(file) == [name for first in firsts for name in blocks.get(first, [first])]
         assert list(file.tensors) == list(file)
 
@@ -90,11 +90,9 @@ def test_the_integers_and_steps_of_every_bitstream_are_the_expected_ones(case: s
     history: Histories = {}
     for step in model_steps(case):
         file = opened(step, history)
-        for unit in file.units:
-            header = unit.header
-            payload_type = getattr(header, "nnr_compressed_data_unit_payload_type", PayloadType.NNR_PT_RAW_FLOAT)
-            if payload_type != PayloadType.NNR_PT_RAW_FLOAT:
-                for name, coded in decode_levels(file.bitstream, unit, history).items():
+        for unit in file.bitstream.data_units:
+            if unit.header.nnr_compressed_data_unit_payload_type != PayloadType.NNR_PT_RAW_FLOAT:
+                for name, coded in decode_levels(unit, history).items():
                     expected = told(step)[name]
                     np.testing.assert_array_equal(coded.levels, as_matrix(step.expected[f"{name}.int"]), strict=True)
                     base = step.config["encoder"]["mps_quantization_parameter"]
@@ -120,7 +118,7 @@ def test_the_history_after_every_bitstream_is_the_expected_one(case: str) -> Non
 @for_each("case", CASES)
 def test_what_is_said_of_the_tensors_of_every_bitstream_is_true(case: str) -> None:
     for step, file in steps(case):
-        blocks = {name for unit in file.bitstream.compound_units for name in unit.names}
+        blocks = {name for unit in file.bitstream.data_units if len(unit.names) > 1 for name in unit.names}
         for info in file.tensors.values():
             expected = told(step)[info.name]
             quantized = expected["method"] in ("uniform", "codebook")

@@ -18,7 +18,7 @@ from corpus import ModelStep, as_matrix, for_each, model_names, model_steps
 from numpy.typing import NDArray
 
 from nnc_core.approximator import native as approximator
-from nnc_core.bitstream import Bitstream, BitstreamWriter, UnitRecord
+from nnc_core.bitstream import Bitstream, BitstreamWriter, DataUnit
 from nnc_core.entropy import native, reference
 from nnc_core.entropy.parameters import TensorChoices, TensorParameters
 from nnc_core.syntax.data_unit import CompressedDataUnitHeader
@@ -46,25 +46,27 @@ def coded_units(case: str) -> Iterator[CodedUnit]:
     before: dict[str, NDArray[Any]] = {}
     for step in model_steps(case):
         bitstream = Bitstream(step.bitstream, input_parameters=step.input_parameters.get)
-        for name, unit in bitstream.data_units.items():
-            if unit.data_header.nnr_compressed_data_unit_payload_type != PayloadType.NNR_PT_RAW_FLOAT:
+        for name, unit in bitstream.tensors.items():
+            if len(unit.names) > 1:
+                continue
+            if unit.header.nnr_compressed_data_unit_payload_type != PayloadType.NNR_PT_RAW_FLOAT:
                 yield coded_unit(step, bitstream, name, unit, before)
         state = [name for name in step.expected_names if name.endswith((".base", ".hist"))]
         before |= {name: step.expected[name] for name in state}
 
 
 def coded_unit(
-    step: ModelStep, bitstream: Bitstream, name: str, unit: UnitRecord, before: dict[str, NDArray[Any]]
+    step: ModelStep, bitstream: Bitstream, name: str, unit: DataUnit, before: dict[str, NDArray[Any]]
 ) -> CodedUnit:
     told = next(tensor for tensor in step.config["tensors"] if tensor["name"] == name)
     density = step.config["encoder"]["qp_density"]
-    quantized = unit.data_header.nnr_compressed_data_unit_payload_type == QUANTIZED
+    quantized = unit.header.nnr_compressed_data_unit_payload_type == QUANTIZED
     return CodedUnit(
         name=name,
-        header=unit.data_header,
-        payload=bytes(bitstream.payload(unit)),
+        header=unit.header,
+        payload=bytes(unit.payload),
         levels=as_matrix(step.expected[f"{name}.int"]),
-        parameters=parameters(bitstream.general_profile_idc, unit.data_header, name, before),
+        parameters=parameters(bitstream.general_profile_idc, unit.header, name, before),
         qp=(told["qp"] - step.config["encoder"]["mps_quantization_parameter"], 6 + density) if quantized else None,
     )
 
@@ -137,9 +139,8 @@ def rewritten(step: ModelStep, bitstream: Bitstream) -> bytes:
     assert bitstream.mps is not None
     stream = io.BytesIO()
     writer = BitstreamWriter(stream, bitstream.mps, bitstream.general_profile_idc)
-    for unit in bitstream.units:
-        if unit.type == NnrUnitType.NNR_NDU:
-            writer.data_unit(unit.data_header, bitstream.payload(unit))
+    for unit in bitstream.data_units:
+        writer.data_unit(unit.header, unit.payload)
     assert writer.size == len(stream.getvalue())
     return stream.getvalue()
 

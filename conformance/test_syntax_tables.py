@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nnc_core.errors import ElementValueError, LimitError, NncError, TruncatedError, UnsupportedError
+from nnc_core.errors import ElementValueError, LimitError, NncError, TruncatedError
 from nnc_core.limits import Limits
 from nnc_core.syntax import (
     CompressedDataUnitHeader,
@@ -182,20 +182,6 @@ def test_reserved_fields_are_written_as_zero_and_ignored_on_reading() -> None:
     writer = Writer()
     nnr_model_parameter_set_payload(writer, read, BASE)
     assert writer.data() == bytes.fromhex("8100400080")
-
-
-@pytest.mark.parametrize(
-    ("flag", "feature"),
-    [
-        ("mps_sparsification_flag", "sparsification_performance_map"),
-        ("mps_pruning_flag", "pruning_performance_map"),
-        ("mps_unification_flag", "unification_performance_map"),
-        ("mps_decomposition_performance_map_flag", "decomposition_performance_map"),
-    ],
-)
-def test_a_performance_map_is_named_as_not_supported(flag: str, feature: str) -> None:
-    with pytest.raises(UnsupportedError, match=feature):
-        nnr_model_parameter_set_payload(Writer(), ModelParameterSet(**{flag: True}), BASE)
 
 
 def test_the_base_tool_set_has_nothing_of_what_the_extended_one_adds_to_a_parameter_set() -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
+import every_unit
 import numpy as np
 import pytest
 
 import nnc_core
-from nnc_core.bitstream import Bitstream
+from nnc_core.bitstream import Bitstream, BitstreamWriter
 from nnc_core.bitstream.parts import MODEL, begins_bitstream, bitstreams, join, split
 from nnc_core.errors import BitstreamError, LimitError, ModelError, NncError, UnsupportedError
 from nnc_core.limits import Limits
@@ -122,10 +124,10 @@ def test_a_tensor_called_like_the_model_is_refused() -> None:
         split(one(MODEL))
 
 
-@pytest.mark.parametrize("kind", [NnrUnitType.NNR_LPS, NnrUnitType.NNR_AGG])
-def test_units_that_others_depend_on_are_refused(kind: NnrUnitType) -> None:
-    with pytest.raises(UnsupportedError, match=kind.name):
-        split(one() + unit(kind, b"\0"))
+@pytest.mark.parametrize(("kind", "fill"), [("NNR_LPS", every_unit.layers), ("NNR_AGG", every_unit.nested)])
+def test_units_that_others_depend_on_are_refused(kind: str, fill: Callable[[BitstreamWriter], None]) -> None:
+    with pytest.raises(UnsupportedError, match=kind):
+        split(every_unit.made(fill))
 
 
 def test_joining_counts_units() -> None:

@@ -95,9 +95,9 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     times: Counter[str] = Counter()
     decode_unit = coder_file.decode_unit
 
-    def counting(bitstream: Any, unit: Any, *arguments: Any) -> Any:
+    def counting(unit: Any, *arguments: Any) -> Any:
         times.update(unit.names)
-        return decode_unit(bitstream, unit, *arguments)
+        return decode_unit(unit, *arguments)
 
     monkeypatch.setattr(coder_file, "decode_unit", counting)
     return times

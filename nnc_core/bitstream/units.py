@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from nnc_core.errors import BitstreamError, LimitError
 from nnc_core.syntax.context import SyntaxContext
 from nnc_core.syntax.data_unit import CompressedDataUnitHeader
 from nnc_core.syntax.quantization import QuantizationUnitHeader
@@ -62,15 +64,19 @@ def compression_format(header: Header | None) -> int:
 
 
 def trace(data: memoryview, unit: UnitRecord) -> list[TracedElement]:
-    """Every syntax element of ``unit`` above the arithmetic coder, in order, with its place and bits."""
+    """Every syntax element of ``unit`` above the arithmetic coder, in order, with its place and bits.
+
+    Where the unit is damaged, the elements up to there.
+    """
     tracer = Tracer(data, unit.offset, unit.offset + unit.size, unit=unit.index)
-    nnr_unit_size(tracer, UnitHeader())
-    nnr_unit_header(tracer, UnitHeader())
-    header = read_header(tracer, unit.type, unit.context)
-    table = UNIT_TYPES[unit.type].payload if unit.type in UNIT_TYPES else None
-    whole = unit.partial_data_counter <= 1
-    if table is not None and whole and compression_format(header) == TopologyCompressionFormat.NNR_PT_RAW:
-        table.run(tracer, table.record(), header, unit.context)
+    with suppress(BitstreamError, LimitError):
+        nnr_unit_size(tracer, UnitHeader())
+        nnr_unit_header(tracer, UnitHeader())
+        header = read_header(tracer, unit.type, unit.context)
+        table = UNIT_TYPES[unit.type].payload if unit.type in UNIT_TYPES else None
+        whole = unit.partial_data_counter <= 1
+        if table is not None and whole and compression_format(header) == TopologyCompressionFormat.NNR_PT_RAW:
+            table.run(tracer, table.record(), header, unit.context)
     return tracer.elements
 
 

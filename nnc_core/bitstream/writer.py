@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 from nnc_core.bitstream.descriptions import EMPTY
 from nnc_core.bitstream.division import WHOLE, Division
-from nnc_core.bitstream.scope import Scope
+from nnc_core.bitstream.scope import Scope, Sink, refuse
 from nnc_core.bitstream.units import UnitRecord
 from nnc_core.errors import UnsupportedError
 from nnc_core.limits import Limits
@@ -60,9 +60,10 @@ class BitstreamWriter:
         *,
         references: Sequence[str] = (),
         division: Division = WHOLE,
+        sink: Sink = refuse,
     ) -> None:
         self._stream = stream
-        self._scope = Scope(limits)
+        self._scope = Scope(limits, sink=sink)
         self._division = division
         self._references = {name: index for index, name in enumerate(references)}
         self._index = 0
@@ -93,7 +94,7 @@ class BitstreamWriter:
         """Write a topology unit that tells what was pruned."""
         payload = TopologyUnitPayload(pruning=container)
         header = TopologyUnitHeader(TopologyStorageFormat.NNR_TPL_PRUN)
-        self._unit(NnrUnitType.NNR_TPL, header, payload_bytes(NnrUnitType.NNR_TPL, payload, header, self.context))
+        self._described(NnrUnitType.NNR_TPL, header, payload_bytes(NnrUnitType.NNR_TPL, payload, header, self.context))
 
     def layer_parameter_set(self, lps: LayerParameterSet) -> None:
         """Write a layer parameter set; it holds up to the next one, or to the end of the aggregate it stands in."""
@@ -127,18 +128,21 @@ class BitstreamWriter:
         header = TopologyUnitHeader(TopologyStorageFormat.NNR_TPL_REFLIST)
         coded = payload_bytes(NnrUnitType.NNR_TPL, payload, header, self.context)
         header.topology_compression_format, data = smallest(coded)
-        self._unit(NnrUnitType.NNR_TPL, header, data)
+        self._described(NnrUnitType.NNR_TPL, header, data)
 
     def _description(self, storage_format: int, data: bytes) -> None:
         self.context.limits.check("topology_bytes", len(data), "topology_data")
         compression, payload = smallest(data)
-        self._unit(NnrUnitType.NNR_TPL, TopologyUnitHeader(storage_format, compression), payload)
+        self._described(NnrUnitType.NNR_TPL, TopologyUnitHeader(storage_format, compression), payload)
 
     def _quantization(self, storage_format: int, data: bytes) -> None:
         if storage_format not in QuantizationStorageFormat._value2member_map_:
             raise UnsupportedError(f"quantization_storage_format {storage_format:d}")
         compression, payload = smallest(data)
-        self._unit(NnrUnitType.NNR_QNT, QuantizationUnitHeader(storage_format, compression), payload)
+        self._described(NnrUnitType.NNR_QNT, QuantizationUnitHeader(storage_format, compression), payload)
+
+    def _described(self, nnr_unit_type: NnrUnitType, header: Header, payload: Buffer) -> None:
+        self._unit(nnr_unit_type, header, payload, self._division)
 
     def _unit(
         self, nnr_unit_type: NnrUnitType, header: Header, payload: Buffer = b"", division: Division = WHOLE
