@@ -6,7 +6,6 @@ it is the graph that is damaged there are fewer cases. What this suite reads of 
 
 from __future__ import annotations
 
-import functools
 import gzip
 import io
 import tarfile
@@ -20,10 +19,9 @@ from fuzz_reading import LIMITS, Files, Reader, Use, carry, model, topologies
 
 import nnc_core
 from nnc_adapters import containers
-from nnc_adapters.nnef import NnefAdapter, dat, parser, tar
+from nnc_adapters.nnef import NnefAdapter, dat, tar
 from nnc_adapters.nnef.dat import Header, ItemType
 from nnc_adapters.shared import packing
-from nnc_core.errors import ModelError
 from nnc_core.nnr_model import Topology
 from nnc_core.tables.code_points import TopologyStorageFormat
 
@@ -186,32 +184,8 @@ def together(files: Files) -> Topology:
 # Readers --------------------------------------------------------------------------------------------------------------
 
 
-@functools.cache
-def _remembered(graph: str, quantization: str | None) -> list[parser.Operation]:
-    try:
-        return _asked(graph, quantization)
-    except ModelError as error:
-        raise ModelError(error.message) from None
-
-
-_asked = parser.operations
-
-
-def remembering(use: Use) -> Use:
-    """``use``, with the parser's answers to what it was asked already."""
-
-    def remember(files: Files, box: Box) -> None:
-        parser.operations = _remembered
-        try:
-            use(files, box)
-        finally:
-            parser.operations = _asked
-
-    return remember
-
-
 def _reader(name: str, seeds: dict[str, Files], use: Use, *more: Any, **options: Any) -> Reader:
-    return Reader(f"nnef/{name}", seeds, remembering(use), *more, **options)
+    return Reader(f"nnef/{name}", seeds, use, *more, **options)
 
 
 def readers() -> list[Reader]:

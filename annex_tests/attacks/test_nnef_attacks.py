@@ -9,6 +9,7 @@ import os
 import random
 import struct
 import tarfile
+import time
 import zipfile
 
 import numpy as np
@@ -17,8 +18,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import nnc_core
-from nnc_adapters.nnef import NnefAdapter, dat, graph, parser, private, tar
+from nnc_adapters.nnef import NnefAdapter, dat, private, syntax, tar
 from nnc_adapters.nnef.dat import Header, ItemType
+from nnc_adapters.nnef.graph import Graph
 from nnc_adapters.shared import packing
 from nnc_core.errors import LimitError, ModelError, NncError, UnsupportedError
 from nnc_core.limits import Limits
@@ -188,7 +190,7 @@ def test_links_and_pipes_in_folders_are_refused(adapter, tmp_path, kind):
         os.mkfifo(folder / "other")
     else:
         (folder / "other").symlink_to({"file": "/etc/passwd", "folder": "/etc", "dangling": "nowhere"}[kind])
-    with pytest.raises(ModelError, match="'other' is a link or a device"):
+    with pytest.raises(ModelError, match=r"'other' is a link (to a folder|out of the folder)"):
         adapter.read(folder)
 
 
@@ -320,8 +322,6 @@ def test_an_encrypted_zip_archive_is_refused(read):
     ("offset", "value", "error", "message"),
     [
         (0, 0x00010000, ModelError, "4E EF"),
-        (0, 0x0002EF4E, UnsupportedError, "version 2.0"),
-        (0, 0x0101EF4E, UnsupportedError, "version 1.1"),
         (4, 79, ModelError, "79 bytes"),
         (4, 0xFFFFFFFF, ModelError, "4294967295 bytes"),
         (8, 1, ModelError, "rank 1"),
@@ -331,15 +331,8 @@ def test_an_encrypted_zip_archive_is_refused(read):
         (12, 5, ModelError, "80 bytes"),
         (12, 0xFFFFFFFF, ModelError, "more than an NNEF tensor"),
         (20, 1, ModelError, "rank 2"),
-        (44, 0, UnsupportedError, "0 bits"),
         (44, 16, ModelError, "80 bytes"),
-        (44, 0xFFFFFFFF, UnsupportedError, "4294967295 bits"),
         (48, 1, None, ""),
-        (48, 5, UnsupportedError, "BOOL with 32 bits"),
-        (48, 6, UnsupportedError, "item type 6"),
-        (48, 0x10, UnsupportedError, "item type 16"),
-        (48, 0x00010000, UnsupportedError, "0x00010000"),
-        (48, 0x54522040, UnsupportedError, "0x54522040"),
     ],
 )
 def test_tensor_headers_that_lie_are_refused(read, offset, value, error, message):
@@ -351,6 +344,19 @@ def test_tensor_headers_that_lie_are_refused(read, offset, value, error, message
     with pytest.raises(error, match=message) as caught:
         read(archive)
     assert "'w'" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("offset", "value"),
+    [
+        *((0, version) for version in (0x0002EF4E, 0x0101EF4E)),
+        *((44, bits) for bits in (0, 0xFFFFFFFF)),
+        *((48, item_type) for item_type in (5, 6, 0x10, 0x00010000, 0x54522040)),
+    ],
+)
+def test_items_of_other_kinds_than_those_of_the_standard_are_not_tensors_of_nnr(read, offset, value):
+    data = WEIGHT[:offset] + struct.pack("<I", value) + WEIGHT[offset + 4 :]
+    assert not read(tar_of(GOOD[0], ("w.dat", data)))
 
 
 @pytest.mark.parametrize("size", [0, 1, 127, 128, 207])
@@ -384,44 +390,34 @@ CRASHING = [
 
 
 @pytest.mark.parametrize("body", CRASHING)
-def test_graphs_that_crash_the_parser_are_refused(read, body):
-    with pytest.raises(ModelError, match="not an NNEF graph: the parser crashes"):
-        read(tar_of(("graph.nnef", text_of("w", body=body, start=EXTENSIONS)), GOOD[1]))
+def test_graphs_that_crash_other_parsers_are_carried(read, body):
+    text = text_of("w", body=body, start=EXTENSIONS)
+    model = read(tar_of(("graph.nnef", text), GOOD[1]))
+    assert list(model) == ["w"]
 
 
-def test_a_graph_that_keeps_the_parser_busy_is_refused():
-    text = text_of("w", body="y = reshape(x, shape = [1] * 1000000000);", start=EXTENSIONS).decode()
-    with pytest.raises(ModelError, match=r"cannot be parsed in 0\.5 seconds"):
-        parser.operations(text, None, seconds=0.5)
+@pytest.mark.parametrize(
+    "body",
+    [
+        "variable(" * 20_000 + ")" * 20_000 + ";",
+        "y = [" + "variable(x, [" * 5_000 + "])" * 5_000 + "];",
+        "fragment" * 10_000 + " fragment" * 10_000 + ";",
+        "f" * 1_000_000 + ";",
+        "# " * 500_000 + "\n;",
+        "y = f(" + "[a, b], " * 50_000 + ");",
+    ],
+)
+def test_a_graph_cannot_keep_the_reader_busy(body):
+    start = time.process_time()
+    data = text_of("w", body=body)
+    Graph.read(data, syntax.variables(data)).reasons(frozenset())
+    assert time.process_time() - start < 10
 
 
-@pytest.mark.skipif(os.name != "posix", reason="memory is not limited elsewhere")
-def test_the_parser_does_not_take_all_memory():
-    text = text_of("w", body=f"y = reshape(x, shape = {'[1]' + ' * 10000' * 9});", start=EXTENSIONS).decode()
-    with pytest.raises(ModelError, match="not an NNEF graph"):
-        parser.operations(text, None, seconds=20)
-
-
-def test_the_parser_imports_nothing_from_the_current_folder(tmp_path, monkeypatch):
-    (tmp_path / "json.py").write_text("raise SystemExit('imported')")
-    (tmp_path / "nnef.py").write_text("raise SystemExit('imported')")
-    monkeypatch.chdir(tmp_path)
-    assert graph.parsed(text_of("w"), None).shapes == {"w": (4, 5)}
-
-
-@pytest.mark.parametrize("data", [b"\xff", b"version 1.0;\0", b"", b"version 9.0; graph g(x)->(y){}", b"'"])
-def test_what_is_no_graph_is_refused(read, data):
-    for name, other in (("graph.nnef", "notes"), ("graph.quant", "graph.nnef")):
-        with pytest.raises(ModelError, match=r"graph\.|NNEF graph"):
-            read(tar_of((name, data), (other, text_of()), *(GOOD[1:])))
-        if not data:
-            break
-
-
-def test_an_extension_that_the_package_does_not_know_is_refused(read):
-    start = "version 1.0;\nextension vendor_things;\n"
-    with pytest.raises(ModelError, match="vendor_things"):
-        read(tar_of(("graph.nnef", text_of("w", start=start)), GOOD[1]))
+@pytest.mark.parametrize("data", [b"\xff", b"version 1.0;\0", b"", b"graph g(x)->(y){", b"graph g)->(y){}", b"'"])
+def test_what_is_not_a_graph_is_refused(read, data):
+    with pytest.raises(ModelError, match=r"graph\.|NNEF graph"):
+        read(tar_of(("graph.nnef", data), *(GOOD[1:])))
 
 
 # --- the private unit ------------------------------------------------------------------------------------------------
@@ -457,7 +453,7 @@ GOOD_FIELDS = {"item_type": 2, "bits_per_item": 8}
         packing.pack({"strange": b""}),
         private_of(**{"../escape": b"x"}),
         private_of(**{"/escape": b"x"}),
-        private_of(**{"a\\b": b"x"}),
+        private_of(**{"..\\b": b"x"}),
         private_of(**{"": b"x"}),
         private_of(**{"graph.nnef": b"x"}),
         private_of(**{"w.dat/x": b"x"}),
@@ -575,7 +571,7 @@ def test_a_disturbed_archive_is_read_or_refused_with_a_typed_error(read, kind, s
 def test_a_disturbed_graph_is_read_or_refused_with_a_typed_error(source):
     data = disturbed(source, text_of("w", "v", body="y = linear(x, v0, v1); # done"))
     try:
-        graph.parsed(data, None)
+        Graph.read(data, syntax.variables(data)).reasons(frozenset())
     except NncError:
         return
 

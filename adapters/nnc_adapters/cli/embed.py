@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
 
-from nnc_adapters import containers
+from nnc_adapters import compress, containers
 from nnc_adapters.cli import console
 from nnc_adapters.cli.options import (
     file_path,
@@ -16,7 +19,7 @@ from nnc_adapters.cli.options import (
     pipe_path,
     readable,
 )
-from nnc_core import Limits
+from nnc_core import Limits, ModelError
 
 
 def _known(ctx: click.Context, param: click.Parameter, name: str | None) -> str | None:
@@ -24,6 +27,21 @@ def _known(ctx: click.Context, param: click.Parameter, name: str | None) -> str 
     if name is not None and name not in names:
         raise click.BadParameter(f"{name!r} is no container; there are {', '.join(names)}")
     return name
+
+
+@contextmanager
+def _coded(path: Path, limits: Limits) -> Iterator[Path]:
+    """``path`` if it carries NNR, or else a temporary bitstream of the model that it is."""
+    try:
+        containers.find(path)
+    except ModelError:
+        pass
+    else:
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        compress(path, coded := Path(folder, "coded.nnr"), limits=limits)
+        yield coded
 
 
 @click.command()
@@ -52,9 +70,9 @@ def embed(
 ) -> None:
     """Put the bitstream IN, or the bitstreams in a container IN, into a container, without recoding.
 
-    IN may be - for stdin.
+    IN may be - for stdin. It may also be a model, which is compressed first with the default parameters.
     """
-    with readable(source) as path:
+    with readable(source) as given, _coded(given, limits) as path:
         report = containers.embed(
             path, output, per_tensor=per_tensor, into=into, container=container, force=force, limits=limits
         )

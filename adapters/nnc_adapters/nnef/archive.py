@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import gzip
-import tempfile
+import os
+import re
+import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, cast
 
-from nnc_adapters.nnef import tar
+from nnc_adapters.nnef import syntax, tar
+from nnc_adapters.nnef.inflate import BROKEN, Inflating, inflated, is_compressed
 from nnc_adapters.shared.files import walk
 from nnc_adapters.shared.mapped import mapped
 from nnc_adapters.shared.names import storable
@@ -22,8 +24,11 @@ from nnc_core.limits import Limits
 
 GRAPH, QUANTIZATION = "graph.nnef", "graph.quant"
 
-_GZIP, _ZIP = b"\x1f\x8b", b"PK"
-_PIECE = 1 << 20
+_ZIP = b"PK"
+_GRAPH_TEXT = re.compile(rb"(?:\s|#[^\n]*\n)*version\s+[0-9][^;]*;(?s:.)*\b(graph|fragment|extension)\s")
+_BEGINNING = 1 << 16
+# How much of an archive is looked at to recognize it: so many members, and so much more than its compressed size.
+_MOST_MEMBERS, _MOST_TIMES, _MOST_BYTES = 1 << 16, 64, 1 << 20
 _BROKEN_ZIP = (zipfile.BadZipFile, zlib.error, EOFError, LookupError, NotImplementedError, OSError, RuntimeError)
 
 
@@ -43,10 +48,13 @@ Files = dict[str, File]
 
 
 def safe_name(name: str) -> str:
-    """``name`` if it is a relative path that stays inside its folder on any system, else `ModelError`."""
+    """``name`` if it is a relative path that stays inside its folder on any system, else `ModelError`.
+
+    A backslash is a letter like others in NNEF; where it separates folders, nothing may lead upwards through it.
+    """
     parts = name.split("/")
-    outside = name.startswith("/") or name[1:2] == ":" or "\\" in name or "\0" in name
-    if outside or any(part in ("", ".", "..") for part in parts):
+    outside = name.startswith(("/", "\\")) or name[1:2] == ":" or "\0" in name
+    if outside or any(part in ("", ".", "..") or ".." in part.split("\\") for part in parts):
         raise ModelError(f"{name!r} is not the name of a file inside the archive")
     if not storable(name):
         raise ModelError(f"{name[:40]!r}... is too long for the name of a file")
@@ -72,18 +80,30 @@ def files_of(path: Path, limits: Limits) -> Files:
     return _without_top_folder(found)
 
 
-def _listed(path: Path, limits: Limits) -> Iterator[tuple[str, File]]:
+def _listed(path: Path, limits: Limits) -> Iterable[tuple[str, File]]:
     if path.is_dir():
         return _in_folder(path)
     with path.open("rb") as stream:
-        start = stream.read(tar.BLOCK)
+        start = stream.read(_BEGINNING)
         if start.startswith(_ZIP):
             return _in_zip(path)
-        if start.startswith(_GZIP):
-            return _in_tar(_inflated(stream, limits))
-        if tar.looks_like_tar(start):
+        if is_compressed(start):
+            return _in_tar(inflated(stream, limits))
+        if tar.looks_like_tar(start[: tar.BLOCK]):
             return _in_tar(mapped(stream))
-    raise ModelError("is no NNEF archive: neither a folder nor a tar or zip file")
+        if _GRAPH_TEXT.match(start):
+            return _around(path, limits)
+    raise ModelError("is not an NNEF archive: neither a folder nor a tar or zip file, nor a graph")
+
+
+def _around(path: Path, limits: Limits) -> list[tuple[str, File]]:
+    """The files of the model whose graph is ``path``: those of its variables in the same folder."""
+    limits.check("topology_bytes", path.stat().st_size, path.name)
+    stems = (safe_name(label.removeprefix("/")) for label in syntax.variables(path.read_bytes()))
+    names = [QUANTIZATION, *(stem + suffix for stem in stems for suffix in (".dat", ".nnr"))]
+    beside = {name: path.parent / name for name in dict.fromkeys(names)}
+    found = {GRAPH: path, **{name: file for name, file in beside.items() if file.is_file()}}
+    return [(name, File(file.stat().st_size, partial(_start_of, file))) for name, file in found.items()]
 
 
 def _without_top_folder(found: Files) -> Files:
@@ -93,22 +113,25 @@ def _without_top_folder(found: Files) -> Files:
     tops = {PurePosixPath(name).parts[0] for name in found}
     top = f"{tops.pop()}/" if len(tops) == 1 else ""
     if top + GRAPH not in found:
-        raise ModelError(f"is no NNEF archive: it has no {GRAPH}")
+        raise ModelError(f"is not an NNEF archive: it has no {GRAPH}")
     return {name.removeprefix(top): file for name, file in found.items()}
 
 
 def _in_folder(root: Path) -> Iterator[tuple[str, File]]:
+    homes = (root.resolve(), (root / GRAPH).resolve().parent)
     for folder, folders, names in walk(root):
         below = Path(folder).relative_to(root).as_posix()
         if not storable(below):  # it could go on for ever
             raise ModelError(f"{below[:80]!r}... is too deep a folder, or has no name in UTF-8")
         folders.sort()
-        for name in (*folders, *sorted(names)):
-            path = Path(folder, name)
-            if path.is_symlink() or not (path.is_file() or path.is_dir()):
-                raise ModelError(f"{path.relative_to(root).as_posix()!r} is a link or a device, not a file")
+        for name in folders:
+            if Path(folder, name).is_symlink():
+                raise ModelError(f"{name!r} is a link to a folder; compress a copy without links, as cp -RL makes one")
         for name in sorted(names):
             path = Path(folder, name)
+            if not path.is_file() or not any(path.resolve().is_relative_to(home) for home in homes):
+                where = path.relative_to(root).as_posix()
+                raise ModelError(f"{where!r} is a link out of the folder or a device, not a file of the model")
             yield path.relative_to(root).as_posix(), File(path.stat().st_size, partial(_start_of, path))
 
 
@@ -130,27 +153,6 @@ def _in_tar(data: memoryview) -> Iterator[tuple[str, File]]:
 
 def _first(data: memoryview, size: int) -> memoryview:
     return data[:size]
-
-
-def _inflated(stream: BinaryIO, limits: Limits) -> memoryview:
-    """What a gzip file holds, in a temporary file that vanishes with the last use of it."""
-    stream.seek(0)
-    total = 0
-    with tempfile.TemporaryFile() as target, gzip.GzipFile(fileobj=stream) as source:
-        for piece in _pieces(source):
-            total += len(piece)
-            limits.check("decoded_bytes", total, "the archive")
-            target.write(piece)
-        target.flush()
-        return mapped(cast(BinaryIO, target))
-
-
-def _pieces(source: gzip.GzipFile) -> Iterator[bytes]:
-    try:
-        while piece := source.read(_PIECE):
-            yield piece
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise ModelError(f"a damaged gzip file: {error}") from error
 
 
 def _in_zip(path: Path) -> Iterator[tuple[str, File]]:
@@ -178,35 +180,39 @@ def _start_of_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, size: in
 
 
 def looks_like_archive(path: Path) -> bool:
-    """Whether there is a graph in a folder, or in the first part of a file; False for whatever cannot be read."""
+    """Whether there is a graph in a folder or an archive, or ``path`` is one; False for whatever cannot be read."""
     try:
         if path.is_dir():
             return (path / GRAPH).is_file()
         with path.open("rb") as stream:
-            return any(PurePosixPath(name).name == GRAPH for name in _first_names(stream))
-    except (*_BROKEN_ZIP, ValueError):
+            return any(PurePosixPath(name).name == GRAPH for name in _names(stream))
+    except (*_BROKEN_ZIP, *BROKEN, tarfile.TarError):
         return False
 
 
-def _first_names(stream: BinaryIO) -> list[str]:
-    start = stream.read(tar.BLOCK)
+def _names(stream: BinaryIO) -> Iterable[str]:
+    """The names of the members, as far as they can be read."""
+    start = stream.read(_BEGINNING)
     stream.seek(0)
     if start.startswith(_ZIP):
         return zipfile.ZipFile(stream).namelist()
-    if start.startswith(_GZIP):
-        with gzip.GzipFile(fileobj=stream) as inflated:
-            return _names_in_tar(memoryview(inflated.read(_PIECE)))
-    return _names_in_tar(mapped(stream)) if tar.looks_like_tar(start) else []
+    if is_compressed(start):
+        source = Inflating(stream, _MOST_BYTES + _MOST_TIMES * os.fstat(stream.fileno()).st_size)
+        with tarfile.open(fileobj=cast(BinaryIO, source), mode="r|") as archive:
+            return _until_graph(member.name for member in archive)
+    if tar.looks_like_tar(start[: tar.BLOCK]):
+        return _until_graph(member.name for member in tar.members(mapped(stream)))
+    return [GRAPH] if _GRAPH_TEXT.match(start) else []
 
 
-def _names_in_tar(data: memoryview) -> list[str]:
-    """The names up to where the data end."""
-    names: list[str] = []
-    try:
-        names.extend(member.name for member in islice(tar.members(data), _PIECE // tar.BLOCK))
-    except tar.TarError:
-        return names
-    return names
+def _until_graph(names: Iterable[str]) -> list[str]:
+    """The names up to that of the graph; what follows is not read."""
+    found: list[str] = []
+    for name in islice(names, _MOST_MEMBERS):
+        found.append(name)
+        if PurePosixPath(name).name == GRAPH:
+            break
+    return found
 
 
 def check_together(names: Mapping[str, object]) -> None:

@@ -59,16 +59,15 @@ class NnefArchive:
     def extract(self, source: Path, target: Path, *, force: bool, limits: Limits) -> None:
         """Write the bitstream of all tensors, with the archive's other files in its topology.
 
-        `ModelError` for an archive of which some tensors are not coded.
+        Tensors that are not coded in the archive are coded without loss, or stay files.
         """
-        model = reader.read(source, limits)
+        model = reader.read(source, limits, lossless=True)
         files = archive.files_of(source, limits)
         parts: dict[str, Buffer] = {}
         for label in model.tensors:
             name = reader.file_stem(label) + reader.NNR
-            if name not in files:
-                raise ModelError("is not coded; compress the archive instead", file=str(source), tensor=label)
-            parts[label] = split(files[name].data(), limits)[label]
+            data = files[name].data() if name in files else memoryview(writer.alone(model, label))
+            parts[label] = split(data, limits)[label]
         if parts and model.topology:
             parts = {MODEL: _beginning(Bitstream(next(iter(parts.values())), limits), model.topology), **parts}
         with replacing(target, force=force) as stream:

@@ -117,21 +117,9 @@ class Header:
         return np.dtype(f"{kind}{max(8, self.bits_per_item) // 8}")
 
 
-def refuse_vendor(data: bytes | memoryview) -> None:
-    """`UnsupportedError` for the header of a tensor whose items only the maker of a certain software can read."""
-    magic, *words = _FIELDS.unpack_from(data)
-    if magic == _MAGIC:
-        _check_vendor(words[13])
-
-
-def _check_vendor(item_type: int) -> None:
-    if item_type >> 16:
-        feature = f"NNEF item type 0x{item_type:08X}"
-        raise UnsupportedError(feature, f"has the vendor-specific item type 0x{item_type:08X}, which is not supported")
-
-
 def _known(item_type: int) -> ItemType:
-    _check_vendor(item_type)
+    if item_type >> 16:
+        raise UnsupportedError(f"the vendor-specific NNEF item type 0x{item_type:08X}")
     try:
         return ItemType(item_type)
     except ValueError:

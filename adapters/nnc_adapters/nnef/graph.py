@@ -1,167 +1,202 @@
-"""graph.nnef: the variables that it declares, and what they are for; the package ``nnef`` checks what is read."""
+"""What the variables of an NNEF graph are for, and which must be exact, from the operations that use them."""
 
 from __future__ import annotations
 
-import re
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from functools import cached_property
+from typing import Final
 
-from nnc_adapters.nnef import parser
-from nnc_core.errors import ModelError
+from nnc_adapters.nnef.syntax import Operation, Text, Value, parsed
+from nnc_adapters.shared.sensitivity import ROOT, TO_WHOLE, Constant, Sensitivity, Step
 from nnc_core.nnr_model import ParameterType
 
-_TOKEN: Final = re.compile(
-    r"\s+|\#[^\n]*"
-    r"|(?P<string>'[^']*'|\"[^\"]*\")"
-    r"|(?P<word>\w+)"
-    r"|(?P<mark>[^\s\w'\"])",
+__all__ = ["Graph"]
+
+_Role = tuple[str, str]  # an operation, and one of its parameters
+
+_ROLES: dict[_Role, ParameterType] = {
+    **{(name, "filter"): "conv.weight" for name in ("conv", "deconv")},
+    **{(name, "bias"): "conv.bias" for name in ("conv", "deconv", "separable_conv", "separable_deconv")},
+    **{(name, "plane_filter"): "conv.weight" for name in ("separable_conv", "separable_deconv")},
+    **{(name, "point_filter"): "conv.weight" for name in ("separable_conv", "separable_deconv")},
+    ("linear", "filter"): "fc.weight",
+    ("linear", "bias"): "fc.bias",
+    ("matmul", "A"): "fc.weight",
+    ("matmul", "B"): "fc.weight",
+    # an embedding: a matrix product with a one-hot vector
+    **{(name, "input"): "fc.weight" for name in ("gather", "tract_core_gather")},
+    ("batch_normalization", "mean"): "bn.mean",
+    ("batch_normalization", "variance"): "bn.var",
+    ("batch_normalization", "offset"): "bn.beta",
+    ("batch_normalization", "scale"): "bn.gamma",
+}
+# Operations on each number: a table that is added or multiplied may be anything, such as the places of anchors.
+_ELEMENTWISE: Final = frozenset(
+    {
+        *("add", "sub", "mul", "div", "min", "max", "pow", "lt", "gt", "le", "ge", "eq", "ne", "select", "clamp"),
+        *("neg", "abs", "sin", "cos", "floor", "ceil", "round", "sqrt", "rcp", "exp", "log", "update", "prelu"),
+    }
 )
-
-_ROLES: dict[str, dict[str, ParameterType]] = {
-    "conv": {"filter": "conv.weight", "bias": "conv.bias"},
-    "deconv": {"filter": "conv.weight", "bias": "conv.bias"},
-    "separable_conv": {"plane_filter": "conv.weight", "point_filter": "conv.weight", "bias": "conv.bias"},
-    "separable_deconv": {"plane_filter": "conv.weight", "point_filter": "conv.weight", "bias": "conv.bias"},
-    "linear": {"filter": "fc.weight", "bias": "fc.bias"},
-    "matmul": {"A": "fc.weight", "B": "fc.weight"},
-    "gather": {"input": "fc.weight"},  # an embedding: a matrix product with a one-hot vector
-    "batch_normalization": {"mean": "bn.mean", "variance": "bn.var", "offset": "bn.beta", "scale": "bn.gamma"},
+_PASSING: Final = {
+    **dict.fromkeys(("transpose", "reshape", "squeeze", "unsqueeze", "tract_core_cast"), "input"),
+    "copy": "x",
 }
-# Inputs that are arguments of an operation, not weights: a small change of value can change what it does.
-_ARGUMENTS: dict[str, tuple[str, ...]] = {
-    "clamp": ("a", "b"),
-    "pow": ("y",),
-    **dict.fromkeys(("lt", "gt", "le", "ge", "eq", "ne"), ("x", "y")),
-    "select": ("condition",),
-    "update": ("variable", "value"),
-    "gather": ("indices",),
+
+_X, _XY, _INPUT = ("x",), ("x", "y"), ("input",)
+# The operations of NNEF and of a widely used extension as those of ONNX: kind, and what its inputs are called.
+_KINDS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
+    **{name: (name.capitalize(), _X) for name in ("neg", "abs", "exp", "log", "sqrt", "sin", "cos", "tan")},
+    **{name: (name.capitalize(), _X) for name in ("floor", "ceil", "round", "sign", "relu", "softplus")},
+    **{name: (name.capitalize(), _XY) for name in ("add", "sub", "mul", "div", "min", "max", "pow")},
+    **dict.fromkeys(("lt", "gt", "le", "ge", "eq", "ne"), ("Less", _XY)),
+    **dict.fromkeys(("rcp", "rsqrt", "rsqr"), ("Reciprocal", _X)),
+    **{
+        name: (name.capitalize(), _INPUT)
+        for name in ("transpose", "reshape", "squeeze", "unsqueeze", "slice", "pad", "tile")
+    },
+    "log2": ("Log", _X),
+    "sqr": ("Pow", _X),
+    "copy": ("Identity", _X),
+    "leaky_relu": ("LeakyRelu", _X),
+    "clamp": ("Clip", ("x", "a", "b")),
+    "select": ("Where", ("condition", "true_value", "false_value")),
+    "split": ("Split", ("value",)),
+    "unstack": ("Split", ("value",)),
+    "concat": ("Concat", ("values",)),
+    "stack": ("Concat", ("values",)),
+    "gather": ("Gather", ("input", "indices")),
+    "matmul": ("MatMul", ("A", "B")),
+    "linear": ("Gemm", ("input", "filter", "bias")),
+    "conv": ("Conv", ("input", "filter", "bias")),
+    "update": ("nnef::update", ("variable", "value")),
+    "tract_core_gather": ("Gather", ("input", "indices")),
+    "tract_core_cast": ("Cast", _INPUT),
+    "tract_core_round_even": ("Round", _INPUT),
+    "tract_core_broadcast": ("Expand", _INPUT),
+    "tract_core_einsum": ("Einsum", ("inputs",)),
 }
-_PASSING = ("transpose", "reshape", "squeeze", "unsqueeze", "copy")
+_WHOLE: Final = ("i", "u", "bool")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Graph:
-    """What a graph says of its variables, by label: their shapes, roles where these are known, and which are arguments.
+    """What can be understood of a graph; ``shapes`` are those of its variables by label."""
 
-    ``arguments`` are not weights, and must be exact.
-    """
-
+    text: Text
     shapes: Mapping[str, tuple[int, ...]]
-    roles: Mapping[str, ParameterType]
-    arguments: frozenset[str]
+
+    @classmethod
+    def read(cls, data: bytes, shapes: Mapping[str, tuple[int, ...]]) -> Graph:
+        """The graph in the bytes of graph.nnef."""
+        return cls(parsed(data), shapes)
+
+    @cached_property
+    def roles(self) -> dict[str, ParameterType]:
+        """The roles of variables that have one and the same wherever they are used, by label."""
+        found = {label: self._role(values) for label, values in self._values.items()}
+        return {label: role for label, role in found.items() if role is not None}
+
+    def reasons(self, quantized: frozenset[str]) -> dict[str, str]:
+        """Why variables must be exact, by label; those that are ``quantized`` are integers."""
+        labels = {value: label for label, values in self._values.items() for value in values}
+        constants = {value: Constant(self.shapes[label], label in quantized) for value, label in labels.items()}
+        found = Sensitivity(list(map(_step, self.text.operations)), constants, self._crossings)
+        meant = {labels[value]: found.reason(value) for value in constants}
+        return {label: reason for label, reason in meant.items() if reason is not None}
+
+    @cached_property
+    def _values(self) -> dict[str, list[Value]]:
+        """What the variables are called, by label."""
+        found: defaultdict[str, list[Value]] = defaultdict(list)
+        for operation in self.text.operations:
+            label = operation.arguments.get("label")
+            if operation.name == "variable" and isinstance(label, str) and label in self.shapes:
+                found[label] += operation.results
+        return found
+
+    @cached_property
+    def _crossings(self) -> dict[Value, list[Value]]:
+        """From the arguments of fragments to their parameters, and from their results to those of the call."""
+        found: defaultdict[Value, list[Value]] = defaultdict(list)
+        for operation in self.text.operations:
+            for value, parameter in self._entered(operation):
+                found[value].append(parameter)
+            fragment = self.text.fragments.get(operation.name)
+            for name, result in zip(fragment.results if fragment else (), operation.results, strict=False):
+                found[Value(operation.name, name)].append(result)
+        return found
+
+    def _entered(self, operation: Operation) -> Iterator[tuple[Value, Value]]:
+        """The values that become parameters: of a fragment that is called, or named as the body of a loop."""
+        for slot, argument in operation.arguments.items():
+            if operation.name in self.text.fragments:
+                yield from ((value, Value(operation.name, slot)) for value in _flat(argument))
+        body = operation.arguments.get("body")
+        if isinstance(body, str) and body in self.text.fragments:
+            pairs = (pair for argument in operation.arguments.values() for pair in _pairs(argument))
+            yield from ((value, Value(body, name)) for name, value in pairs)
+
+    @cached_property
+    def _consumers(self) -> dict[Value, list[tuple[Operation, str]]]:
+        found: defaultdict[Value, list[tuple[Operation, str]]] = defaultdict(list)
+        for operation in self.text.operations:
+            for slot, argument in operation.arguments.items():
+                for value in _flat(argument):
+                    found[value].append((operation, slot))
+        return found
+
+    def _role(self, values: list[Value]) -> ParameterType | None:
+        uses = set(self._uses(values))
+        roles = {_ROLES.get(use) for use in uses}
+        if roles == {None}:
+            # of an operation that is not known, nothing is known
+            return "unspecified" if all(name in _ELEMENTWISE for name, _ in uses) else None
+        return roles.pop() if len(roles) == 1 else None
+
+    def _uses(self, values: list[Value]) -> Iterator[_Role]:
+        """The operations and parameters that values reach as they are, or in another shape."""
+        seen, pending = set(values), list(values)
+        while pending:
+            value = pending.pop()
+            following = list(self._crossings.get(value, ()))
+            for operation, slot in self._consumers.get(value, ()):
+                if _PASSING.get(operation.name) == slot:
+                    following += operation.results
+                elif operation.name not in self.text.fragments and "body" not in operation.arguments:
+                    yield operation.name, slot
+            pending += (value for value in following if value not in seen)
+            seen.update(following)
 
 
-class _Token(NamedTuple):
-    kind: str
-    text: str
+def _flat(argument: object) -> Iterator[Value]:
+    """The values in an argument."""
+    if isinstance(argument, Value):
+        yield argument
+    elif isinstance(argument, tuple):
+        for item in argument:
+            yield from _flat(item)
 
 
-def parsed(data: bytes, quantization: bytes | None) -> Graph:
-    """Parse and check a graph and what graph.quant says of it.
-
-    Raises `ModelError` where the package ``nnef`` finds fault, `MissingDependencyError` without it.
-    """
-    text = _text(data, "graph.nnef")
-    shapes = variables(data)
-    operations = parser.operations(text, None if quantization is None else _text(quantization, "graph.quant"))
-    found = {operation.label: operation.shape for operation in operations if operation.name == "variable"}
-    if found != shapes:
-        raise ModelError(f"graph.nnef declares variables {sorted(found)}, and {sorted(shapes)} can be seen")
-    uses = list(_uses(operations))
-    return Graph(shapes, _roles(uses), frozenset(label for label, op, slot in uses if slot in _ARGUMENTS.get(op, ())))
+def _pairs(argument: object) -> Iterator[tuple[str, Value]]:
+    """The values in an argument that stand behind a name, as in ``[("state", h), ("weight", w)]``."""
+    if isinstance(argument, tuple) and not isinstance(argument, Value):
+        if len(argument) > 1 and isinstance(argument[0], str) and isinstance(argument[1], Value):
+            yield argument[0], argument[1]
+        for item in argument:
+            yield from _pairs(item)
 
 
-def _text(data: bytes, name: str) -> str:
-    try:
-        text = data.decode()
-    except UnicodeDecodeError as error:
-        raise ModelError(f"{name} is not UTF-8: {error}") from None
-    if "\0" in text:
-        raise ModelError(f"{name} has a zero byte")
-    return text
+def _step(operation: Operation) -> Step:
+    kind, slots = _KINDS.get(operation.name, (f"nnef::{operation.name}", tuple(operation.arguments)))
+    several = (tuple(_flat(operation.arguments.get(slot))) for slot in slots)
+    inputs = tuple(value for values in several for value in values or (None,))
+    return Step(_kind(kind, operation.arguments), operation.name, inputs, operation.results)
 
 
-def variables(data: bytes) -> dict[str, tuple[int, ...]]:
-    """The variables that a graph declares, label and shape, in order; `ModelError` for what cannot be one.
-
-    Needs no package: variables are declared with literals, and nowhere but in the graph itself.
-    """
-    tokens = list(_tokens(_text(data, "graph.nnef")))
-    found: dict[str, tuple[int, ...]] = {}
-    for at, token in enumerate(tokens):
-        if token == ("word", "variable"):
-            arguments = _arguments(tokens, at + 1)
-            if arguments is not None:
-                _add(found, *_declared(arguments))
-    return found
-
-
-def _add(found: dict[str, tuple[int, ...]], label: str, shape: tuple[int, ...]) -> None:
-    if found.setdefault(label, shape) != shape:
-        raise ModelError(f"is declared with shapes {list(found[label])} and {list(shape)}", tensor=label)
-
-
-def _tokens(text: str) -> Iterator[_Token]:
-    at = 0
-    while at < len(text):
-        match = _TOKEN.match(text, at)
-        if match is None:
-            raise ModelError("not an NNEF graph: a string has no end")
-        at = match.end()
-        if match.lastgroup is not None:
-            yield _Token(match.lastgroup, match[match.lastgroup])
-
-
-def _arguments(tokens: list[_Token], at: int) -> list[_Token] | None:
-    """The tokens between the parentheses of the call whose name is before ``at``; None where it is no call."""
-    if [token.text for token in tokens[at : at + 1]] == ["<"]:
-        at += 3
-    if [token.text for token in tokens[at : at + 1]] != ["("]:
-        return None
-    end = next((i for i in range(at, len(tokens)) if tokens[i] == ("mark", ")")), len(tokens))
-    return tokens[at + 1 : end]
-
-
-def _declared(arguments: list[_Token]) -> tuple[str, tuple[int, ...]]:
-    """The label and the shape of a declaration ``shape = [...], label = '...'``."""
-    labels = [token.text[1:-1] for token in _value(arguments, "label") if token.kind == "string"]
-    sizes = [token.text for token in _value(arguments, "shape") if token.text != ","]
-    if len(labels) != 1 or not all(size.isascii() and size.isdecimal() and len(size) <= 10 for size in sizes):
-        text = " ".join(token.text for token in arguments)
-        raise ModelError(f"graph.nnef has a variable whose label and shape cannot be seen: {text[:80]}")
-    return labels[0], tuple(map(int, sizes))
-
-
-def _value(arguments: list[_Token], name: str) -> list[_Token]:
-    """What follows ``name =``: the items of an array, or a single token."""
-    for at in range(len(arguments) - 2):
-        if arguments[at] == ("word", name) and arguments[at + 1].text == "=":
-            value = arguments[at + 2 :]
-            if value[0].text != "[":
-                return value[:1]
-            return value[1 : next((i for i, token in enumerate(value) if token.text == "]"), None)]
-    return []
-
-
-def _uses(operations: list[parser.Operation]) -> Iterator[tuple[str, str, str]]:
-    """Label, operation and name of the input, for each use of a variable; reshaping is looked through."""
-    labels: dict[str, str] = {}
-    for operation in operations:
-        if operation.name == "variable":
-            labels |= dict.fromkeys(operation.outputs, operation.label)
-            continue
-        used = [(slot, labels[value]) for slot, value in operation.inputs.items() if value in labels]
-        if operation.name in _PASSING:
-            labels |= {output: label for output in operation.outputs for _, label in used}
-        else:
-            yield from ((label, operation.name, slot) for slot, label in used)
-
-
-def _roles(uses: list[tuple[str, str, str]]) -> dict[str, ParameterType]:
-    """The roles of variables that have one and the same wherever they are used."""
-    found: dict[str, set[ParameterType | None]] = {}
-    for label, operation, slot in uses:
-        found.setdefault(label, set()).add(_ROLES.get(operation, {}).get(slot))
-    alone = {label: roles.pop() for label, roles in found.items() if len(roles) == 1}
-    return {label: role for label, role in alone.items() if role is not None}
+def _kind(kind: str, arguments: Mapping[str, object]) -> str:
+    exponent, target = arguments.get("y"), arguments.get("to")
+    if kind == "Pow" and isinstance(exponent, float) and exponent < 1:
+        return ROOT
+    return TO_WHOLE if kind == "Cast" and isinstance(target, str) and target.lower().startswith(_WHOLE) else kind

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
+import lzma
 import zipfile
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import BinaryIO, Protocol, cast
 
@@ -25,8 +27,8 @@ class _Sink(Protocol):
 def write(target: Path, files: Iterable[tuple[str, Pieces]], *, force: bool) -> None:
     """Write ``files`` in this order; equal files make equal archives.
 
-    ``*.tgz`` and ``*.tar.gz`` become compressed tar archives, ``*.tar`` a plain one, ``*.zip`` a zip archive, any other
-    name a folder. The target appears complete or not at all.
+    ``*.tgz``, ``*.tar.gz``, ``*.tar.bz2`` and ``*.tar.xz`` become compressed tar archives, ``*.tar`` a plain one,
+    ``*.zip`` a zip archive, any other name a folder. The target appears complete or not at all.
     """
     with _sink(target, force) as add:
         for name, pieces in files:
@@ -35,12 +37,10 @@ def write(target: Path, files: Iterable[tuple[str, Pieces]], *, force: bool) -> 
 
 @contextmanager
 def _sink(target: Path, force: bool) -> Iterator[_Sink]:
-    name = target.name.lower()
-    if name.endswith((".tgz", ".tar.gz", ".tar", ".zip")):
-        with replacing(target, force=force) as stream:
-            kind = _zip if name.endswith(".zip") else _tar if name.endswith(".tar") else _tgz
-            with kind(stream) as add:
-                yield add
+    kind = next((kind for suffix, kind in _KINDS.items() if target.name.lower().endswith(suffix)), None)
+    if kind is not None:
+        with replacing(target, force=force) as stream, kind(stream) as add:
+            yield add
     else:
         with replacing_folder(target, force=force) as folder, _folder(folder) as add:
             yield add
@@ -74,6 +74,18 @@ def _tgz(stream: BinaryIO) -> Iterator[_Sink]:
 
 
 @contextmanager
+def _bz2(stream: BinaryIO) -> Iterator[_Sink]:
+    with bz2.BZ2File(stream, "wb") as compressed, _tar(cast(BinaryIO, compressed)) as add:
+        yield add
+
+
+@contextmanager
+def _xz(stream: BinaryIO) -> Iterator[_Sink]:
+    with lzma.LZMAFile(stream, "wb") as compressed, _tar(cast(BinaryIO, compressed)) as add:
+        yield add
+
+
+@contextmanager
 def _zip(stream: BinaryIO) -> Iterator[_Sink]:
     with zipfile.ZipFile(stream, "w") as archive:
 
@@ -86,3 +98,13 @@ def _zip(stream: BinaryIO) -> Iterator[_Sink]:
                     file.write(piece)
 
         yield add
+
+
+_KINDS: dict[str, Callable[[BinaryIO], AbstractContextManager[_Sink]]] = {
+    ".tgz": _tgz,
+    ".tar.gz": _tgz,
+    ".tar.bz2": _bz2,
+    ".tar.xz": _xz,
+    ".tar": _tar,
+    ".zip": _zip,
+}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 import nnc_core
-from nnc_adapters.nnef import archive, dat, graph, private
-from nnc_adapters.shared import selection
+from nnc_adapters.nnef import archive, dat, private, syntax
+from nnc_adapters.nnef.graph import Graph
+from nnc_adapters.shared import exactness, selection
 from nnc_adapters.shared.lazy import LazyTensors
 from nnc_core.errors import ModelError, UnsupportedError
 from nnc_core.limits import Limits
@@ -33,6 +34,11 @@ class _Variable:
     load: Callable[[], NDArray[Any]]
     padding: bool = False
 
+    @property
+    def is_float(self) -> bool:
+        """Whether its items are floating-point numbers."""
+        return self.header.item_type == dat.ItemType.FLOAT
+
 
 def file_stem(label: str) -> str:
     """The name of a variable's file, without its suffix; `ModelError` for a label that leads out of the archive."""
@@ -42,25 +48,30 @@ def file_stem(label: str) -> str:
         raise ModelError(f"the label leads out of the archive: {error.message}", tensor=label) from None
 
 
-def read(path: Path, limits: Limits, *, chosen: frozenset[str] = frozenset()) -> SourceModel:
+def read(path: Path, limits: Limits, *, chosen: frozenset[str] = frozenset(), lossless: bool = False) -> SourceModel:
     """Read an archive; the tensors called ``chosen`` are coded whatever the rules say.
 
-    Tensors may be in ``<label>.dat`` or, as `NnefAdapter.embed` puts them, in ``<label>.nnr``.
+    Tensors may be in ``<label>.dat`` or, as `NnefAdapter.embed` puts them, in ``<label>.nnr``; with ``lossless``
+    those in ``<label>.dat`` are exact, or stay files.
     """
     try:
-        return _read(path, limits, chosen)
+        return _read(path, limits, chosen, lossless)
     except ModelError as error:
         raise ModelError(error.message, file=error.file or str(path), tensor=error.tensor) from error
 
 
-def _read(path: Path, limits: Limits, chosen: frozenset[str]) -> SourceModel:
+def _read(path: Path, limits: Limits, chosen: frozenset[str], lossless: bool) -> SourceModel:
     files = archive.files_of(path, limits)
-    _refuse_vendors(files)
     text = _small(files, archive.GRAPH, limits)
     quantization = _small(files, archive.QUANTIZATION, limits) if archive.QUANTIZATION in files else None
-    found = graph.parsed(text, quantization)
-    variables = [_variable(label, shape, files, limits) for label, shape in found.shapes.items()]
-    coded = {v.label: v for v in variables if v.label in chosen or _is_coded(v, found)}
+    shapes = syntax.variables(text)
+    found = (_variable(label, shape, files, limits) for label, shape in shapes.items())
+    variables = [variable for variable in found if variable is not None]
+    graph = Graph.read(text, shapes)
+    reasons = _reasons(graph, variables)
+    if lossless:
+        reasons |= {v.label: "not coded in the archive" for v in variables if v.file.endswith(DAT)}
+    coded = {v.label: v for v in variables if v.label in chosen or _is_coded(v, reasons)}
     exact = {v.label: v for v in variables if v.label not in coded and _fits(v)}
     tensors = {v.label: v for v in variables if v.label in coded or v.label in exact}
     topology = Topology(
@@ -69,19 +80,17 @@ def _read(path: Path, limits: Limits, chosen: frozenset[str]) -> SourceModel:
     return SourceModel(
         LazyTensors({label: variable.load for label, variable in tensors.items()}),
         topology,
-        ModelInfo(parameter_type={label: role for label, role in found.roles.items() if label in coded}),
-        {v.label: _reason(v, found) for v in exact.values() if v.header.item_type == dat.ItemType.FLOAT},
+        ModelInfo(parameter_type={label: role for label, role in graph.roles.items() if label in coded}),
+        {v.label: reasons.get(v.label, "few values") for v in exact.values() if v.is_float},
     )
 
 
-def _refuse_vendors(files: archive.Files) -> None:
-    """`UnsupportedError` for item types of vendors, ahead of the graph: those who use them extend that as well."""
-    for name, file in files.items():
-        if name.endswith(DAT) and file.size >= dat.HEADER_SIZE:
-            try:
-                dat.refuse_vendor(file.read(dat.HEADER_SIZE))
-            except UnsupportedError as error:
-                raise UnsupportedError(error.feature, f"tensor {name.removesuffix(DAT)!r} {error}") from None
+def _reasons(graph: Graph, variables: list[_Variable]) -> dict[str, str]:
+    """Why variables of floats must be exact: what operations do with them or, for those without a role, their names."""
+    declared = {v.label: exactness.Declared(v.header.dtype.name, v.header.shape) for v in variables}
+    named = exactness.reasons({label: each for label, each in declared.items() if not label.isdecimal()})
+    unknown = {label: why for label, why in named.items() if graph.roles.get(label, "unspecified") == "unspecified"}
+    return unknown | graph.reasons(frozenset(v.label for v in variables if not v.is_float))
 
 
 def _small(files: archive.Files, name: str, limits: Limits) -> bytes:
@@ -89,26 +98,27 @@ def _small(files: archive.Files, name: str, limits: Limits) -> bytes:
     return bytes(files[name].data())
 
 
-def _variable(label: str, shape: tuple[int, ...], files: archive.Files, limits: Limits) -> _Variable:
+def _variable(label: str, shape: tuple[int, ...], files: archive.Files, limits: Limits) -> _Variable | None:
+    """The tensor of a variable; None for items that only the maker of a certain software can read."""
     stem = file_stem(label)
     present = [stem + suffix for suffix in (DAT, NNR) if stem + suffix in files]
     if len(present) != 1:
         fault = f"both {stem + DAT} and {stem + NNR}" if present else f"no file {stem + DAT}"
         raise ModelError(f"the archive has {fault}", tensor=label)
     found = (_from_dat if present[0].endswith(DAT) else _from_nnr)(label, shape, present[0], files[present[0]], limits)
-    if found.header.shape != shape:
+    if found is not None and found.header.shape != shape:
         message = f"{found.file} has shape {list(found.header.shape)}, graph.nnef says {list(shape)}"
         raise ModelError(message, tensor=label)
     return found
 
 
-def _from_dat(label: str, shape: tuple[int, ...], name: str, file: archive.File, limits: Limits) -> _Variable:
+def _from_dat(label: str, shape: tuple[int, ...], name: str, file: archive.File, limits: Limits) -> _Variable | None:
     try:
         header = dat.Header.parse(file.read(min(file.size, dat.HEADER_SIZE)), file.size)
     except ModelError as error:
         raise ModelError(error.message, tensor=label) from error
-    except UnsupportedError as error:
-        raise UnsupportedError(error.feature, f"tensor {label!r}: {error}") from error
+    except UnsupportedError:
+        return None
     unused = 8 * header.data_length - header.elements * header.bits_per_item
     padding = bool(unused and file.data()[-1] & ((1 << unused) - 1))
     return _Variable(label, name, header, partial(_load, header, file), padding)
@@ -135,24 +145,20 @@ def _decode(label: str, file: archive.File, limits: Limits, header: dat.Header) 
     return dat.load(header, dat.dump(header, array))
 
 
-def _is_coded(variable: _Variable, found: graph.Graph) -> bool:
+def _is_coded(variable: _Variable, reasons: Mapping[str, str]) -> bool:
     """Whether a tensor of floats may lose precision."""
-    is_float = variable.header.item_type == dat.ItemType.FLOAT
     name, elements = variable.header.dtype.name, variable.header.elements
-    allowed = is_float and variable.label not in found.arguments
+    allowed = variable.is_float and variable.label not in reasons
     return allowed and selection.is_coded(name, elements, variable.load)
-
-
-def _reason(variable: _Variable, found: graph.Graph) -> str:
-    """Why a tensor of floats is exact."""
-    return "argument of an operation" if variable.label in found.arguments else "too few values"
 
 
 def _fits(variable: _Variable) -> bool:
     """Whether NNR can carry the tensor without any loss."""
+    if variable.file.endswith(NNR):
+        return True
     if variable.padding or not variable.header.elements:
         return False
-    if variable.header.item_type != dat.ItemType.FLOAT:
+    if not variable.is_float:
         return selection.fits(variable.header.dtype.name, variable.load)
     array = variable.load()
     with np.errstate(over="ignore", invalid="ignore"):

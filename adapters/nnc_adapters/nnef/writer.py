@@ -12,7 +12,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 import nnc_core
-from nnc_adapters.nnef import archive, dat, graph, output, private
+from nnc_adapters.nnef import archive, dat, output, private, syntax
 from nnc_adapters.nnef.reader import DAT, NNR, file_stem
 from nnc_adapters.shared.lazy import check_names
 from nnc_core import CodingParameters
@@ -33,7 +33,7 @@ class Plan:
 
 def planned(tensors: Mapping[str, NDArray[Any]], topology: Topology, limits: Limits) -> Plan:
     """What to write for a topology; `ModelError` where ``tensors`` are not its variables."""
-    shapes = graph.variables(topology.data)
+    shapes = syntax.variables(topology.data)
     described = private.unpack(topology.private, shapes, limits)
     files = {archive.GRAPH: topology.data}
     if topology.quantization is not None:
@@ -80,7 +80,7 @@ def embed(
     done = itertools.count(1)
 
     def content(label: str) -> output.Pieces:
-        data = _nnr(model, label, plan.headers.get(label), parameters, threads)
+        data = alone(model, label, plan.headers.get(label), parameters, threads)
         if progress is not None:
             progress(next(done), len(plan.variables))
         return (data,)
@@ -115,8 +115,12 @@ def _dat(array: NDArray[Any], shape: tuple[int, ...], header: dat.Header | None)
     return header.pack(), dat.dump(header, array.reshape(shape))
 
 
-def _nnr(
-    model: SourceModel, label: str, header: dat.Header | None, parameters: CodingParameters, threads: int | None
+def alone(
+    model: SourceModel,
+    label: str,
+    header: dat.Header | None = None,
+    parameters: CodingParameters | None = None,
+    threads: int | None = None,
 ) -> bytes:
     """One tensor as a bitstream of its own, with the header of its file where the tensor does not say it."""
     described = None if header is None else private.pack(private.Private({label: header}))

@@ -41,6 +41,7 @@ _ARGUMENTS: dict[str, _Slots] = {
     "LSTM": (5, 6),
     "GRU": (5,),
     "RNN": (5,),
+    "nnef::update": _ALL,
 }
 _SENSITIVE: dict[str, _Slots] = {
     **dict.fromkeys(("Sin", "Cos", "Tan", "Log", "Sqrt", "Reciprocal", ROOT), (0,)),

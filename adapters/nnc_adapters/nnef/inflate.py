@@ -1,0 +1,107 @@
+"""Compressed files as a stream of what they hold: gzip, bzip2 and xz, told apart by how they begin."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import lzma
+import tempfile
+import zlib
+from collections.abc import Callable, Iterator
+from typing import BinaryIO, Final, cast
+
+from nnc_adapters.shared.mapped import mapped
+from nnc_core.errors import ModelError
+from nnc_core.limits import Limits
+
+__all__ = ["BROKEN", "Inflating", "inflated", "is_compressed"]
+
+BROKEN = (OSError, EOFError, zlib.error, lzma.LZMAError, ValueError)
+"""What can be raised by reading a damaged file."""
+
+_PIECE: Final = 1 << 20
+_XZ_MEMORY: Final = 1 << 27  # twice what the highest preset of xz needs
+
+
+def _gzip(stream: BinaryIO) -> Iterator[bytes]:
+    return _pieces(gzip.GzipFile(fileobj=stream).read)
+
+
+def _bzip2(stream: BinaryIO) -> Iterator[bytes]:
+    return _pieces(bz2.BZ2File(stream).read)
+
+
+def _pieces(read: Callable[[int], bytes]) -> Iterator[bytes]:
+    while piece := read(_PIECE):
+        yield piece
+
+
+def _xz(stream: BinaryIO) -> Iterator[bytes]:
+    data = stream.read(_PIECE)
+    while data:
+        decoder = lzma.LZMADecompressor(lzma.FORMAT_XZ, _XZ_MEMORY)
+        while not decoder.eof:
+            if decoder.needs_input and not data:
+                raise EOFError("the compressed data end too early")
+            yield decoder.decompress(data, _PIECE)
+            data = stream.read(_PIECE) if decoder.needs_input else b""
+        data = (decoder.unused_data + stream.read(_PIECE)).lstrip(b"\0")  # streams may follow one another, padded
+
+
+_READERS: Final[dict[bytes, Callable[[BinaryIO], Iterator[bytes]]]] = {
+    b"\x1f\x8b": _gzip,
+    b"BZh": _bzip2,
+    b"\xfd7zXZ\0": _xz,
+}
+
+
+def is_compressed(start: bytes) -> bool:
+    """Whether a file that begins with ``start`` can be read."""
+    return start.startswith(tuple(_READERS))
+
+
+class Inflating:
+    """Reads what a compressed ``stream`` holds; `EOFError` past ``most`` bytes."""
+
+    def __init__(self, stream: BinaryIO, most: int) -> None:
+        stream.seek(0)
+        start = stream.read(8)
+        stream.seek(0)
+        self.pieces = next(read for magic, read in _READERS.items() if start.startswith(magic))(stream)
+        self.left, self.data = most, b""
+
+    def read(self, size: int) -> bytes:
+        """The next ``size`` bytes, or fewer at the end."""
+        while len(self.data) < size:
+            piece = next(self.pieces, None)
+            if piece is None:
+                break
+            self.left -= len(piece)
+            if self.left < 0:
+                raise EOFError("a compressed file holds more than expected")
+            self.data += piece
+        found, self.data = self.data[:size], self.data[size:]
+        return found
+
+
+def inflated(stream: BinaryIO, limits: Limits) -> memoryview:
+    """What a compressed file holds, in a temporary file that vanishes with the last use of it.
+
+    `ModelError` for damage, `LimitError` past ``limits.decoded_bytes``.
+    """
+    source = Inflating(stream, 1 << 62)
+    total = 0
+    with tempfile.TemporaryFile() as target:
+        while piece := _next(source):
+            total += len(piece)
+            limits.check("decoded_bytes", total, "the archive")
+            target.write(piece)
+        target.flush()
+        return mapped(cast(BinaryIO, target))
+
+
+def _next(source: Inflating) -> bytes:
+    try:
+        return source.read(_PIECE)
+    except BROKEN as error:
+        raise ModelError(f"a damaged compressed file: {error}") from error
