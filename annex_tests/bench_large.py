@@ -36,7 +36,6 @@ from rich.table import Table
 
 import nnc_core
 from nnc_adapters import registry
-from nnc_core import CodingParameters
 from nnc_core.approximator.step import step_size
 
 MIB, GIB = 1 << 20, 1 << 30
@@ -45,7 +44,8 @@ ROWS = 4096
 COLUMNS = (1024, 2048, 4096)
 SHARD = GIB // 2
 CHECKED = 6  # tensors of each model
-STEP = step_size(CodingParameters().qp, CodingParameters().qp_density)
+QP = -38
+STEP = step_size(QP, 2)
 
 Shapes = dict[str, tuple[int, int]]
 
@@ -206,7 +206,7 @@ def bench(kind: str, model: Shapes, console: Console, table: Table) -> bool:
         restored = folder / "restored" / source.name
         restored.parent.mkdir()
         status.update(f"{kind}: compressing")
-        runs = {"compress": measured("compress", source, "-o", bitstream)}
+        runs = {"compress": measured("compress", source, "-o", bitstream, "--qp", str(QP))}
         status.update(f"{kind}: restoring")
         runs["decompress"] = measured("decompress", bitstream, "-o", restored)
         status.update(f"{kind}: comparing")

@@ -69,14 +69,15 @@ def settings() -> Iterator[CodingParameters]:
     yield CodingParameters(qp=-26, nonweight_qp=-26, general_profile_idc=0)
     for scan_order in range(1, 5):
         yield CodingParameters(qp=-26, nonweight_qp=-26, scan_order=scan_order)
+    yield CodingParameters(qp=-38)
     yield CodingParameters()
 
 
-def row(p: CodingParameters) -> list[int]:
+def row(p: CodingParameters) -> list[int | str]:
     """One line of the table."""
     flags = (p.dq_flag, p.param_opt_flag, p.row_skip_enabled_flag)
     sizes = [len(nnc_core.encode(model, parameters=p)) for model in MODELS]
-    return [p.qp, p.nonweight_qp, *map(int, flags), p.general_profile_idc, p.scan_order, *sizes]
+    return [p.qp or "", p.nonweight_qp or "", *map(int, flags), p.general_profile_idc, p.scan_order, *sizes]
 
 
 def table() -> str:

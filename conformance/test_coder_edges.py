@@ -53,7 +53,7 @@ def test_rows_are_skipped_where_all_decoders_step_the_state_of_dependent_quantiz
 ) -> None:
     array = np.random.default_rng(1).normal(0, 0.1, (60, width)).astype(np.float32)
     array[::2] = 0
-    data = nnc_core.encode({"w": array}, parameters=CodingParameters(dq_flag=dq_flag, scan_order=scan_order))
+    data = nnc_core.encode({"w": array}, parameters=CodingParameters(-38, dq_flag=dq_flag, scan_order=scan_order))
     assert skips_rows(data) == skipped
 
 

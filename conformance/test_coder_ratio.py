@@ -26,7 +26,7 @@ def test_the_sizes_are_those_that_are_pinned() -> None:
 def test_the_pinned_sizes_show_what_the_tools_are_good_for() -> None:
     header, *rows = [line.split(",") for line in sizes.PINNED.read_text().splitlines()]
     assert tuple(header) == sizes.COLUMNS
-    table = [dict(zip(header, map(int, row), strict=True)) for row in rows]
+    table = [dict(zip(header, (int(field or 0) for field in row), strict=True)) for row in rows]
     assert len({tuple(row[name] for name in sizes.COLUMNS[:7]) for row in table}) == len(table)
     for row in table:
         assert row["sparse"] < row["dense"]

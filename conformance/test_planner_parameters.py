@@ -17,8 +17,8 @@ MATRIX = np.random.default_rng(1).normal(0, 1, (20, 10)).astype(np.float32)
 VECTOR = MATRIX.reshape(-1)
 
 
-def info(array: Any, *rules: str, name: str = "layer.weight", **parameters: Any) -> TensorInfo:
-    p = CodingParameters(rules=tuple(map(Rule.parse, rules)), **parameters)
+def info(array: Any, *rules: str, name: str = "layer.weight", qp: int = -38, **parameters: Any) -> TensorInfo:
+    p = CodingParameters(qp, rules=tuple(map(Rule.parse, rules)), **parameters)
     return NnrFile(nnc_core.encode({name: array}, parameters=p)).tensors[name]
 
 
@@ -35,7 +35,8 @@ def test_without_a_role_the_dimensions_tell_weights_from_other_tensors() -> None
 @pytest.mark.parametrize("role", get_args(ParameterType))
 def test_a_role_tells_weights_from_other_tensors(role: ParameterType) -> None:
     roles: ModelInfo = {"parameter_type": {"matrix": role, "vector": role}}
-    data = nnc_core.encode({"matrix": MATRIX, "vector": VECTOR, "other": MATRIX}, model_info=roles)
+    tensors = {"matrix": MATRIX, "vector": VECTOR, "other": MATRIX}
+    data = nnc_core.encode(tensors, parameters=CodingParameters(-38), model_info=roles)
     expected = -38 if role in ("conv.weight", "fc.weight") else -75
     found = {name: tensor.qp for name, tensor in NnrFile(data).tensors.items()}
     assert found == {"matrix": expected, "vector": expected, "other": -38}
@@ -66,7 +67,7 @@ def test_a_rule_is_read_from_text(text: str, pattern: str, changes: dict[str, in
     "text", ["", "conv", "conv=qp", "=qp=1", "conv=qp=1.5", "conv=qp=", "conv=qp=1,", "conv=qp=1 dq=0", "conv:qp=1"]
 )
 def test_text_that_is_no_rule_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="is no rule"):
+    with pytest.raises(ValueError, match="is not a rule"):
         Rule.parse(text)
 
 
@@ -78,7 +79,7 @@ def test_a_rule_for_an_unknown_parameter_is_refused() -> None:
 
 
 def test_a_pattern_that_is_no_regular_expression_is_refused() -> None:
-    with pytest.raises(ValueError, match="is no regular expression"):
+    with pytest.raises(ValueError, match="is not a regular expression"):
         Rule.parse("conv(=qp=1")
 
 
@@ -96,14 +97,16 @@ def test_the_last_rule_that_sets_a_parameter_wins() -> None:
 
 def test_every_parameter_of_a_rule_reaches_the_bitstream() -> None:
     def coded(*rules: str) -> bytes:
-        p = CodingParameters(rules=tuple(map(Rule.parse, rules)))
+        p = CodingParameters(-38, rules=tuple(map(Rule.parse, rules)))
         return nnc_core.encode({"w": np.where(np.abs(MATRIX) > 1.5, MATRIX, 0)}, parameters=p)
 
     rules = ("w=qp=-20", "w=dq=0", "w=param_opt=0", "w=unary=2", "w=scan=1", "w=row_skip=0")
     results = [coded()] + [coded(rule) for rule in rules]
     sparse = np.zeros((40, 40), np.float32)
     sparse[::7] = 1
-    skipping = [nnc_core.encode({"w": sparse}, parameters=CodingParameters(row_skip_enabled_flag=on)) for on in (0, 1)]
+    skipping = [
+        nnc_core.encode({"w": sparse}, parameters=CodingParameters(-38, row_skip_enabled_flag=on)) for on in (0, 1)
+    ]
     assert len(set(results[:-1])) == len(results) - 1
     assert skipping[0] != skipping[1]
 
@@ -151,7 +154,7 @@ def test_a_parameter_that_the_bitstream_cannot_carry_is_refused(parameters: dict
         ({"qp": -30.5}, "qp is -30.5, expected a whole number"),
         ({"scan_order": "1"}, "scan_order is '1'"),
         ({"dq_flag": None}, "dq_flag is None"),
-        ({"rules": ["w=qp=-3"]}, r"'w=qp=-3' is no Rule; Rule\.parse"),
+        ({"rules": ["w=qp=-3"]}, r"'w=qp=-3' is not a Rule; Rule\.parse"),
     ],
 )
 def test_a_parameter_of_another_type_is_refused(parameters: dict[str, Any], message: str) -> None:

@@ -26,6 +26,8 @@ from nnc_core.file import open_file as open
 from nnc_core.limits import Limits
 from nnc_core.nnr_model import ModelInfo, SourceModel, Topology
 from nnc_core.planner.parameters import CodingParameters, Rule
+from nnc_core.planner.plan import Method, ModelPlan, TensorPlan
+from nnc_core.planner.planning import plan
 from nnc_core.syntax.context import InputParameters
 
 __all__ = [
@@ -35,16 +37,19 @@ __all__ = [
     "InputParameters",
     "LimitError",
     "Limits",
+    "Method",
     "MissingDependencyError",
     "MissingLinkError",
     "ModelError",
     "ModelInfo",
+    "ModelPlan",
     "NncError",
     "NnrFile",
     "ReplayError",
     "Rule",
     "SourceModel",
     "TensorInfo",
+    "TensorPlan",
     "Topology",
     "UnsupportedError",
     "UpdateError",
@@ -54,6 +59,7 @@ __all__ = [
     "encode",
     "join",
     "open",
+    "plan",
     "split",
     "write",
 ]

@@ -12,14 +12,16 @@ from functools import cached_property, partial
 from math import prod
 from pathlib import Path
 from types import MappingProxyType, TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
 
 from nnc_core.bitstream import Bitstream, DataUnit, UnitRecord
+from nnc_core.bitstream.marks import mark_of, numpy_name, restored
 from nnc_core.coder.block import decode_unit, output_shapes, read_qp, unit_dtype
 from nnc_core.coder.history import Histories
 from nnc_core.coder.pool import Job, Outcome, Window, in_order, merged, thread_count
+from nnc_core.errors import PayloadError
 from nnc_core.lazy import LazyMapping
 from nnc_core.limits import Limits
 from nnc_core.nnr_model import Topology
@@ -29,7 +31,10 @@ from nnc_core.syntax.driver import Buffer
 
 @dataclass(frozen=True, slots=True)
 class TensorInfo:
-    """What the headers say about a tensor; ``size`` is that of its unit in bytes, ``qp`` None where there is none."""
+    """What the headers say about a tensor; ``size`` is that of its units in bytes, ``qp`` None where there is none.
+
+    ``unit`` is the index of its first unit, and of that unit is what else is said.
+    """
 
     name: str
     shape: tuple[int, ...]
@@ -40,6 +45,18 @@ class TensorInfo:
     scan_order: int
     size: int
     unit: int
+
+
+class _Carrier(NamedTuple):
+    """Units that are decoded together, and the tensors that they make: a block, or a tensor under several marks."""
+
+    names: tuple[str, ...]
+    units: tuple[DataUnit, ...]
+
+    @property
+    def plain(self) -> bool:
+        """Whether there is one unit, and its tensors have the names that stand in it."""
+        return len(self.units) == 1 and self.units[0].names == self.names
 
 
 _Tensors = dict[str, NDArray[Any]]
@@ -101,7 +118,7 @@ class NnrFile(LazyMapping[NDArray[Any]]):
     @cached_property
     def tensors(self) -> Mapping[str, TensorInfo]:
         """What the headers say about each tensor, in bitstream order; reads no payload but its first bits."""
-        return MappingProxyType({info.name: info for unit in self.bitstream.data_units for info in self._infos(unit)})
+        return MappingProxyType({info.name: info for each in self._carriers for info in self._infos(each)})
 
     def decode(self, name: str) -> NDArray[Any]:
         """Decode one tensor: float32 or int32, or what ``nnr_decompressed_data_format`` asks for.
@@ -109,14 +126,14 @@ class NnrFile(LazyMapping[NDArray[Any]]):
         KeyError for a name that is not in the bitstream; `BitstreamError`, `UnsupportedError`, `UpdateError` or
         `LimitError` where the tensor cannot be decoded.
         """
-        return self._decoded(self.bitstream.tensors[name])[name]
+        return self._decoded(self._places[name])[name]
 
     def decode_all(
         self, threads: int | None = None, executor: Executor | None = None
     ) -> Iterator[tuple[str, NDArray[Any]]]:
         """Decode every tensor in bitstream order, several at a time."""
         self._check_total()
-        for tensors in in_order(map(self._job, self.bitstream.data_units), threads, executor):
+        for tensors in in_order(map(self._job, self._carriers), threads, executor):
             yield from tensors.items()
 
     @contextmanager
@@ -127,11 +144,7 @@ class NnrFile(LazyMapping[NDArray[Any]]):
         with ThreadPoolExecutor(count) as pool:
             window: Window[_Outcome] = Window(pool)
             try:
-                yield _Ahead(
-                    self.bitstream.data_units,
-                    list(map(self._job, self.bitstream.data_units)),
-                    window if count > 1 else None,
-                )
+                yield _Ahead(self._carriers, list(map(self._job, self._carriers)), window if count > 1 else None)
             finally:
                 window.cancel()
 
@@ -142,46 +155,73 @@ class NnrFile(LazyMapping[NDArray[Any]]):
         """
         if self._history is None:
             raise ValueError("the file was opened without a history")
-        for unit in self.bitstream.data_units:
-            if unit.index not in self._left:
-                self._decoded(unit)
+        for carrier in self._carriers:
+            if any(unit.index not in self._left for unit in carrier.units):
+                self._decoded(carrier)
         return {**self._history, **{name: left for each in self._left.values() for name, left in each.items()}}
 
     def __getitem__(self, name: str) -> NDArray[Any]:
         return self.decode(name)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self.bitstream.tensors)
+        return iter(self._places)
 
     def __len__(self) -> int:
-        return len(self.bitstream.tensors)
+        return len(self._places)
 
     def __contains__(self, name: object) -> bool:
-        return name in self.bitstream.tensors
+        return name in self._places
 
-    def _job(self, unit: DataUnit) -> _DecodingJob:
-        return Job(partial(self._decoded, unit), _decoded_size(unit))
+    @cached_property
+    def _carriers(self) -> Sequence[_Carrier]:
+        """In the order of their first units."""
+        groups: dict[tuple[str, ...], list[DataUnit]] = {}
+        for unit in self.bitstream.data_units:
+            names = (mark_of(unit.names[0]).tensor,) if len(unit.names) == 1 else unit.names
+            groups.setdefault(names, []).append(unit)
+        return [_Carrier(names, tuple(units)) for names, units in groups.items()]
 
-    def _decoded(self, unit: DataUnit) -> dict[str, NDArray[Any]]:
-        self._limits.check("decoded_bytes", _decoded_size(unit), f"tensor {unit.names[0]!r}")
+    @cached_property
+    def _places(self) -> Mapping[str, _Carrier]:
+        return {name: carrier for carrier in self._carriers for name in carrier.names}
+
+    def _job(self, carrier: _Carrier) -> _DecodingJob:
+        return Job(partial(self._decoded, carrier), sum(map(_decoded_size, carrier.units)))
+
+    def _decoded(self, carrier: _Carrier) -> dict[str, NDArray[Any]]:
+        size = sum(map(_decoded_size, carrier.units))
+        self._limits.check("decoded_bytes", size, f"tensor {carrier.names[0]!r}")
+        decoded = [self._decoded_unit(unit) for unit in carrier.units]
+        if carrier.plain:
+            return decoded[0]
+        try:
+            parts = [(mark_of(name), array) for tensors in decoded for name, array in tensors.items()]
+            return {carrier.names[0]: restored(parts)}
+        except PayloadError as error:
+            error.unit, error.tensor = carrier.units[0].index, carrier.names[0]
+            raise
+
+    def _decoded_unit(self, unit: DataUnit) -> dict[str, NDArray[Any]]:
         decoded = decode_unit(unit, self._history)
         if self._history is not None:
             self._left[unit.index] = decoded.histories
         return decoded.tensors
 
-    def _infos(self, unit: DataUnit) -> Iterator[TensorInfo]:
+    def _infos(self, carrier: _Carrier) -> Iterator[TensorInfo]:
+        unit = carrier.units[0]
         h = unit.header
+        dtype = "" if carrier.plain else numpy_name(mark_of(unit.names[0]))
         qp = dict([found]) if (found := read_qp(unit)) else {}
-        for name, shape in output_shapes(unit).items():
+        for name, (unit_name, shape) in zip(carrier.names, output_shapes(unit).items(), strict=True):
             yield TensorInfo(
                 name=name,
                 shape=shape,
-                dtype=unit_dtype(h).name,
+                dtype=dtype or unit_dtype(h).name,
                 payload_type=h.nnr_compressed_data_unit_payload_type.name,
-                qp=qp.get(name),
+                qp=qp.get(unit_name),
                 dq_flag=h.dq_flag,
                 scan_order=h.scan_order if len(shape) > 1 else 0,
-                size=unit.size,
+                size=sum(unit.size for unit in carrier.units),
                 unit=unit.index,
             )
 
@@ -201,11 +241,11 @@ class _Ahead(LazyMapping[NDArray[Any]]):
     """
 
     def __init__(
-        self, units: Sequence[DataUnit], jobs: Sequence[_DecodingJob], window: Window[_Outcome] | None
+        self, carriers: Sequence[_Carrier], jobs: Sequence[_DecodingJob], window: Window[_Outcome] | None
     ) -> None:
         self._window = window
         self._jobs = jobs
-        self._places = {name: place for place, unit in enumerate(units) for name in unit.names}
+        self._places = {name: place for place, each in enumerate(carriers) for name in each.names}
         self._groups = list(merged(jobs))
         self._group_of = [group for group, (_, count) in enumerate(self._groups) for _ in range(count)]
         self._next = 0

@@ -66,7 +66,7 @@ def test_labels_name_the_data_units_and_exact_tensors_are_sent_as_they_are(every
         kinds = {name: info.payload_type for name, info in file.tensors.items()}
     integers = dict.fromkeys(("quantized", "nibbles", "mask", "flags", "steps", "old"), "NNR_PT_INT")
     coded = dict.fromkeys(("layer/filter", "/half", "double"), "NNR_PT_FLOAT")
-    assert kinds == {**coded, "layer/bias": "NNR_PT_RAW_FLOAT", "scalar": "NNR_PT_RAW_FLOAT", **integers}
+    assert kinds == {**coded, "layer/bias": "NNR_PT_RAW_FLOAT", "scalar": "NNR_PT_FLOAT", **integers}
 
 
 def test_a_plain_archive_needs_no_private_unit(adapter, make, floats):

@@ -221,10 +221,15 @@ def test_buffers_are_no_weights_and_of_own_parameters_nothing_is_said(torch, inf
 
 
 def test_tensors_known_not_to_be_weights_are_coded_more_finely(torch):
-    data = nnc_adapters.pytorch.compress(torch.nn.Sequential(torch.nn.LayerNorm((8, 8)), torch.nn.Linear(8, 8)))
-    with nnc_core.NnrFile(data) as file:
-        assert {name: info.qp for name, info in file.tensors.items()} == {
-            "0.weight": -75,
-            "0.bias": -75,
-            "1.weight": -38,
-        }
+    module = torch.nn.Sequential(torch.nn.LayerNorm((8, 8)), torch.nn.Linear(8, 8))
+    torch.nn.init.normal_(module[0].weight)
+    torch.nn.init.normal_(module[0].bias)
+
+    def qps(**parameters):
+        data = nnc_adapters.pytorch.compress(module, parameters=nnc_core.CodingParameters(**parameters))
+        with nnc_core.NnrFile(data) as file:
+            return [file.tensors[name].qp for name in ("0.weight", "0.bias", "1.weight")]
+
+    assert qps(qp=-38) == [-75, -75, -38]
+    finer, fine, weight = qps()
+    assert max(finer, fine) < weight - 4 * 16

@@ -26,6 +26,7 @@ import nnc_adapters
 import nnc_core
 from nnc_adapters.shared.lazy import LazyTensors
 from nnc_core import file as coder_file
+from nnc_core.bitstream.marks import mark_of
 
 Nnc = Callable[..., Result]
 Files = dict[str, bytes]
@@ -96,7 +97,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     decode_unit = coder_file.decode_unit
 
     def counting(unit: Any, *arguments: Any) -> Any:
-        times.update(unit.names)
+        times.update(mark_of(name).tensor for name in unit.names)
         return decode_unit(unit, *arguments)
 
     monkeypatch.setattr(coder_file, "decode_unit", counting)

@@ -1,52 +1,36 @@
-"""From tensors to units: approximate, code, write (ISO/IEC 15938-18, module `coder`)."""
+"""From a model to a bitstream: plan, code, write (ISO/IEC 15938-18, module `coder`)."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor
-from dataclasses import replace
 from functools import partial
-from typing import Any, BinaryIO, NamedTuple
+from math import prod
+from typing import BinaryIO
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from nnc_core.approximator.native import quantize_dependent, quantize_uniform
-from nnc_core.approximator.step import step_size
 from nnc_core.bitstream import BitstreamWriter
-from nnc_core.coder.dtypes import data_format
+from nnc_core.coder.block import unit_dtype
 from nnc_core.coder.pool import Job, in_order
-from nnc_core.entropy.native import Encoder, shift_indices
-from nnc_core.entropy.parameters import TensorChoices, TensorParameters
+from nnc_core.coder.units import Format, Unit, data_units
 from nnc_core.errors import ModelError
 from nnc_core.limits import Limits
 from nnc_core.nnr_model import ModelInfo, SourceModel, Topology
-from nnc_core.planner.parameters import CodingParameters, TensorPlan
-from nnc_core.syntax.data_unit import CompressedDataUnitHeader
+from nnc_core.planner.parameters import CodingParameters
+from nnc_core.planner.plan import ModelPlan
+from nnc_core.planner.planning import plan as plan_model
 from nnc_core.syntax.model_parameter_set import ModelParameterSet
-from nnc_core.tables.code_points import (
-    GeneralProfileIdc,
-    PayloadType,
-    QuantizationMethodFlags,
-)
-from nnc_core.tables.entry_point import EntryPoint
-
-_MAX_LEVEL = (1 << 31) - 1
-_FEW = 1024
-
-
-class _Unit(NamedTuple):
-    """One data unit, ready to be written."""
-
-    header: CompressedDataUnitHeader
-    payload: NDArray[np.uint8]
+from nnc_core.tables.code_points import QuantizationMethodFlags
 
 
 def encode(
     tensors: Mapping[str, ArrayLike],
     *,
     parameters: CodingParameters | None = None,
+    plan: ModelPlan | None = None,
     topology: Topology | None = None,
     model_info: ModelInfo | None = None,
     threads: int | None = None,
@@ -55,21 +39,22 @@ def encode(
 ) -> bytes:
     """Code named tensors into one NNR bitstream.
 
-    Floating-point arrays of any width are quantized as their float32 values; where that is impossible (values that are
-    not finite, or too large for the step size) they are sent as they are in float32. Integer arrays are
-    coded exactly and must lie within +-(2**31 - 1). A scalar becomes a tensor of shape (1,). The result does not
-    depend on ``threads`` (default: one per core) or on the ``executor`` used in their place. Raises `ModelError`
-    for tensors that NNR cannot express, `LimitError` for what a decoder with the same ``limits`` would refuse.
+    Floating-point arrays of any width are quantized as their float32 values, as the ``plan`` says or else the
+    ``parameters``; the few values that cannot be quantized (not finite, or far too large for the step) are sent beside
+    them as they are. Integer arrays are coded exactly and must lie within +-(2**31 - 1), or within as much of their
+    median. A scalar becomes a tensor of shape (1,). The result does not depend on ``threads`` (default: one per core)
+    or on the ``executor`` used in their place. Raises `ModelError` for tensors that NNR cannot express, `LimitError`
+    for what a decoder with the same ``limits`` would refuse.
 
     >>> import nnc_core, numpy as np
     >>> data = nnc_core.encode({"w": np.array([[0.5, -0.25], [0.0, 1.0]], np.float32)})
-    >>> nnc_core.decode(data)["w"].round(2).tolist()
+    >>> nnc_core.decode(data)["w"].tolist()
     [[0.5, -0.25], [0.0, 1.0]]
     """
     stream = io.BytesIO()
     arrays = {name: np.asarray(array) for name, array in tensors.items()}
     model = SourceModel(arrays, topology, model_info or ModelInfo())
-    write(stream, model, parameters=parameters, threads=threads, executor=executor, limits=limits)
+    write(stream, model, parameters=parameters, plan=plan, threads=threads, executor=executor, limits=limits)
     return stream.getvalue()
 
 
@@ -78,6 +63,7 @@ def write(
     model: SourceModel,
     *,
     parameters: CodingParameters | None = None,
+    plan: ModelPlan | None = None,
     threads: int | None = None,
     executor: Executor | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -85,165 +71,48 @@ def write(
 ) -> int:
     """Code a model into a binary file object, unit by unit; return the number of bytes.
 
-    Tensors are fetched in model order, one at a time; those in work fit a window of bytes (see `pool`).
-    ``progress`` is called with the number of tensors written and their total. Otherwise as `encode`.
+    Tensors are fetched in model order, one at a time; those in work fit a window of bytes (see `pool`). Without a
+    ``plan``, which `plan` makes, they are fetched once more before. ``progress`` is called with the number of tensors
+    written and their total. Otherwise as `encode`. Raises `ModelError` for a plan that lacks a tensor.
     """
-    p = parameters or CodingParameters()
-    writer = BitstreamWriter(stream, _model_parameter_set(p, model.topology), p.general_profile_idc, limits)
+    if plan is None:
+        plan = plan_model(model, parameters, threads=threads, executor=executor)
+    writer = BitstreamWriter(stream, _model_parameter_set(plan, model), plan.general_profile_idc, limits)
     if model.topology is not None:
         writer.topology(model.topology)
-    for done, unit in enumerate(in_order(_jobs(model, p), threads, executor, running=1.5, result_size=_held), 1):
-        writer.data_unit(unit.header, unit.payload.data)
+    decoded, limits = 0, limits or Limits()
+    jobs = _jobs(model, plan)
+    for done, units in enumerate(in_order(jobs, threads, executor, running=1.5, result_size=_held), 1):
+        for unit in units:
+            decoded = limits.check("decoded_bytes", decoded + _decoded_size(unit))
+            writer.data_unit(unit.header, unit.payload.data)
         if progress is not None:
             progress(done, len(model.tensors))
     return writer.size
 
 
-def _model_parameter_set(p: CodingParameters, topology: Topology | None) -> ModelParameterSet:
+def _model_parameter_set(plan: ModelPlan, model: SourceModel) -> ModelParameterSet:
     return ModelParameterSet(
-        topology_carriage_flag=topology is not None,
+        topology_carriage_flag=model.topology is not None,
         mps_quantization_method_flags=QuantizationMethodFlags.NNR_QSU,
-        mps_qp_density=p.qp_density,
+        mps_qp_density=plan.qp_density,
         mps_quantization_parameter=0,
     )
 
 
-def _held(unit: _Unit) -> int:
-    return len(unit.payload)
+def _decoded_size(unit: Unit) -> int:
+    return prod(unit.header.tensor_dimensions) * unit_dtype(unit.header).itemsize
 
 
-def _jobs(model: SourceModel, p: CodingParameters) -> Iterator[Job[_Unit]]:
+def _held(units: tuple[Unit, ...]) -> int:
+    return sum(len(unit.payload) for unit in units)
+
+
+def _jobs(model: SourceModel, plan: ModelPlan) -> Iterator[Job[tuple[Unit, ...]]]:
     """One job for each tensor, in model order."""
-    types = model.model_info.get("parameter_type", {})
+    form = Format(plan.qp_density, plan.general_profile_idc)
     for name in model.tensors:
+        if name not in plan.tensors:
+            raise ModelError("is not in the plan", tensor=name)
         array = np.asarray(model.tensors[name])
-        plan = p.plan(name, types.get(name), array.ndim)
-        yield Job(partial(encode_tensor, name, array, plan, p, exact=name in model.exact), 4 * array.size)
-
-
-def encode_tensor(
-    name: str, array: NDArray[Any], plan: TensorPlan, p: CodingParameters, *, exact: bool = False
-) -> _Unit:
-    """Quantize and code one tensor into a data unit of its own; floats that must be ``exact`` are sent as they are."""
-    _check_name(name)
-    if array.size == 0:
-        raise ModelError(f"has no elements (shape {array.shape}), which NNR cannot express", tensor=name)
-    if array.dtype.kind == "V" and array.dtype.name.startswith(("int", "uint")):
-        array = array.astype(np.int8)  # integers of less than 8 bits, from outside numpy
-    header = CompressedDataUnitHeader(topology_elem_id=name, tensor_dimensions=array.shape or (1,))
-    wanted = data_format(array.dtype)
-    if wanted is not None and p.general_profile_idc == GeneralProfileIdc.EXTENDED:
-        header.nnr_decompressed_data_format_present_flag = True
-        header.nnr_decompressed_data_format = wanted
-    matrix = array.reshape(header.tensor_dimensions[0], -1)
-    if array.dtype.kind in "iu":
-        header.nnr_compressed_data_unit_payload_type = PayloadType.NNR_PT_INT
-        return _coded(header, _integers(name, matrix), plan, p)
-    values = _floats(name, matrix)
-    if exact:
-        if matrix.dtype.itemsize > values.itemsize and not np.array_equal(values, matrix, equal_nan=True):
-            raise ModelError("must be exact, and is not in float32", tensor=name)
-        return _raw(header, values)
-    try:
-        levels = _quantize(values, plan, p.qp_density)
-    except ValueError:
-        return _raw(header, values)
-    header.dq_flag = plan.dq_flag
-    return _coded(header, levels, plan, p)
-
-
-def _check_name(name: object) -> None:
-    if not isinstance(name, str):
-        raise ModelError(f"has the name {name!r}, expected text")
-    try:
-        zero = b"\0" in name.encode()
-    except UnicodeEncodeError as error:
-        raise ModelError(f"has a name that is no UTF-8: {error}", tensor=name) from None
-    if zero:
-        raise ModelError("has a zero byte in its name, which NNR cannot express", tensor=name)
-
-
-def _raw(header: CompressedDataUnitHeader, values: NDArray[np.float32]) -> _Unit:
-    header.nnr_compressed_data_unit_payload_type = PayloadType.NNR_PT_RAW_FLOAT
-    return _Unit(header, values.astype("<f4", copy=False).reshape(-1).view(np.uint8))
-
-
-def _integers(name: str, matrix: NDArray[Any]) -> NDArray[np.int32]:
-    if matrix.min() < -_MAX_LEVEL or matrix.max() > _MAX_LEVEL:
-        raise ModelError("has integers beyond +-(2**31 - 1), which NNR cannot express", tensor=name)
-    return np.ascontiguousarray(matrix, np.int32)
-
-
-def _floats(name: str, matrix: NDArray[Any]) -> NDArray[np.float32]:
-    # bfloat16 and other types from outside numpy have kind 'V' too, and know how to become float32.
-    if matrix.dtype.kind not in "fV" or issubclass(matrix.dtype.type, np.void):
-        raise ModelError(f"has dtype {matrix.dtype}, which NNR cannot express", tensor=name)
-    with np.errstate(over="ignore", invalid="ignore"):  # and signalling NaN
-        values = np.ascontiguousarray(matrix, np.float32)
-    if matrix.dtype.itemsize > values.itemsize and not np.array_equal(np.isfinite(values), np.isfinite(matrix)):
-        raise ModelError("has finite values beyond float32, which NNR cannot express", tensor=name)
-    return values
-
-
-def _quantize(values: NDArray[np.float32], plan: TensorPlan, qp_density: int) -> NDArray[np.int32]:
-    step = step_size(plan.qp, qp_density)
-    return quantize_dependent(values, step, plan.scan_order) if plan.dq_flag else quantize_uniform(values, step)
-
-
-def _coded(header: CompressedDataUnitHeader, levels: NDArray[np.int32], plan: TensorPlan, p: CodingParameters) -> _Unit:
-    parameters = TensorParameters(
-        general_profile_idc=p.general_profile_idc,
-        cabac_unary_length_minus1=plan.cabac_unary_length_minus1,
-        dq_flag=header.dq_flag,
-        scan_order=plan.scan_order if min(levels.shape) > 1 else 0,
-    )
-    quantized = header.nnr_compressed_data_unit_payload_type == PayloadType.NNR_PT_FLOAT
-    qp = (plan.qp, 6 + p.qp_density) if quantized else None
-    header.cabac_unary_length_minus1 = parameters.cabac_unary_length_minus1
-    header.scan_order = parameters.scan_order
-    payload, header.entry_points = _shortest(levels, qp, parameters, plan)
-    return _Unit(header, np.frombuffer(payload, np.uint8))
-
-
-def _shortest(
-    levels: NDArray[np.int32], qp: tuple[int, int] | None, parameters: TensorParameters, plan: TensorPlan
-) -> tuple[bytes, tuple[EntryPoint, ...]]:
-    """Code in every way that is worth a try and keep what is shortest."""
-    coded = (_payload(levels, qp, parameters, choices) for choices in _choices(levels, parameters, plan))
-    return min(coded, key=lambda each: len(each[0]))
-
-
-def _choices(levels: NDArray[np.int32], parameters: TensorParameters, plan: TensorPlan) -> Iterator[TensorChoices]:
-    """Without and, where there is a row to be skipped, with row skipping.
-
-    The shift indices are chosen by an estimate that can err by a few bytes, which count where there are few.
-    """
-    may_skip = plan.row_skip_enabled_flag and _can_skip_rows(levels.shape, parameters)
-    for skipping in (False, True) if may_skip and not levels.any(axis=1).all() else (False,):
-        choices = TensorChoices(row_skip_enabled_flag=skipping)
-        if plan.param_opt_flag:
-            yield replace(choices, shift_indices=shift_indices(levels, parameters, choices))
-        if not plan.param_opt_flag or levels.size <= _FEW:
-            yield choices
-
-
-def _can_skip_rows(shape: tuple[int, ...], p: TensorParameters) -> bool:
-    """Whether the syntax has skipped rows, and all decoders understand them alike.
-
-    With dependent quantization, some take the part of a skipped row that lies in one block to be as wide as the tensor,
-    when they step the state. As four zeros lead back to the same state, that shows unless the widths agree modulo 4.
-    """
-    rows, width = shape
-    disputed = p.dq_flag and p.scan_order > 0 and width > 4 << p.scan_order and width % 4 != 0
-    return p.general_profile_idc == GeneralProfileIdc.EXTENDED and rows > 1 and width > 1 and not disputed
-
-
-def _payload(
-    levels: NDArray[np.int32], qp: tuple[int, int] | None, parameters: TensorParameters, choices: TensorChoices
-) -> tuple[bytes, tuple[EntryPoint, ...]]:
-    encoder = Encoder()
-    if qp is not None:
-        encoder.iae(*qp)
-    encoder.tensor(levels, parameters, choices)
-    payload = encoder.finish()
-    return payload, tuple(encoder.entry_points[0])
+        yield Job(partial(data_units, name, array, plan.tensors[name], form), 4 * array.size)

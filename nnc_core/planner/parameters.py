@@ -1,32 +1,43 @@
-"""How each tensor is to be coded: resolved once, before anything is coded."""
+"""What an encoder is told: the wishes of a user for a whole model, and rules for single tensors."""
 
 from __future__ import annotations
 
 import operator
 import re
-from dataclasses import dataclass, fields, replace
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Final
 
 from nnc_core.nnr_model import ParameterType
 
-_WEIGHTS = ("conv.weight", "fc.weight")
+__all__ = ["WEIGHTS", "CodingParameters", "Rule"]
 
+WEIGHTS: Final = ("conv.weight", "fc.weight")
+"""The roles of weights; what has another one is coded more finely."""
+_ABSOLUTE: Final = {"qp": -38, "nonweight_qp": -75}
+"""What an absolute quantization parameter is where only the other one is given."""
 
-@dataclass(frozen=True, slots=True)
-class TensorPlan:
-    """The coding parameters of one tensor (ISO/IEC 15938-18, Tables 7, 8 and 11)."""
+_COARSE, _FINE = 2, 4
+"""``qp_density`` where absolute quantization parameters are given, and where steps follow from the tensors."""
 
-    qp: int = -38
-    dq_flag: bool = True
-    param_opt_flag: bool = True
-    cabac_unary_length_minus1: int = 10
-    scan_order: int = 0
-    row_skip_enabled_flag: bool = True
+_CHANGEABLE = (
+    "qp",
+    "dq_flag",
+    "param_opt_flag",
+    "cabac_unary_length_minus1",
+    "scan_order",
+    "row_skip_enabled_flag",
+    "exact",
+)
+_SHORT = {"dq": "dq_flag", "param_opt": "param_opt_flag", "row_skip": "row_skip_enabled_flag"}
+_SHORT |= {"unary": "cabac_unary_length_minus1", "scan": "scan_order"}
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
     """Other parameters for the tensors whose name matches ``pattern`` somewhere; the last rule that sets one wins.
+
+    ``exact`` 1 keeps a tensor as it is, 0 lets it be quantized whatever it is; so does a ``qp``.
 
     >>> Rule.parse("conv.*bias=qp=-60,dq=0")
     Rule(pattern='conv.*bias', changes=(('qp', -60), ('dq_flag', False)))
@@ -39,7 +50,7 @@ class Rule:
         try:
             re.compile(self.pattern)
         except re.error as error:
-            raise ValueError(f"{self.pattern!r} is no regular expression: {error}") from None
+            raise ValueError(f"{self.pattern!r} is not a regular expression: {error}") from None
         unknown = [name for name, _ in self.changes if name not in _CHANGEABLE]
         if unknown:
             raise ValueError(f"a rule cannot set {unknown[0]!r}, only {', '.join(_CHANGEABLE)}")
@@ -47,10 +58,10 @@ class Rule:
 
     @classmethod
     def parse(cls, text: str) -> Rule:
-        """Read ``regex=key=value,key=value``; keys as in `TensorPlan`, with or without ``_flag``."""
+        """Read ``regex=key=value,key=value``; keys as in `CodingParameters`, with or without ``_flag``."""
         found = re.fullmatch(r"(.+?)=(\w+=-?\d+(?:,\w+=-?\d+)*)", text)
         if not found:
-            raise ValueError(f"{text!r} is no rule; one looks like 'conv.*=qp=-30,dq=0'")
+            raise ValueError(f"{text!r} is not a rule; one looks like 'conv.*=qp=-30,dq=0'")
         pairs = (pair.split("=") for pair in found[2].split(","))
         return cls(found[1], tuple((_SHORT.get(key, key), int(value)) for key, value in pairs))
 
@@ -58,31 +69,23 @@ class Rule:
         """Whether the tensor called ``name`` is meant."""
         return re.search(self.pattern, name) is not None
 
-    def change(self, plan: TensorPlan) -> TensorPlan:
-        """``plan`` with what the rule sets."""
-        changes: dict[str, Any] = dict(self.changes)
-        return replace(plan, **changes)
-
-
-_CHANGEABLE = tuple(f.name for f in fields(TensorPlan))
-_SHORT = {"dq": "dq_flag", "param_opt": "param_opt_flag", "row_skip": "row_skip_enabled_flag"}
-_SHORT |= {"unary": "cabac_unary_length_minus1", "scan": "scan_order"}
-
 
 @dataclass(frozen=True, slots=True)
 class CodingParameters:
     """What an encoder is told about a whole model.
 
-    ``qp`` holds for weights, ``nonweight_qp`` for everything else; a tensor whose role is not known is a weight if it
-    has more than one dimension. A step size is (2**d + qp mod 2**d) * 2**(floor(qp / 2**d) - d) with
-    d = ``qp_density``: 2**d steps to the doubling. ``general_profile_idc`` 1 is the tool set of the 2024 edition, 0
-    that of 2022 for older decoders. Raises ValueError for values that the bitstream cannot carry, TypeError for what is
-    no whole number, or no `Rule`.
+    Without a ``qp`` each tensor gets a step from its own values and the model's, and what is exact by its values stays
+    so. A ``qp`` is an absolute step for weights, ``nonweight_qp`` one for everything else; where only one is given, the
+    other is -38 or -75. With them, a tensor whose role is not known is a weight if it has more than one dimension. A
+    step size is (2**d + qp mod 2**d) * 2**(floor(qp / 2**d) - d) with d = ``qp_density``: 2**d steps to the doubling;
+    `None` is 2 where a ``qp`` is given, if only by a rule, and 4 otherwise. ``general_profile_idc`` 1 is the tool set
+    of the 2024 edition, 0 that of 2022 for older decoders. Raises ValueError for values that the bitstream cannot
+    carry, TypeError for what is not a whole number, or not a `Rule`.
     """
 
-    qp: int = -38
-    nonweight_qp: int = -75
-    qp_density: int = 2
+    qp: int | None = None
+    nonweight_qp: int | None = None
+    qp_density: int | None = None
     dq_flag: bool = True
     param_opt_flag: bool = True
     cabac_unary_length_minus1: int = 10
@@ -93,43 +96,60 @@ class CodingParameters:
 
     def __post_init__(self) -> None:
         for name in (f.name for f in fields(self) if f.name != "rules"):
-            object.__setattr__(self, name, _number(name, getattr(self, name)))
+            value = getattr(self, name)
+            if value is not None or name not in _OPTIONAL:
+                object.__setattr__(self, name, _number(name, value))
         object.__setattr__(self, "rules", tuple(self.rules))
         strange = [rule for rule in self.rules if not isinstance(rule, Rule)]
         if strange:
-            raise TypeError(f"{strange[0]!r} is no Rule; Rule.parse makes one of a text")
+            raise TypeError(f"{strange[0]!r} is not a Rule; Rule.parse makes one of a text")
         _check("general_profile_idc", self.general_profile_idc, 0, 1)
-        _check("qp_density", self.qp_density, 0, 7)
-        for name, qp in (("qp", self.qp), ("nonweight_qp", self.nonweight_qp)):
-            plan = self._plan(qp)
-            self._check_plan(plan, name)
-            for rule in self.rules:
-                self._check_plan(rule.change(plan), "qp", f"rule {rule.pattern!r}: ")
-
-    def plan(self, name: str, parameter_type: ParameterType | None, dimensions: int) -> TensorPlan:
-        """The parameters for one tensor."""
-        weight = parameter_type in _WEIGHTS if parameter_type else dimensions > 1
-        plan = self._plan(self.qp if weight else self.nonweight_qp)
+        _check("qp_density", self.density, 0, 7)
+        self._check_values(vars_of(self))
         for rule in self.rules:
-            if rule.applies_to(name):
-                plan = rule.change(plan)
-        return plan
+            self._check_values(dict(rule.changes), f"rule {rule.pattern!r}: ")
 
-    def _plan(self, qp: int) -> TensorPlan:
-        return TensorPlan(
-            qp,
-            self.dq_flag,
-            self.param_opt_flag,
-            self.cabac_unary_length_minus1,
-            self.scan_order,
-            self.row_skip_enabled_flag,
-        )
+    @property
+    def absolute(self) -> bool:
+        """Whether quantization parameters are given for all tensors."""
+        return self.qp is not None or self.nonweight_qp is not None
 
-    def _check_plan(self, plan: TensorPlan, qp: str, where: str = "") -> None:
-        reach = 1 << (5 + self.qp_density)
-        _check(where + qp, plan.qp, -reach, reach - 1, f" with qp_density {self.qp_density}")
-        _check(where + "scan_order", plan.scan_order, 0, 4)
-        _check(where + "cabac_unary_length_minus1", plan.cabac_unary_length_minus1, 0, 255)
+    @property
+    def density(self) -> int:
+        """The ``qp_density`` of the bitstream."""
+        if self.qp_density is not None:
+            return self.qp_density
+        by_rule = any(name == "qp" for rule in self.rules for name, _ in rule.changes)
+        return _COARSE if self.absolute or by_rule else _FINE
+
+    def absolute_qp(self, parameter_type: ParameterType | None, dimensions: int) -> int | None:
+        """The given quantization parameter of a tensor of this role; `None` where its values are to decide."""
+        if not self.absolute:
+            return None
+        weight = parameter_type in WEIGHTS if parameter_type else dimensions > 1
+        name = "qp" if weight else "nonweight_qp"
+        given: int | None = getattr(self, name)
+        return _ABSOLUTE[name] if given is None else given
+
+    def changes(self, name: str) -> dict[str, int | bool]:
+        """What the rules set for the tensor called ``name``."""
+        return dict(change for rule in self.rules if rule.applies_to(name) for change in rule.changes)
+
+    def _check_values(self, values: Mapping[str, Any], where: str = "") -> None:
+        reach = 1 << (5 + self.density)
+        for qp in ("qp", "nonweight_qp"):
+            if values.get(qp) is not None:
+                _check(where + qp, values[qp], -reach, reach - 1, f" with qp_density {self.density}")
+        _check(where + "scan_order", values.get("scan_order", 0), 0, 4)
+        _check(where + "cabac_unary_length_minus1", values.get("cabac_unary_length_minus1", 0), 0, 255)
+
+
+_OPTIONAL = ("qp", "nonweight_qp", "qp_density")
+
+
+def vars_of(parameters: CodingParameters) -> dict[str, Any]:
+    """The fields by name, as `dataclasses.asdict` has them, without going into the rules."""
+    return {field.name: getattr(parameters, field.name) for field in fields(parameters)}
 
 
 def _number(name: str, value: Any) -> int:
@@ -138,7 +158,7 @@ def _number(name: str, value: Any) -> int:
         number = operator.index(value)
     except TypeError:
         raise TypeError(f"{name} is {value!r}, expected a whole number") from None
-    if name.endswith("_flag"):
+    if name.endswith("_flag") or name == "exact":
         _check(name, number, 0, 1)
         return bool(number)
     return number

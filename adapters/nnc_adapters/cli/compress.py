@@ -38,17 +38,10 @@ def _rules(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -
 @click.command()
 @click.argument("source", metavar="IN", type=pipe_path)
 @click.option("-o", "--output", type=pipe_path, help="The bitstream to write, - for stdout [default: IN.nnr].")
-@click.option("--qp", type=int, default=_DEFAULT.qp, show_default=True, help="Quantization parameter of weights.")
+@click.option("--qp", type=int, help="Absolute step for weights [default: relative to the model's scale].")
+@click.option("--nonweight-qp", type=int, help="The same for all other tensors [default: -75 if --qp is given].")
 @click.option(
-    "--nonweight-qp", type=int, default=_DEFAULT.nonweight_qp, show_default=True, help="The same for all other tensors."
-)
-@click.option(
-    "--qp-density",
-    type=int,
-    metavar="N",
-    default=_DEFAULT.qp_density,
-    show_default=True,
-    help="The step size doubles with every 2^N of qp.",
+    "--qp-density", type=int, metavar="N", help="The step doubles with every 2^N of qp [default: 2 with a qp, else 4]."
 )
 @click.option("--no-dq", is_flag=True, help="Quantize uniformly, not dependently.")
 @click.option("--no-param-opt", is_flag=True, help="Leave the adaptation rates of contexts at their defaults.")

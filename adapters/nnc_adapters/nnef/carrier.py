@@ -5,13 +5,17 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
+import nnc_core
 from nnc_adapters.nnef import NnefAdapter, archive, output, private, reader, writer
 from nnc_adapters.nnef.dat import Header
 from nnc_adapters.shared.files import replacing
+from nnc_adapters.shared.lazy import LazyTensors
 from nnc_adapters.shared.mapped import mapped
+from nnc_core import CodingParameters
 from nnc_core.bitstream import Bitstream, BitstreamWriter
 from nnc_core.bitstream.parts import MODEL, Parts, joined, split
 from nnc_core.errors import ModelError, NncError
@@ -63,15 +67,24 @@ class NnefArchive:
         """
         model = reader.read(source, limits, lossless=True)
         files = archive.files_of(source, limits)
+        coded = {label: name for label in model.tensors if (name := reader.file_stem(label) + reader.NNR) in files}
+        others = LazyTensors({n: partial(model.tensors.__getitem__, n) for n in model.tensors if n not in coded})
+        density = next((_density(files[name].data(), limits) for name in coded.values()), None)
+        plan = nnc_core.plan(replace(model, tensors=others), CodingParameters(qp_density=density))
         parts: dict[str, Buffer] = {}
         for label in model.tensors:
-            name = reader.file_stem(label) + reader.NNR
-            data = files[name].data() if name in files else memoryview(writer.alone(model, label))
+            data = files[coded[label]].data() if label in coded else memoryview(writer.alone(model, label, plan))
             parts[label] = split(data, limits)[label]
         if parts and model.topology:
             parts = {MODEL: _beginning(Bitstream(next(iter(parts.values())), limits), model.topology), **parts}
         with replacing(target, force=force) as stream:
             stream.writelines(joined(parts, limits))
+
+
+def _density(data: Buffer, limits: Limits) -> int | None:
+    """The ``qp_density`` that all parts must agree on."""
+    mps = Bitstream(data, limits).mps
+    return mps.mps_qp_density if mps else None
 
 
 def _write_archive(parts: Parts, topology: Topology, target: Path, limits: Limits, force: bool) -> None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import itertools
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +14,10 @@ import nnc_core
 from nnc_adapters.nnef import archive, dat, output, private, syntax
 from nnc_adapters.nnef.reader import DAT, NNR, file_stem
 from nnc_adapters.shared.lazy import check_names
-from nnc_core import CodingParameters
+from nnc_core import CodingParameters, ModelPlan
 from nnc_core.errors import ModelError
 from nnc_core.limits import Limits
-from nnc_core.nnr_model import ModelInfo, SourceModel, Topology
+from nnc_core.nnr_model import SourceModel, Topology
 from nnc_core.tables.code_points import TopologyStorageFormat
 
 
@@ -76,11 +75,11 @@ def embed(
     if topology is None:
         raise ModelError("an NNEF archive needs a graph")
     plan = planned(model.tensors, topology, limits)
-
+    coding = nnc_core.plan(model, parameters, threads=threads)
     done = itertools.count(1)
 
     def content(label: str) -> output.Pieces:
-        data = alone(model, label, plan.headers.get(label), parameters, threads)
+        data = alone(model, label, coding, plan.headers.get(label), threads)
         if progress is not None:
             progress(next(done), len(plan.variables))
         return (data,)
@@ -116,22 +115,10 @@ def _dat(array: NDArray[Any], shape: tuple[int, ...], header: dat.Header | None)
 
 
 def alone(
-    model: SourceModel,
-    label: str,
-    header: dat.Header | None = None,
-    parameters: CodingParameters | None = None,
-    threads: int | None = None,
+    model: SourceModel, label: str, plan: ModelPlan, header: dat.Header | None = None, threads: int | None = None
 ) -> bytes:
     """One tensor as a bitstream of its own, with the header of its file where the tensor does not say it."""
     described = None if header is None else private.pack(private.Private({label: header}))
     unnamed = Topology(TopologyStorageFormat.NNR_TPL_UNREC, b"", private=described)
-    role = model.model_info.get("parameter_type", {}).get(label)
-    single = replace(
-        model,
-        tensors={label: model.tensors[label]},
-        topology=None if described is None else unnamed,
-        model_info=ModelInfo(parameter_type={label: role} if role else {}),
-    )
-    stream = io.BytesIO()
-    nnc_core.write(stream, single, parameters=parameters, threads=threads)
-    return stream.getvalue()
+    topology = None if described is None else unnamed
+    return nnc_core.encode({label: model.tensors[label]}, plan=plan, topology=topology, threads=threads)

@@ -1,0 +1,190 @@
+"""Which values must survive as they are, and how they do so in the fewest bytes."""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nnc_core.bitstream import marks
+from nnc_core.coder.units import Format, as_floats, coded_size, data_units, known
+from nnc_core.errors import ModelError
+from nnc_core.planner.plan import Method, TensorPlan
+from nnc_core.planner.statistics import is_vector
+
+__all__ = ["exact_by_value", "exact_plan", "integer_plan", "worth_coding"]
+
+_FEW: Final = 256
+"""How many different values are few, if each is there this often on average:"""
+_REPEATED: Final = 16
+
+_PIECES, _PIECE = 4, 1 << 14
+"""The elements of a sample: evenly spread, in pieces that keep their neighbours together."""
+
+_STEP_EXPONENTS = range(-32, 32)
+_MOST = (1 << 31) - 1
+_ONE_BLOCK = 1 << 18
+
+
+def exact_by_value(array: NDArray[Any]) -> str:
+    """Why the values of a floating-point tensor are exact: the reason in a few words, empty if they are not.
+
+    They are integers, possibly in units of a power of two, or few different ones.
+    """
+    values = as_floats("", array)
+    if _few(values):
+        return "few different values"
+    found = _lattice(values)
+    if found is None:
+        return ""
+    exponent, most = found
+    vector = is_vector(values.shape)
+    if exponent >= 0 and most << exponent <= (1 << (24 if vector else 16)):
+        return "whole numbers"
+    return "multiples of a power of two" if most <= (1 << (15 if vector else 8)) else ""
+
+
+def _few(values: NDArray[np.float32]) -> bool:
+    """Whether the values are few different ones, none of them infinite or not a number."""
+    patterns = values.reshape(-1).view(np.uint32)
+    if not patterns.size:
+        return False
+    most = min(_FEW, max(2, patterns.size // _REPEATED))
+    found = np.unique(patterns[:: max(1, patterns.size >> 10)])
+    for at in range(0, patterns.size, _ONE_BLOCK):
+        if found.size > most:
+            return False
+        found = np.union1d(found, patterns[at : at + _ONE_BLOCK])
+    return found.size <= min(most, (patterns.size + 1) // 2 + 1) and bool(np.isfinite(found.view(np.float32)).all())
+
+
+def _lattice(values: NDArray[np.float32], limit: int = 1 << 24) -> tuple[int, int] | None:
+    """The exponent of the largest power of two that divides all values, and the largest quotient.
+
+    `None` where that is beyond the ``limit``, or a value is infinite, not a number, or -0, which no decoder returns.
+    """
+    flat = values.reshape(-1)
+    exponent, peak = 255, 0.0
+    for at in (slice(None, None, max(1, flat.size >> 8)), *_blocks(flat.size)):
+        part = flat[at]
+        if not np.isfinite(part).all() or np.any(np.signbit(part) & (part == 0)):
+            return None
+        exponent = min(exponent, _lowest_bit(part[part != 0]))
+        peak = max(peak, float(np.abs(part).max()))
+        if peak and math.ldexp(peak, -exponent) > limit:
+            return None
+    return (exponent, int(math.ldexp(peak, -exponent))) if peak else (0, 0)
+
+
+def _blocks(size: int) -> Iterator[slice]:
+    return (slice(at, at + _ONE_BLOCK) for at in range(0, size, _ONE_BLOCK))
+
+
+def _lowest_bit(nonzeros: NDArray[np.float32]) -> int:
+    """The exponent of the lowest bit that is set in any of the values."""
+    if not nonzeros.size:
+        return 255
+    mantissas, exponents = np.frexp(nonzeros)
+    integers = np.abs(np.ldexp(mantissas, 24)).astype(np.int64)
+    lowest = np.frexp((integers & -integers).astype(np.float64))[1] - 1
+    return int((exponents - 24 + lowest).min())
+
+
+# --- the smallest way ------------------------------------------------------------------------------------------------
+
+
+def exact_plan(name: str, array: NDArray[Any], plan: TensorPlan, form: Format, *, readable: bool = False) -> TensorPlan:
+    """The way to send a floating-point tensor as it is that takes the fewest bytes.
+
+    What every decoder gives back as the tensor itself is preferred, unless it takes 3 % more, or in any case where it
+    is to be ``readable``. `ModelError` for a tensor that NNR cannot express.
+    """
+    array = known(array).reshape(array.shape or (1,))
+    found = list(_candidates(array, as_floats(name, array), plan, form))
+    plans = [each for each in found if not readable or each.method not in _MARKED] or found
+    if not plans:
+        raise ModelError(f"must be exact, which NNR cannot express for {array.dtype}", tensor=name)
+    if len(plans) == 1:
+        return plans[0]
+    sample = _sample(array)
+    return min(plans, key=lambda each: _size(name, sample, each, form) * _PREFERENCE[each.method])
+
+
+_MARKED = (Method.PATTERNS, Method.PLANES)
+_PREFERENCE = dict.fromkeys(Method, 1.0) | dict.fromkeys(_MARKED, 1.03)
+
+
+def _candidates(
+    array: NDArray[Any], values: NDArray[np.float32], plan: TensorPlan, form: Format
+) -> Iterator[TensorPlan]:
+    single = np.array_equal(values, array) if array.dtype.itemsize > 4 else True
+    if single and (found := _lattice(values, _MOST)) is not None and found[0] in _STEP_EXPONENTS:
+        qp = found[0] << form.qp_density
+        if found[1] <= 1 << 24:
+            yield replace(plan, method=Method.QUANTIZED, qp=qp, dq_flag=False)
+        if _few(values):
+            yield replace(plan, method=Method.CODEBOOK, qp=qp)
+    if array.dtype.name == "float32" or (array.dtype.itemsize > 4 and single):
+        yield replace(plan, method=Method.RAW)
+    if marks.float_type(array.dtype) is not None:
+        if array.dtype.itemsize <= 2:
+            yield replace(plan, method=Method.PATTERNS)
+        yield replace(plan, method=Method.PLANES)
+
+
+def integer_plan(name: str, array: NDArray[Any], plan: TensorPlan, form: Format) -> TensorPlan:
+    """The way to send integers that takes the fewest bytes: as they are, or without what most have in common."""
+    plan = replace(plan, method=Method.INTEGERS, exact=True, reason=plan.reason or "integers")
+    sample = _sample(known(array).reshape(array.shape or (1,)))
+    common = int(np.sort(sample, axis=None)[sample.size // 2])
+    offsets = [offset for offset in dict.fromkeys((0, common)) if _reachable(array, offset)] or [0]
+    plans = [replace(plan, offset=offset) for offset in offsets]
+    plans += [replace(each, cabac_unary_length_minus1=0) for each in plans]
+    return min(plans, key=lambda each: _size(name, sample, each, form)) if _reachable(array, offsets[0]) else plans[0]
+
+
+def _reachable(array: NDArray[Any], offset: int) -> bool:
+    return int(array.min()) - offset >= -_MOST and int(array.max()) - offset <= _MOST
+
+
+def _sample(array: NDArray[Any]) -> NDArray[Any]:
+    """The tensor itself if it is small, or else pieces of it as a matrix with rows of the same length."""
+    if array.size <= _PIECES * _PIECE:
+        return array
+    width = array.size // len(array)
+    rows, width = (max(1, _PIECE // width), width) if width <= _PIECE else (1, _PIECE)
+    flat = array.reshape(-1)
+    starts = [(array.size - rows * width) * piece // (_PIECES - 1) // width * width for piece in range(_PIECES)]
+    return np.concatenate([flat[at : at + rows * width] for at in starts]).reshape(-1, width)
+
+
+def _size(name: str, array: NDArray[Any], plan: TensorPlan, form: Format) -> int:
+    return coded_size(data_units(name, array, plan, form))
+
+
+def worth_coding(array: NDArray[Any]) -> bool:
+    """Whether an array that must not change takes fewer bytes as a tensor of NNR than deflated in a topology unit.
+
+    For arrays of integers and floats; large ones are judged by samples. False for what NNR cannot express.
+
+    >>> import numpy as np
+    >>> worth_coding(np.random.default_rng(0).normal(0, 3, 10000).astype(np.int8))
+    True
+    >>> worth_coding(np.arange(100000))
+    False
+    """
+    if not array.size:
+        return False
+    form = Format(2)
+    sample = _sample(np.ascontiguousarray(array))
+    try:
+        plan = integer_plan if known(array).dtype.kind in "iu" else exact_plan
+        size = _size("", sample, plan("", sample, TensorPlan(), form), form)
+    except ModelError:
+        return False
+    return size < len(zlib.compress(sample.tobytes(), 6))

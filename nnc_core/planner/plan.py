@@ -1,0 +1,95 @@
+"""What was decided about each tensor before anything is coded: to be looked at, changed, kept and used."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from enum import Enum
+from typing import Any
+
+from nnc_core.errors import ModelError
+
+__all__ = ["Method", "ModelPlan", "TensorPlan"]
+
+_VERSION = 1
+
+
+class Method(str, Enum):
+    """How the values of a tensor travel."""
+
+    QUANTIZED = "quantized"
+    """Multiples of a step (NNR_PT_FLOAT); nothing is lost where all values are such multiples and ``dq_flag`` is 0."""
+
+    CODEBOOK = "codebook"
+    """Indices into the list of all values, which are multiples of a step (NNR_PT_FLOAT)."""
+
+    RAW = "raw"
+    """The float32 values as they are (NNR_PT_RAW_FLOAT)."""
+
+    PATTERNS = "patterns"
+    """Bit patterns of 8 or 16 bits as integers (NNR_PT_INT), see `nnc_core.bitstream.marks`."""
+
+    PLANES = "planes"
+    """The exponents coded (NNR_PT_INT), signs and mantissas as they are, see `nnc_core.bitstream.marks`."""
+
+    INTEGERS = "integers"
+    """Integers (NNR_PT_INT), less ``offset``."""
+
+
+@dataclass(frozen=True, slots=True)
+class TensorPlan:
+    """The decisions about one tensor; its coding parameters are those of ISO/IEC 15938-18, Tables 7, 8 and 11.
+
+    ``qp`` counts in the plan's ``qp_density`` and is used by the methods that have a step. ``exact`` says that the
+    tensor comes back as it is, and ``reason`` why, or where the step comes from, in a few words.
+    """
+
+    method: Method = Method.QUANTIZED
+    qp: int = 0
+    offset: int = 0
+    dq_flag: bool = True
+    param_opt_flag: bool = True
+    cabac_unary_length_minus1: int = 10
+    scan_order: int = 0
+    row_skip_enabled_flag: bool = True
+    exact: bool = False
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelPlan:
+    """The decisions about all tensors of a model, by name and in model order; made by `nnc_core.plan`.
+
+    ``nnc_core.write(stream, model, plan=plan)`` codes the model as the plan says.
+    """
+
+    qp_density: int
+    general_profile_idc: int = 1
+    tensors: Mapping[str, TensorPlan] = field(default_factory=dict)
+
+    def changed(self, name: str, **changes: Any) -> ModelPlan:
+        """A plan with other decisions about the tensor called ``name``; KeyError if there is none."""
+        return replace(self, tensors={**self.tensors, name: replace(self.tensors[name], **changes)})
+
+    def to_json(self) -> str:
+        """The plan as text, for `from_json`."""
+        tensors = {name: asdict(plan) for name, plan in self.tensors.items()}
+        head = {"nnc_plan": _VERSION, "qp_density": self.qp_density, "general_profile_idc": self.general_profile_idc}
+        return json.dumps({**head, "tensors": tensors}, indent=1)
+
+    @classmethod
+    def from_json(cls, text: str) -> ModelPlan:
+        """Read what `to_json` wrote; `ModelError` for anything else."""
+        try:
+            data = json.loads(text)
+            if data["nnc_plan"] != _VERSION:
+                raise ModelError(f"is a plan of version {data['nnc_plan']}, expected {_VERSION}")
+            tensors = {name: _tensor_plan(plan) for name, plan in data["tensors"].items()}
+            return cls(int(data["qp_density"]), int(data["general_profile_idc"]), tensors)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise ModelError(f"is not a plan of nnc_core: {error!r}") from None
+
+
+def _tensor_plan(data: dict[str, Any]) -> TensorPlan:
+    return TensorPlan(**{**data, "method": Method(data["method"])})

@@ -1,0 +1,122 @@
+"""What a plan needs to know of the values of a tensor: one pass that reads."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Statistics", "is_vector", "statistics"]
+
+_BLOCK = 1 << 18
+_GAP = 6
+"""How many octaves lie between the ordinary values of a tensor and those few that are far beyond."""
+_FEW = 1 / 500
+_MIXED = 10
+"""How much the rms of a tensor is above the mean, on a logarithmic scale, of its rows or columns if these are mixed."""
+_QUIET = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """Of the finite values of a tensor.
+
+    ``size`` and ``energy`` (the sum of squares) leave out the few that lie far beyond the others. ``least`` is the
+    smallest magnitude that is not 0. ``quiet`` is the rms of the quietest rows or columns where these differ widely in
+    scale, and otherwise that of the tensor.
+    """
+
+    size: int
+    energy: float
+    peak: float
+    least: float
+    quiet: float
+
+    @property
+    def rms(self) -> float:
+        """The root of the mean square."""
+        return math.sqrt(self.energy / self.size) if self.size else 0.0
+
+
+def is_vector(shape: tuple[int, ...]) -> bool:
+    """Whether at most one dimension is above 1."""
+    return sum(dimension > 1 for dimension in shape) <= 1
+
+
+def statistics(values: NDArray[np.float32]) -> Statistics:
+    """Measure a tensor of any shape."""
+    flat = values.reshape(-1)
+    bound = _ordinary(flat)
+    size, energy, peak, least = 0, 0.0, 0.0, math.inf
+    for magnitudes in _magnitudes(flat):
+        ordinary = magnitudes if bound == math.inf else magnitudes[magnitudes < bound]
+        size += ordinary.size
+        energy += float(np.square(ordinary, dtype=np.float64).sum())
+        peak = max(peak, float(ordinary.max(initial=0)))
+        if values.size <= _BLOCK or is_vector(values.shape):
+            least = min(least, float(ordinary[ordinary > 0].min(initial=np.inf)))
+    rms = math.sqrt(energy / size) if size else 0.0
+    return Statistics(size, energy, peak, least, rms if bound < math.inf else _quiet(values, rms))
+
+
+def _magnitudes(flat: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
+    return (np.abs(flat[at : at + _BLOCK]) for at in range(0, flat.size, _BLOCK))
+
+
+def _ordinary(flat: NDArray[np.float32]) -> float:
+    """The bound below which all ordinary magnitudes are; infinite where there are no others."""
+    with np.errstate(invalid="ignore"):
+        peak = max(float(flat.max()), -float(flat.min()))
+    typical = float(np.median(np.abs(flat[:: max(1, flat.size >> 10)])))
+    if peak < (2**_GAP) * typical:
+        return math.inf
+    counts = np.zeros(256, np.int64)
+    for magnitudes in _magnitudes(flat):
+        counts += np.bincount(magnitudes.view(np.uint32) >> 23, minlength=256)
+    return _bound(counts)
+
+
+def _bound(counts: NDArray[np.int64]) -> float:
+    """From the number of values for each exponent: below the highest gap with only a few values above it."""
+    infinite, counts[255], counts[0] = counts[255], 0, 0
+    occupied = np.flatnonzero(counts)
+    most = _FEW * counts.sum()
+    for lower, upper in zip(occupied[-2::-1], occupied[:0:-1], strict=True):
+        if counts[upper:].sum() > most:
+            break
+        if upper - lower > _GAP:
+            return math.ldexp(1.0, int(lower) - 126)
+    return math.inf if not infinite else float(np.finfo(np.float32).max)
+
+
+def _quiet(values: NDArray[np.float32], rms: float) -> float:
+    """The rms of the quietest rows or columns, if rows or columns are of very different scales."""
+    if is_vector(values.shape) or not rms:
+        return rms
+    rows = values.reshape(len(values), -1)
+    found = [rms]
+    for energies, length in (_row_energies(rows), rows.shape[1]), _column_energies(values):
+        scales = np.sqrt(energies[energies > 0] / length)
+        if scales.size > 1 and _MIXED * math.exp(float(np.log(scales).mean())) < rms:
+            found.append(float(np.quantile(scales, _QUIET, method="lower")))
+    return min(found)
+
+
+def _row_energies(rows: NDArray[np.float32]) -> NDArray[np.float64]:
+    step = max(1, _BLOCK // rows.shape[1])
+    squares = (np.square(rows[at : at + step], dtype=np.float64).sum(axis=1) for at in range(0, len(rows), step))
+    return np.concatenate(list(squares))
+
+
+def _column_energies(values: NDArray[np.float32]) -> tuple[NDArray[np.float64], int]:
+    """Along the second dimension that is above 1."""
+    axis = [axis for axis, dimension in enumerate(values.shape) if dimension > 1][1]
+    cube = values.reshape(math.prod(values.shape[:axis]), values.shape[axis], -1)
+    energies = np.zeros(cube.shape[1])
+    step = max(1, _BLOCK // (cube.shape[1] * cube.shape[2]))
+    for at in range(0, len(cube), step):
+        energies += np.square(cube[at : at + step], dtype=np.float64).sum(axis=(0, 2))
+    return energies, cube.shape[0] * cube.shape[2]
