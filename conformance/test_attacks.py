@@ -264,4 +264,15 @@ def test_one_coder_in_many_threads_gives_nonsense_but_no_crash() -> None:
 def test_a_scan_order_that_does_not_exist_is_refused(scan_order: int) -> None:
     values, levels = np.zeros((4, 4), np.float32), np.zeros((4, 4), np.int32)
     with pytest.raises(ValueError, match="scan_order"):
-        _native.quantize_dependent(values, 1.0, scan_order, levels)
+        _native.quantize_dependent(values, 1.0, scan_order, 1.0, 10, None, levels)
+
+
+def test_a_tensor_of_another_shape_is_no_place_for_levels() -> None:
+    values = np.zeros((4, 4), np.float32)
+    for quantize in (_native.quantize_dependent, _native.quantize_uniform):
+        with pytest.raises(ValueError, match="same shape"):
+            quantize(values, 1.0, 0, 0.0, 10, None, np.zeros((2, 8), np.int32))
+        with pytest.raises(ValueError, match="cabac_unary_length_minus1"):
+            quantize(values, 1.0, 0, 1.0, 256, None, np.zeros((4, 4), np.int32))
+        with pytest.raises(ValueError, match="shift index"):
+            quantize(values, 1.0, 0, 1.0, 0, bytes([9] * 88), np.zeros((4, 4), np.int32))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from nnc_core import _native
 from nnc_core.approximator import native, reference
 from nnc_core.approximator.step import step_size
 
@@ -74,6 +76,66 @@ def test_dependent_quantization_is_that_of_the_reference_over_several_rows_of_bl
         values = rng.laplace(size=shape).astype(np.float32)
         found = native.quantize_dependent(values, 0.25, scan_order)
         np.testing.assert_array_equal(found, reference.quantize_dependent(values, 0.25, scan_order))
+
+
+@pytest.fixture(params=["fastest", "portable"])
+def kernels(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Once with the instructions of this machine, once with those of all machines."""
+    _native.force_portable_kernels(request.param == "portable")
+    yield
+    _native.force_portable_kernels(False)
+
+
+@pytest.mark.usefixtures("kernels")
+def test_dependent_quantization_is_that_of_the_reference_with_any_instructions() -> None:
+    rng = np.random.default_rng(5)
+    for values in (rng.laplace(size=(30, 40)), rng.integers(-12, 13, (30, 40)) / 4, rng.normal(size=(9, 70)) * 1e4):
+        array = values.astype(np.float32)
+        for options in ((0, 0.0), (0, 1.0), (1, 1.0)):
+            found = native.quantize_dependent(array, 1.0, *options)
+            np.testing.assert_array_equal(found, reference.quantize_dependent(array, 1.0, *options))
+
+
+@st.composite
+def rates(draw: st.DrawFn) -> tuple[int, float, int, list[int] | None]:
+    """What a rate-aware quantizer is told: scan order, lambda_scale, cabac_unary_length_minus1, shift indices."""
+    unary = draw(st.sampled_from([0, 1, 10, 20]))
+    count = 53 + 4 * (unary + 1) + 31
+    indices = draw(st.none() | st.lists(st.integers(0, 8), min_size=count, max_size=count))
+    return draw(st.integers(0, 4)), draw(st.sampled_from([1e-3, 0.3, 1, 4, 1e5])), unary, indices
+
+
+@settings(max_examples=60, deadline=None)
+@given(matrices(), rates())
+def test_rate_aware_quantization_is_that_of_the_reference(
+    case: tuple[Floats, float], told: tuple[int, float, int, list[int] | None]
+) -> None:
+    for name in ("quantize_dependent", "quantize_uniform"):
+        found = outcome(getattr(native, name), *case, *told)
+        assert_alike(found, outcome(getattr(reference, name), *case, *told))
+
+
+def test_rate_aware_quantization_is_that_of_the_reference_over_several_rows_of_blocks() -> None:
+    rng = np.random.default_rng(6)
+    for scan_order, shape in ((1, (19, 21)), (2, (35, 9)), (3, (40, 17)), (4, (70, 3))):
+        values = (rng.laplace(size=shape) * (rng.random(shape) < 0.7)).astype(np.float32)
+        for name in ("quantize_dependent", "quantize_uniform"):
+            found = getattr(native, name)(values, 0.25, scan_order, 1.0)
+            np.testing.assert_array_equal(found, getattr(reference, name)(values, 0.25, scan_order, 1.0))
+            assert not found[values == 0].any()
+
+
+@pytest.mark.parametrize("module", [native, reference])
+@pytest.mark.parametrize("name", ["quantize_dependent", "quantize_uniform"])
+def test_a_rate_aware_quantizer_refuses_what_it_cannot_weigh(module: ModuleType, name: str) -> None:
+    quantize, values = getattr(module, name), np.ones((2, 2), np.float32)
+    for lambda_scale in (-0.1, 1e6, np.nan, np.inf):
+        with pytest.raises(ValueError, match="lambda_scale"):
+            quantize(values, 1.0, 0, lambda_scale)
+    with pytest.raises(ValueError, match="shift_indices"):
+        quantize(values, 1.0, 0, 1.0, 10, [0, 1])
+    with pytest.raises(ValueError, match="not finite"):
+        quantize(np.array([[np.nan]], np.float32), 1.0, 0, 1.0)
 
 
 @pytest.mark.parametrize("scan_order", range(5))

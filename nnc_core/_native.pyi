@@ -64,9 +64,26 @@ def shift_indices(
     row_skip_enabled_flag: bool,
     hist_dep_sig_prob_enabled_flag: bool,
 ) -> bytes: ...
-def quantize_uniform(values: NDArray[np.float32], step: float, levels: NDArray[np.int32]) -> bool: ...
-def quantize_dependent(
-    values: NDArray[np.float32], step: float, scan_order: int, levels: NDArray[np.int32]
+def quantize_uniform(
+    values: NDArray[np.float32],
+    step: float,
+    scan_order: int,
+    lambda_: float,
+    cabac_unary_length_minus1: int,
+    shift_indices: bytes | None,
+    levels: NDArray[np.int32],
 ) -> bool: ...
+def quantize_dependent(
+    values: NDArray[np.float32],
+    step: float,
+    scan_order: int,
+    lambda_: float,
+    cabac_unary_length_minus1: int,
+    shift_indices: bytes | None,
+    levels: NDArray[np.int32],
+) -> bool: ...
+def force_portable_kernels(force: bool) -> None:
+    """Use no instructions beyond those of every machine; for tests."""
+
 def reconstruct(levels: NDArray[np.int32], step: float, values: NDArray[np.float32]) -> None: ...
 def tables() -> dict[str, Any]: ...

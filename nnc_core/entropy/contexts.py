@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from nnc_core.entropy.parameters import TensorParameters
-from nnc_core.tables.cabac import LPS, PARAMETER_SETS, STEP, X2_CONTEXTS
+from nnc_core.tables.cabac import LPS, PARAMETER_SETS, STEP, X2_CONTEXTS, rates
 
 
 class Context:
@@ -32,6 +32,11 @@ class Context:
     def lps_width(self, interval: int) -> int:
         """Share of the coding interval that belongs to the least probable symbol."""
         return LPS[(interval >> 5) & 7][abs(self.state >> 7)]
+
+    def bits(self, value: bool) -> int:
+        """About how much coding a bin takes, in units of 2**-15 bit."""
+        t = self.state >> 3
+        return rates()[t][value] if t >= 0 else rates()[min(-t, 511)][not value]
 
     def update(self, value: bool) -> None:
         """Learn from a coded bin."""

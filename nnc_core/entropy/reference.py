@@ -32,7 +32,6 @@ from nnc_core.tables.cabac import (
     SAMPLED_RUN,
     SHIFT_INDEX_RATE,
     SHORT_WINDOW_MEETS,
-    rates,
 )
 from nnc_core.tables.entry_point import EntryPoint
 
@@ -227,7 +226,7 @@ class _Statistics(Bins):
         if number == BINS_UNTIL_MET:
             _let_meet(self._models[context])
         for index, model in enumerate(self._models[context] if (weight := _weight(number)) else ()):
-            self.totals[context][index] += weight * _rate(model.state, value)
+            self.totals[context][index] += weight * model.bits(value)
             model.update(value)
         return value
 
@@ -256,14 +255,6 @@ def _let_meet(models: list[Context]) -> None:
     """
     for model, short, long in zip(models, SHORT_WINDOW_MEETS, LONG_WINDOW_MEETS, strict=True):
         model.s0, model.s1 = models[short].s0, models[long].s1
-
-
-def _rate(state: int, value: bool) -> int:
-    """The cost of a bin, in units of 2**-15 bit."""
-    t = state >> 3
-    if t >= 0:
-        return rates()[t][value]
-    return rates()[min(-t, 511)][not value]
 
 
 def _cheapest(totals: Sequence[int]) -> int:

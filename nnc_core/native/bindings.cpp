@@ -12,6 +12,7 @@
 #include "decoder.hpp"
 #include "encoder.hpp"
 #include "quantizer.hpp"
+#include "trellis.hpp"
 
 namespace nb = nanobind;
 using namespace nnc;
@@ -124,21 +125,40 @@ void require_equal_sizes(std::size_t a, std::size_t b) {
     if (a != b) throw std::invalid_argument("values and levels have the same size");
 }
 
-bool uniform(Vector<const float> values, float step, Vector<std::int32_t> levels) {
-    require_equal_sizes(values.size(), levels.size());
-    nb::gil_scoped_release release;
-    return quantize_uniform(values.data(), values.size(), step, levels.data());
-}
-
-bool dependent(Matrix<const float> values, float step, int scan_order, Matrix<std::int32_t> levels) {
-    require_equal_sizes(values.size(), levels.size());
+Parameters quantized_shape(const Matrix<const float>& values, const Matrix<std::int32_t>& levels, int scan_order,
+                           int cabac_unary_length_minus1) {
+    if (values.shape(0) != levels.shape(0) || values.shape(1) != levels.shape(1))
+        throw std::invalid_argument("values and levels have the same shape");
+    if (scan_order < 0 || scan_order > 4) throw std::invalid_argument("scan_order lies in 0..4");
+    if (cabac_unary_length_minus1 < 0 || cabac_unary_length_minus1 > 255)
+        throw std::invalid_argument("cabac_unary_length_minus1 lies in 0..255");
     Parameters p;
     p.rows = static_cast<std::int64_t>(values.shape(0));
     p.width = static_cast<std::int64_t>(values.shape(1));
-    if (scan_order < 0 || scan_order > 4) throw std::invalid_argument("scan_order lies in 0..4");
     p.scan_order = scan_order;
+    p.cabac_unary_length_minus1 = cabac_unary_length_minus1;
+    return p;
+}
+
+RateOptions rate_options(double lambda, std::optional<nb::bytes> shift_indices) {
+    if (!(lambda >= 0 && lambda <= 1e6)) throw std::invalid_argument("lambda lies in 0..1e6");
+    return {lambda, make_choices(false, false, std::move(shift_indices)).shift_indices};
+}
+
+bool uniform(Matrix<const float> values, float step, int scan_order, double lambda, int unary,
+             std::optional<nb::bytes> shift_indices, Matrix<std::int32_t> levels) {
+    const Parameters p = quantized_shape(values, levels, scan_order, unary);
+    const RateOptions rates = rate_options(lambda, std::move(shift_indices));
     nb::gil_scoped_release release;
-    return quantize_dependent(values.data(), p, step, levels.data());
+    return quantize_uniform(values.data(), p, step, rates, levels.data());
+}
+
+bool dependent(Matrix<const float> values, float step, int scan_order, double lambda, int unary,
+               std::optional<nb::bytes> shift_indices, Matrix<std::int32_t> levels) {
+    const Parameters p = quantized_shape(values, levels, scan_order, unary);
+    const RateOptions rates = rate_options(lambda, std::move(shift_indices));
+    nb::gil_scoped_release release;
+    return quantize_dependent(values.data(), p, step, rates, levels.data());
 }
 
 void reconstruct_into(Vector<const std::int32_t> levels, float step, Vector<float> values) {
@@ -154,7 +174,7 @@ nb::dict tables() {
     for (const int value : kStep) step.append(value);
     for (const ParameterSet& set : kParameterSets) sets.append(nb::make_tuple(set.shift0, set.shift1, set.initial));
     for (const auto& row : kNextState) next.append(nb::make_tuple(row[0], row[1]));
-    for (int t = 0; t < 512; ++t) rates.append(nb::make_tuple(rate(0, 8 * t), rate(1, 8 * t)));
+    for (std::size_t t = 0; t < 512; ++t) rates.append(nb::make_tuple(kRates[0][512 + t], kRates[1][512 + t]));
     nb::dict all;
     all["lps"] = lps;
     all["step"] = step;
@@ -218,9 +238,11 @@ NB_MODULE(_native, m) {
 
     m.def("shift_indices", &choose_shift_indices, nb::arg("parameters"), nb::arg("levels"),
           nb::arg("row_skip_enabled_flag"), nb::arg("hist_dep_sig_prob_enabled_flag"));
-    m.def("quantize_uniform", &uniform, nb::arg("values"), nb::arg("step"), nb::arg("levels"));
+    m.def("quantize_uniform", &uniform, nb::arg("values"), nb::arg("step"), nb::arg("scan_order"), nb::arg("lambda_"),
+          nb::arg("cabac_unary_length_minus1"), nb::arg("shift_indices").none(), nb::arg("levels"));
     m.def("quantize_dependent", &dependent, nb::arg("values"), nb::arg("step"), nb::arg("scan_order"),
-          nb::arg("levels"));
+          nb::arg("lambda_"), nb::arg("cabac_unary_length_minus1"), nb::arg("shift_indices").none(), nb::arg("levels"));
+    m.def("force_portable_kernels", &force_portable_kernels, nb::arg("force"));
     m.def("reconstruct", &reconstruct_into, nb::arg("levels"), nb::arg("step"), nb::arg("values"));
     m.def("tables", &tables);
 }

@@ -1,6 +1,7 @@
 // Encoding the levels of tensors into one arithmetic codeword (clause 10).
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <vector>
 
@@ -43,7 +44,8 @@ class Encoder {
 // The shift index of every indexed context that makes the tensor's bins cheapest (parameter optimisation).
 std::vector<std::uint8_t> shift_indices(const Parameters& p, const Choices& choices, const std::int32_t* levels);
 
-// Cost of coding `bin` in the combined state q, in units of 2^-15 bit.
-std::uint32_t rate(unsigned bin, int q);
+// Cost of coding `bin` in the combined state q, in units of 2^-15 bit: [bin][(q + 4096) >> 3].
+using Rates = std::array<std::array<std::uint32_t, 1024>, 2>;
+extern const Rates kRates;
 
 }  // namespace nnc

@@ -3,11 +3,11 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <limits>
 #include <vector>
 
-#include "pair.hpp"
+#include "rate_model.hpp"
 #include "scan.hpp"
+#include "trellis.hpp"
 
 namespace nnc {
 
@@ -21,107 +21,232 @@ bool fits(const float* values, std::size_t count, Number inverse, Number limit) 
     return all;
 }
 
-// What the trellis remembers of one element. Bit t: target state t was reached by an odd index; bit 8 + t: if by an
-// even one, that index is zero.
-using Decision = std::uint16_t;
+// The searches look at multiples up to three above; all of them are to fit 32 bits.
+constexpr double kRoom = 2147483644;
 
-// The sources of each target state, by the parity of the index that leads there.
-constexpr std::uint8_t kSource[2][8] = {{0, 2, 4, 6, 7, 5, 3, 1}, {4, 6, 0, 2, 3, 1, 7, 5}};
+// Contexts have learnt what came before a block of this many elements.
+constexpr int kRateBlock = 16;
 
-// 8-state Viterbi search for the multiples with the least squared error, in coding order.
-//
-// Costs of the sources are kept in the order in which the targets need them: states 0 2 | 4 6 and 7 5 | 3 1. Then the
-// targets 0 1 | 2 3 are reached by even indices from the first two pairs in place and by odd ones from the same pairs
-// exchanged, the targets 4 5 | 6 7 in the same way from the other two. Of equal costs the source with the lower number
-// wins, and a multiple wins over zero. A value of exactly zero stays zero, which every state can code.
-class Trellis {
+// Calls `band()` where contexts start anew and `block(values, count)` for all elements in coding order, up to `size`
+// at a time; no block reaches into another band.
+template <class Band, class Block>
+void for_each_block(const float* values, const Parameters& p, int size, Band&& band, Block&& block) {
+    std::array<float, kMaxBlock> gathered;
+    int count = 0;
+    const auto flush = [&] {
+        if (count) block(gathered.data(), count);
+        count = 0;
+    };
+    traverse(
+        p,
+        [&](std::int64_t) {
+            flush();
+            band();
+        },
+        [&](const Segment& segment) {
+            for (std::int64_t done = 0; done < segment.length;) {
+                const auto part = static_cast<int>(std::min<std::int64_t>(size - count, segment.length - done));
+                std::copy_n(values + segment.first + done, part, gathered.data() + count);
+                done += part;
+                count += part;
+                if (count == size) flush();
+            }
+        });
+    flush();
+}
+
+// The multiple that leads from a state by an index of that parity, one of the four from `lowest` on.
+std::int32_t chosen_multiple(std::int32_t lowest, int state, bool odd) {
+    return lowest + ((kResidue[state & 1][odd] - lowest) & 3);
+}
+
+// No branches here: neither parities nor signs can be predicted.
+std::int32_t with_sign(std::int32_t magnitude, bool negative) {
+    const std::int32_t mask = -static_cast<std::int32_t>(negative);
+    return (magnitude ^ mask) - mask;
+}
+
+// Sets the levels to `back(value)`, from the last to the first in coding order.
+template <class Back>
+void trace_back(const float* values, const Parameters& p, std::int32_t* levels, Back&& back) {
+    traverse_back(p, [&](const Segment& segment) {
+        for (std::int64_t i = segment.first + segment.length; i-- > segment.first;) levels[i] = back(values[i]);
+    });
+}
+
+void search(const float* values, const Parameters& p, double inverse, std::int32_t* levels) {
+    std::vector<Decision> decisions(static_cast<std::size_t>(p.rows * p.width));
+    Decision* next = decisions.data();
+    Costs costs;
+    Survivors survivors;
+    const Kernels& kernel = kernels();
+    for_each_block(
+        values, p, kMaxBlock, [] {},
+        [&](const float* block, int count) {
+            kernel.measure(block, count, inverse, costs);
+            kernel.search(survivors, costs, count, next);
+            next += count;
+        });
+    int state = survivors.best();
+    trace_back(values, p, levels, [&](double value) {
+        const unsigned ways = static_cast<unsigned>(*--next) >> state;
+        const bool odd = ways & 1, zero = (~ways & (ways >> 8)) & 1;
+        state = kLanes[source_lane(state, odd)];
+        const std::int32_t lowest = lowest_multiple(std::fabs(inverse * value));
+        return with_sign(chosen_multiple(lowest, state, odd), value < 0) & (static_cast<std::int32_t>(zero) - 1);
+    });
+}
+
+class RateAwareSearch {
   public:
-    Trellis() {
-        const double unreachable = std::numeric_limits<double>::max() / 2;
-        q0_[0] = Pair(0, unreachable);
-        q0_[1] = q1_[0] = q1_[1] = Pair(unreachable, unreachable);
+    using Decision = RatedDecision;
+
+    RateAwareSearch(const Parameters& p, double inverse, const RateOptions& rates)
+        : inverse_(inverse), model_(p.greater_flags(), rates.lambda, rates.shift_indices) {}
+
+    void restart() {
+        model_.restart();
+        survivors_.neighbour = 0;
     }
 
-    // `x` is the magnitude in steps, `lowest` the smallest of the four multiples considered.
-    Decision step(double x, std::int32_t lowest) {
-        double distortion[4];  // of the multiples from `lowest` on
-        const double first = x == 0 ? std::numeric_limits<double>::infinity() : lowest;  // no way but zero
-        const Pair magnitude = Pair::both(x), multiple = Pair::both(first);
-        squared(magnitude - (multiple + Pair(0, 1))).store(distortion);
-        squared(magnitude - (multiple + Pair(2, 3))).store(distortion + 2);
-        const auto residue = [&](int r) { return Pair::both(distortion[(r - lowest) & 3]); };
-        const Pair zero = squared(magnitude);
-
-        const Way way01(q0_[0], q0_[1], residue(0), zero, residue(2));
-        const Way way23(q0_[1], q0_[0], residue(0), zero, residue(2));
-        const Way way45(q1_[0], q1_[1], residue(3), zero, residue(1));
-        const Way way67(q1_[1], q1_[0], residue(3), zero, residue(1));
-        const Pair target01 = way01.cost(), target23 = way23.cost(), target45 = way45.cost(), target67 = way67.cost();
-
-        q0_[0] = Pair::low(target01, target23);
-        q0_[1] = Pair::low(target45, target67);
-        q1_[0] = Pair::high(target67, target45);
-        q1_[1] = Pair::high(target23, target01);
-        // Where the odd index comes from the source with the lower number, it wins when costs are equal.
-        const Truth odd[4] = {way01.by_odd < way01.by_even, way23.by_odd <= way23.by_even,
-                              way45.by_odd <= way45.by_even, way67.by_odd < way67.by_even};
-        const Truth zeros[4] = {way01.even_is_zero, way23.even_is_zero, way45.even_is_zero, way67.even_is_zero};
-        return static_cast<Decision>(Truth::collect(odd, zeros));
+    void block(const float* values, int count, Decision* decisions) {
+        kernel_.measure(values, count, inverse_, costs_);
+        for (int i = 0; i < count; ++i) {
+            const double value = values[i];
+            const std::int32_t lowest = lowest_multiple(std::fabs(inverse_ * value));
+            negative_[i] = value < 0;  // not the sign bit: -0 is not negative
+            for (int multiple = lowest; multiple < lowest + 4; ++multiple)
+                costs_.multiple[multiple & 3][i] += model_.magnitude(negative_[i], (multiple + 1) >> 1);
+        }
+        const int neighbour = survivors_.neighbour;
+        kernel_.search_with_rates(survivors_, costs_, model_.flags(), negative_.data(), count, decisions);
+        learn(values, neighbour, count, decisions);
+        model_.refresh();
     }
 
-    int best() const {
-        const std::array<double, 8> costs = {q0_[0][0], q1_[1][1], q0_[0][1], q1_[1][0],
-                                             q0_[1][0], q1_[0][1], q0_[1][1], q1_[0][0]};
-        return static_cast<int>(std::min_element(costs.begin(), costs.end()) - costs.begin());
+    // A way back begins at the best end.
+    void start_back() { way_ = survivors_.best(); }
+    // The level that the way had here.
+    std::int32_t go_back(Decision decision, double value) {
+        const bool other = way_.other, odd = (decision >> way_.state & 1) && other;
+        const int lane = source_lane(way_.state, odd);
+        way_ = {kLanes[lane], (decision >> (lane + (other ? 16 : 8)) & 1) != 0};
+        const std::int32_t lowest = lowest_multiple(std::fabs(inverse_ * value));
+        return with_sign(chosen_multiple(lowest, way_.state, odd), value < 0) & -static_cast<std::int32_t>(other);
     }
 
   private:
-    static Pair squared(Pair a) { return a * a; }
+    // Teach the model the best way so far through this block.
+    void learn(const float* values, int neighbour, int count, const Decision* decisions) {
+        std::array<std::int32_t, kRateBlock> levels;
+        start_back();
+        for (int i = count; i-- > 0;) levels[i] = go_back(decisions[i], values[i]);
+        int state = way_.state;
+        if (!way_.other) neighbour = 0;
+        for (int i = 0; i < count; ++i) {
+            const std::int32_t level = levels[i], index = (level + (level > 0   ? state & 1
+                                                                    : level < 0 ? -(state & 1)
+                                                                                : 0)) /
+                                                          2;
+            model_.learn(index, neighbour, state);
+            neighbour = index == 0 ? 0 : 2 - (index < 0);
+            state = kNextState[state][index & 1];
+        }
+    }
 
-    // The ways to two targets at once.
-    struct Way {
-        Pair by_odd, by_multiple, by_zero, by_even;
-        Truth even_is_zero;
-
-        Way(Pair even_source, Pair odd_source, Pair even, Pair zero, Pair odd)
-            : by_odd(odd_source + odd),
-              by_multiple(even_source + even),
-              by_zero(even_source + zero),
-              by_even(by_zero.smaller_or(by_multiple)),
-              even_is_zero(by_zero < by_multiple) {}
-        Pair cost() const { return by_odd.smaller_or(by_even); }
-    };
-
-    Pair q0_[2], q1_[2];
+    double inverse_;
+    RateModel model_;
+    const Kernels& kernel_ = kernels();
+    RatedSurvivors survivors_;
+    RatedSurvivors::Best way_{};
+    Costs costs_;
+    std::array<std::uint8_t, kRateBlock> negative_;
 };
 
-// `values` in coding order; `levels` as well.
-void search(const float* values, std::size_t count, double inverse, std::int32_t* levels) {
-    std::vector<Decision> decisions(count);
-    Trellis trellis;
-    for (std::size_t i = 0; i < count; ++i) {
-        const double value = values[i];
-        const double x = std::fabs(inverse * value);
-        const std::int32_t lowest = std::max(1, static_cast<std::int32_t>(x) - 1);
-        decisions[i] = trellis.step(x, lowest);
-        const std::int32_t negative = -static_cast<std::int32_t>(value < 0);  // not the sign bit: -0 is not negative
-        levels[i] = (lowest ^ negative) - negative;                           // all that the way back needs
+// Without dependent quantization there are two ways to go on from an element: zero, or the cheapest other level. So
+// there are two survivors, by what the last level was.
+class UniformSearch {
+  public:
+    // Bits 0 and 1: the best way to zero and to the other level comes from a level other than zero. Bits 2 and 3: how
+    // far the other level lies below the nearest one.
+    using Decision = std::uint8_t;
+
+    UniformSearch(const Parameters& p, double inverse, const RateOptions& rates)
+        : inverse_(inverse), model_(p.greater_flags(), rates.lambda, rates.shift_indices) {}
+
+    void restart() {
+        model_.restart();
+        neighbour_ = 0;
     }
-    // Residue class modulo 4 of the multiples that a state reaches by an even and by an odd index.
-    constexpr int residue[2][2] = {{0, 2}, {3, 1}};
-    int target = trellis.best();
-    for (std::size_t i = count; i-- > 0;) {
-        // No branches: neither parities nor zeros can be predicted.
-        const int ways = decisions[i] >> target;
-        const int odd = ways & 1;
-        const std::int32_t not_zero = (odd | ~(ways >> 8)) & 1;
-        const int source = kSource[odd][target];
-        const std::int32_t negative = levels[i] >> 31;
-        const std::int32_t lowest = (levels[i] ^ negative) - negative;
-        const std::int32_t multiple = lowest + ((residue[source & 1][odd] - lowest) & 3);
-        levels[i] = ((multiple ^ negative) - negative) & -not_zero;
-        target = source;
+
+    void block(const float* values, int count, Decision* decisions) {
+        const int before = neighbour_;
+        for (int i = 0; i < count; ++i) decisions[i] = step(values[i]);
+        std::array<std::int32_t, kRateBlock> levels;
+        start_back();
+        for (int i = count; i-- > 0;) levels[static_cast<std::size_t>(i)] = go_back(decisions[i], values[i]);
+        int neighbour = other_ ? before : 0;
+        for (int i = 0; i < count; ++i) {
+            const std::int32_t level = levels[static_cast<std::size_t>(i)];
+            model_.learn(level, neighbour, 0);
+            neighbour = level == 0 ? 0 : 2 - (level < 0);
+        }
+        model_.refresh();
     }
+
+    void start_back() { other_ = costs_[1] < costs_[0]; }
+    std::int32_t go_back(Decision decision, double value) {
+        const std::int32_t magnitude = nearest(std::fabs(inverse_ * value)) - (decision >> 2);
+        const std::int32_t level = other_ ? with_sign(magnitude, value < 0) : 0;
+        other_ = decision >> other_ & 1;
+        return level;
+    }
+
+  private:
+    static std::int32_t nearest(double x) { return static_cast<std::int32_t>(x + 0.5); }
+
+    Decision step(double value) {
+        const double x = std::fabs(inverse_ * value);
+        const int negative = value < 0;
+        const std::int32_t top = nearest(x);
+        double least = std::numeric_limits<double>::infinity();
+        int below = 0;
+        for (std::int32_t level = std::max(1, top - 2); level <= top; ++level) {
+            const double error = x - level;
+            const double cost = error * error + model_.magnitude(negative, level);
+            if (cost < least) least = cost, below = top - level;
+        }
+        const auto& zero = model_.flags().zero;
+        const auto& other = model_.flags().other[negative];
+        const double zero_after[2] = {costs_[0] + zero[0][0], costs_[1] + zero[neighbour_][0]};
+        const double other_after[2] = {costs_[0] + other[0][0], costs_[1] + other[neighbour_][0]};
+        const bool zero_source = zero_after[1] < zero_after[0], other_source = other_after[1] < other_after[0];
+        costs_ = {zero_after[zero_source] + x * x, other_after[other_source] + least};
+        neighbour_ = 2 - negative;
+        return static_cast<Decision>(zero_source | other_source << 1 | below << 2);
+    }
+
+    double inverse_;
+    RateModel model_;
+    std::array<double, 2> costs_ = {0, kOutOfReach};
+    int neighbour_ = 0;   // after a level other than zero
+    bool other_ = false;  // on the way back: whether the level is not zero
+};
+
+template <class Search>
+void search_with_rates(const float* values, const Parameters& p, double inverse, const RateOptions& rates,
+                       std::int32_t* levels) {
+    std::vector<typename Search::Decision> decisions(static_cast<std::size_t>(p.rows * p.width));
+    auto* next = decisions.data();
+    Search search(p, inverse, rates);
+    for_each_block(
+        values, p, kRateBlock, [&] { search.restart(); },
+        [&](const float* block, int count) {
+            search.block(block, count, next);
+            next += count;
+        });
+    search.start_back();
+    trace_back(values, p, levels, [&](double value) { return search.go_back(*--next, value); });
 }
 
 }  // namespace
@@ -136,30 +261,24 @@ bool quantize_uniform(const float* values, std::size_t count, float step, std::i
     return true;
 }
 
-bool quantize_dependent(const float* values, const Parameters& p, float step, std::int32_t* levels) {
+bool quantize_uniform(const float* values, const Parameters& p, float step, const RateOptions& rates,
+                      std::int32_t* levels) {
     const auto count = static_cast<std::size_t>(p.rows * p.width);
+    if (rates.lambda == 0) return quantize_uniform(values, count, step, levels);
     const double inverse = 1.0 / static_cast<double>(step);
-    // The search looks at multiples up to three above; all of them are to fit 32 bits.
-    if (!fits(values, count, inverse, 2147483644.0)) return false;
-    if (p.block_size() == 0) {
-        search(values, count, inverse, levels);
-        return true;
-    }
-    std::vector<float> ordered(count);
-    std::vector<std::int32_t> found(count);
-    std::size_t next = 0;
-    const auto each_segment = [&](auto&& copy) {
-        next = 0;
-        traverse(
-            p, [](std::int64_t) {},
-            [&](const Segment& s) {
-                copy(static_cast<std::size_t>(s.first), static_cast<std::size_t>(s.length));
-                next += static_cast<std::size_t>(s.length);
-            });
-    };
-    each_segment([&](std::size_t first, std::size_t length) { std::copy_n(values + first, length, &ordered[next]); });
-    search(ordered.data(), count, inverse, found.data());
-    each_segment([&](std::size_t first, std::size_t length) { std::copy_n(&found[next], length, levels + first); });
+    if (!fits(values, count, inverse, kRoom)) return false;
+    search_with_rates<UniformSearch>(values, p, inverse, rates, levels);
+    return true;
+}
+
+bool quantize_dependent(const float* values, const Parameters& p, float step, const RateOptions& rates,
+                        std::int32_t* levels) {
+    const double inverse = 1.0 / static_cast<double>(step);
+    if (!fits(values, static_cast<std::size_t>(p.rows * p.width), inverse, kRoom)) return false;
+    if (rates.lambda == 0)
+        search(values, p, inverse, levels);
+    else
+        search_with_rates<RateAwareSearch>(values, p, inverse, rates, levels);
     return true;
 }
 

@@ -3,15 +3,25 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <vector>
 
 #include "parameters.hpp"
 
 namespace nnc {
 
-// Both quantizers write rows * width multiples of the step; false (and unspecified output) where a value is not finite
+// How a quantizer weighs bits against errors, and where the coder's contexts start.
+struct RateOptions {
+    double lambda = 0;  // squared steps per bit; 0: bits do not matter
+    std::vector<std::uint8_t> shift_indices;
+};
+
+// The quantizers write rows * width multiples of the step; false (and unspecified output) where a value is not finite
 // or its multiple does not fit 32 bits.
 bool quantize_uniform(const float* values, std::size_t count, float step, std::int32_t* levels);
-bool quantize_dependent(const float* values, const Parameters& p, float step, std::int32_t* levels);
+bool quantize_uniform(const float* values, const Parameters& p, float step, const RateOptions& rates,
+                      std::int32_t* levels);
+bool quantize_dependent(const float* values, const Parameters& p, float step, const RateOptions& rates,
+                        std::int32_t* levels);
 
 void reconstruct(const std::int32_t* levels, std::size_t count, float step, float* values);
 

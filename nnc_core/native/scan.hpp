@@ -38,6 +38,22 @@ void traverse(const Parameters& p, Band&& band, Visit&& segment) {
     }
 }
 
+// The same segments from the last to the first.
+template <class Visit>
+void traverse_back(const Parameters& p, Visit&& segment) {
+    if (p.rows == 0 || p.width == 0) return;
+    const std::int64_t side = p.block_size();
+    const std::int64_t high = side ? side : p.rows;
+    const std::int64_t wide = side ? side : p.width;
+    for (std::int64_t top = (p.rows - 1) / high * high; top >= 0; top -= high) {
+        for (std::int64_t left = (p.width - 1) / wide * wide; left >= 0; left -= wide) {
+            const std::int64_t length = std::min(wide, p.width - left);
+            for (std::int64_t row = std::min(top + high, p.rows); row-- > top;)
+                segment(Segment{row, row * p.width + left, length});
+        }
+    }
+}
+
 // State of dependent quantization after `count` zeros; the walk over zeros has cycles of length 1, 2 and 4.
 inline int after_zeros(int state, std::int64_t count) {
     for (std::int64_t i = 0; i < (count & 3); ++i) state = kNextState[state][0];

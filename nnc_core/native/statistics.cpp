@@ -14,9 +14,6 @@ constexpr std::size_t kUntilMet = 512;
 // After this many bins, only every fourth buffer of a context is followed, and counts for four.
 constexpr std::size_t kUntilSampled = 32768;
 
-// Cost of coding `bin` in state q, in units of 2^-15 bit: table[bin][512 + (q >> 3)].
-using Rates = std::array<std::array<std::uint32_t, 1024>, 2>;
-
 Rates make_rates() {
     Rates table{};
     const double unit = 1 << kRateUnitBits;
@@ -34,8 +31,6 @@ Rates make_rates() {
     table[1][0] = table[1][1];
     return table;
 }
-
-const Rates kRates = make_rates();
 
 // One context under all nine sets, fed with buffers of bins.
 //
@@ -150,7 +145,7 @@ struct Gathered {
 
 }  // namespace
 
-std::uint32_t rate(unsigned bin, int q) { return kRates[bin][static_cast<std::size_t>(512 + (q >> 3))]; }
+const Rates kRates = make_rates();
 
 std::vector<std::uint8_t> shift_indices(const Parameters& p, const Choices& choices, const std::int32_t* levels) {
     Binarizer binarizer(p, choices, levels);
