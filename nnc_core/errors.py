@@ -30,7 +30,7 @@ class BitstreamError(NncError):
     the rule in `nnc_core.tables.rules`, where it is not the one of the element or of the kind of error.
     """
 
-    kind: ClassVar[str] = "syntax"
+    kind: ClassVar[str] = "element-range"
 
     def __init__(
         self,
@@ -99,8 +99,6 @@ class UnitOrderError(BitstreamError):
 
 class ElementValueError(BitstreamError):
     """A syntax element has a value that is reserved or out of range."""
-
-    kind = "element-range"
 
     @property
     def rule(self) -> Rule:

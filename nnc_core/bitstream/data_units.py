@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from nnc_core.bitstream.units import UnitRecord, place
 from nnc_core.errors import UnitOrderError
 from nnc_core.syntax.context import SyntaxContext
-from nnc_core.syntax.data_unit import CompressedDataUnitHeader
+from nnc_core.syntax.data_unit import CompressedDataUnitHeader, context_after, is_decomposed
 from nnc_core.syntax.driver import Buffer
+from nnc_core.tables.code_points import PayloadType
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,17 @@ class DataUnit:
     def quantization_parameter(self) -> int:
         """The base quantization parameter; `UnitOrderError` if no parameter set in force has one."""
         return self._quantization[1]
+
+    @property
+    def opens_decomposition(self) -> bool:
+        """Whether this is the first factor of a decomposed tensor, in a unit of its own."""
+        return context_after(self.header, self.context).factor_g is not None
+
+    @property
+    def closes_decomposition(self) -> bool:
+        """Whether this is the second factor of the tensor whose first one came just before."""
+        block = self.header.nnr_compressed_data_unit_payload_type == PayloadType.NNR_PT_BLOCK
+        return not block and is_decomposed(self.header) and not self.opens_decomposition
 
     @property
     def payload(self) -> Buffer:

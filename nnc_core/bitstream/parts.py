@@ -112,7 +112,8 @@ def bitstreams(data: Buffer, limits: Limits | None = None) -> Iterator[memoryvie
         limits.check("units", index + 1)
         h = _unit_header(view, offset, index)
         if index == 0 and h.nnr_unit_type != NnrUnitType.NNR_STR:
-            raise UnitOrderError("the data do not begin with a NNR_STR", unit=0, element="nnr_unit_type")
+            message, rule = "the data do not begin with an NNR_STR", "start-unit-first"
+            raise UnitOrderError(message, unit=0, element="nnr_unit_type", rule=rule)
         if h.nnr_unit_type == NnrUnitType.NNR_STR and index:
             yield view[start:offset]
             start = offset

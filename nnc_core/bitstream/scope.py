@@ -154,7 +154,8 @@ class Scope:
             if unit.partial_data_counter != expected:
                 message = f"part {unit.partial_data_counter} after part {before.partial_data_counter}"
                 self._misplaced(unit.index, "parts-in-order", message, "partial_data_counter", str(expected))
-                self._parts = []
+                if unit.header != before.header:
+                    self._parts = []
             elif unit.header != before.header:
                 message = "the header differs from that of the part before"
                 self._misplaced(unit.index, "parts-alike", message, _FIRST_ELEMENTS[unit.type])

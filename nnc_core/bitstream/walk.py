@@ -19,8 +19,8 @@ from nnc_core.tables.code_points import NnrUnitType
 class Walk:
     """One walk over the units; ``scope`` is what is in force where it has come to.
 
-    With a ``sink`` that keeps violations, a unit whose header cannot be read has the header None, and the walk ends
-    where a size is wrong.
+    With a ``sink`` that keeps violations, a unit whose header cannot be read has the header None. The walk ends where
+    a size is wrong, or a start unit or model parameter set cannot be read, on which the rest depends.
     """
 
     def __init__(
@@ -35,20 +35,24 @@ class Walk:
         self._data = data
         self._index = 0
         self._offset = 0
+        self._lost = False
 
     def units(self) -> Iterator[UnitRecord]:
         """Read unit after unit up to the end of the data; those of an aggregate follow it."""
         yield from self._units(0, len(self._data), None)
         self._offset = len(self._data)
-        self.scope.finish(self._index)
+        if not self._lost:
+            self.scope.finish(self._index)
 
     def _units(self, offset: int, end: int, within: int | None) -> Iterator[UnitRecord]:
-        while offset < end or self._index == 0:
+        while (offset < end or self._index == 0) and not self._lost:
             self.scope.context.limits.check("units", self._index + 1)
             self._offset = offset
             unit = self._unit(offset, end, within)
             if unit is None:
+                self._lost = True
                 return
+            self._lost = unit.header is None and unit.type in (NnrUnitType.NNR_STR, NnrUnitType.NNR_MPS)
             self._index += 1
             yield unit
             offset += unit.size
@@ -56,7 +60,8 @@ class Walk:
                 self.scope.open(unit)
                 yield from self._units(unit.payload_offset, offset, unit.index)
                 self._offset = offset
-                self.scope.close(self._index)
+                if not self._lost:
+                    self.scope.close(self._index)
 
     def _unit(self, offset: int, end: int, within: int | None) -> UnitRecord | None:
         """The unit at ``offset``, after its rules; None if it has no size to go by."""

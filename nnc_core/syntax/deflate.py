@@ -8,6 +8,8 @@ from nnc_core.errors import ElementValueError, LimitError, TruncatedError, UnitS
 from nnc_core.syntax.driver import Buffer
 from nnc_core.tables.code_points import TopologyCompressionFormat
 
+_RULE = "deflated-data"
+
 
 def deflate(data: Buffer) -> bytes:
     """Compress the data of a topology or quantization unit for NNR_DFL: a zlib stream (RFC 1950)."""
@@ -38,9 +40,9 @@ def _inflate(payload: Buffer, most: int, unit: int | None, element: str) -> byte
     try:
         data = stream.decompress(payload, most + 1)
     except zlib.error as error:
-        raise ElementValueError(str(error), unit=unit, element=element, expected="a zlib stream") from None
+        raise ElementValueError(str(error), unit=unit, element=element, expected="a zlib stream", rule=_RULE) from None
     if len(data) <= most and not stream.eof:
-        raise TruncatedError("the zlib stream has no end", unit=unit, element=element)
+        raise TruncatedError("the zlib stream has no end", unit=unit, element=element, rule=_RULE)
     if stream.unused_data:
-        raise UnitSizeError("bytes follow the zlib stream", unit=unit, element=element)
+        raise UnitSizeError("bytes follow the zlib stream", unit=unit, element=element, rule=_RULE)
     return data

@@ -20,6 +20,7 @@ from nnc_core.syntax.driver import SIGNED, UE_PREFIX, UNSIGNED, Buffer, Syntax, 
 _LONGEST = Limits().name_length
 _LONGEST_CODE = 2 * UE_PREFIX + 1 + 15  # bits of an exponential-Golomb code of the highest order in use
 _CHUNK = 32  # bytes
+_GENERAL_RULES = ("truncated", "unit-size", "byte-alignment", "element-range", "golomb-prefix")
 _SMALLEST_UNIT = 3  # a size field and a header
 T = TypeVar("T")
 ErrorT = TypeVar("ErrorT", bound=BitstreamError)
@@ -155,7 +156,7 @@ class Reader(Syntax):
         message = f"not {units} units to the end" if units else "bytes follow the last element"
         if problem is None:
             raise self._error(UnitSizeError, message, "nnr_unit_size", place, rule=rule)
-        if isinstance(problem, BitstreamError):
+        if isinstance(problem, BitstreamError) and problem.rule.id in _GENERAL_RULES:
             problem.rule_id = rule
         raise problem
 

@@ -24,7 +24,6 @@ class Rule(NamedTuple):
 
 _RULES = (
     # The bitstream as a sequence of units.
-    Rule("syntax", "6.3", "The bitstream follows the syntax tables.", "bytes that no table describes"),
     Rule(
         "truncated",
         "6.3.1",
@@ -86,6 +85,7 @@ _RULES = (
         "6.4.3.1",
         "Only topology, quantization and data units have several parts.",
         "a model parameter set with partial_data_counter 2",
+        lenient=True,
     ),
     # Parameter sets and what refers to them.
     Rule("profile", "6.4.3.2", "general_profile_idc is 0 (2022 edition) or 1 (2024 edition).", "the value 2"),
@@ -238,6 +238,18 @@ _RULES = (
         "6.4",
         "A syntax element takes only the values that its semantics define.",
         "an input parameter from outside that no bitstream could have",
+    ),
+    Rule(
+        "edition-2022",
+        "Annex",
+        "The 2022 edition has general_profile_idc 0 and the decoded formats 0 and 1.",
+        "general_profile_idc 1",
+    ),
+    Rule(
+        "draft-3gpp",
+        "3GPP draft",
+        "The draft profile for phones has whole data units, alone or in blocks without decomposition.",
+        "a layer parameter set",
     ),
     Rule(
         "codeword",
