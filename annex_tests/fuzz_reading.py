@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 import nnc_adapters
 from nnc_adapters import containers, registry, verification
+from nnc_adapters.api import write_into
 from nnc_adapters.base import Adapter
 from nnc_adapters.containers import Container, Extendable
 from nnc_adapters.shared import packing
@@ -91,7 +92,7 @@ def _use_model(adapter: Adapter, path: Path, box: Box) -> None:
         adapter.write(tensors, found.topology, same)
     into = box.target(f"into-{path.name}")
     with box.step(into):
-        adapter.write(dict(list(tensors.items())[:1]), None, into, into=path)
+        write_into(adapter, dict(list(tensors.items())[:1]), path, into)
     coded = box.target("coded.nnr")
     with box.step(coded):
         nnc_adapters.compress(path, coded, threads=1)

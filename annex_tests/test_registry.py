@@ -105,10 +105,10 @@ def test_an_adapter_may_have_a_storage_format_of_its_own(tmp_path, monkeypatch):
         def default_suffix(self, topology):
             return ".text"
 
-        def read(self, path):
+        def read(self, path, options):
             return SourceModel({"w": np.ones(20, np.float32)}, Topology(200, path.read_bytes()))
 
-        def write(self, tensors, topology, path, *, into=None, force=False):
+        def write(self, tensors, topology, path, options, *, force=False):
             path.write_bytes(topology.data + bytes(f" {tensors['w'].mean():.0f}", "ascii"))
 
     monkeypatch.setattr(registry, "adapters", lambda: (OnnxAdapter(), Text()))

@@ -5,21 +5,25 @@ from __future__ import annotations
 import os
 import shutil
 import time
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
+
+from numpy.typing import NDArray
 
 import nnc_core
 from nnc_adapters import registry
-from nnc_adapters.base import Adapter
+from nnc_adapters.base import DEFAULTS, Adapter, Options
 from nnc_adapters.containers import plain
 from nnc_adapters.reports import CompressReport, DecompressReport, Progress, Watched
 from nnc_adapters.shared.files import check_free, replacing
+from nnc_adapters.shared.lazy import overlay
 from nnc_core import CodingParameters, Limits, ModelError
 from nnc_core.nnr_model import Topology
 
-__all__ = ["CompressReport", "DecompressReport", "Progress", "compress", "decompress"]
+__all__ = ["CompressReport", "DecompressReport", "Progress", "compress", "decompress", "write_into"]
 
 SUFFIX = ".nnr"
 _COMPRESSED = (b"PK\3\4", b"\x1f\x8b")  # zip and gzip
@@ -48,11 +52,12 @@ def compress(
     """
     started = time.perf_counter()
     source = Path(source)
-    adapter = registry.configured(registry.find(source), limits=limits, keep_optimizer=keep_optimizer, opaque=opaque)
+    adapter = registry.find(source)
+    options = Options(limits or Limits(), keep_optimizer, opaque)
     if target is None:
         target = _bitstream_of(source, adapter)
     with _opened(target, source, force) as stream:
-        model = adapter.read(source)
+        model = adapter.read(source, options)
         tensors = Watched(model.tensors)
         watched = replace(model, tensors=tensors)
         after = nnc_core.write(
@@ -115,14 +120,37 @@ def decompress(
     source = Path(source)
     into = None if into is None else Path(into)
     with plain(source, limits or Limits()) as path, nnc_core.open(path, limits=limits) as file:
-        adapter = registry.configured(_adapter_for(file.topology, into, source), limits=limits, opaque=opaque)
+        adapter = _adapter_for(file.topology, into, source)
+        options = Options(limits or Limits(), opaque=opaque)
         target = source.with_suffix(_suffix(adapter, file.topology, into)) if target is None else Path(target)
         _check_other(source, target)
         check_free(target, force=force)  # the adapter would find out only after its preparations
         with file.decoding_ahead(threads) as decoded:
             tensors = Watched(decoded, progress)
-            adapter.write(tensors, file.topology, target, into=into, force=force)
+            if into is not None:
+                write_into(adapter, tensors, into, target, options, force=force)
+            elif file.topology is not None:
+                adapter.write(tensors, file.topology, target, options, force=force)
         return DecompressReport(target, len(tensors), tensors.weights, time.perf_counter() - started)
+
+
+def write_into(
+    adapter: Adapter,
+    tensors: Mapping[str, NDArray[Any]],
+    into: Path,
+    target: Path,
+    options: Options = DEFAULTS,
+    *,
+    force: bool = False,
+) -> None:
+    """Write the model ``into`` as ``target``, with ``tensors`` in place of its own.
+
+    `ModelError` for a tensor that it does not have; otherwise as `Adapter.write`.
+    """
+    base = adapter.read(into, replace(options, chosen=frozenset(tensors)))
+    if base.topology is None:
+        raise ModelError("the model has no structure that could be kept", file=str(into))
+    adapter.write(overlay(base.tensors, tensors), base.topology, target, options, force=force)
 
 
 def _suffix(adapter: Adapter, topology: Topology | None, into: Path | None) -> str:

@@ -2,62 +2,97 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar
 
 from numpy.typing import NDArray
 
+from nnc_core.errors import ModelError
+from nnc_core.limits import Limits
 from nnc_core.nnr_model import SourceModel, Topology
 
-__all__ = ["Adapter", "SourceModel", "Topology"]
+__all__ = ["DEFAULTS", "Adapter", "Options", "SourceModel", "Topology"]
 
 
-@runtime_checkable
-class Adapter(Protocol):
-    """Reads and writes one exchange format; registered under the entry point group ``nnc.adapters``.
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a user asks for when a model is read or written.
 
-    A dataclass with the fields ``limits``, ``keep_optimizer`` or ``opaque`` is given what the user asks for.
+    Without ``keep_optimizer`` what an optimizer keeps for each weight becomes zeros. ``opaque`` admits objects that are
+    not mere data: they are carried as they are, and not run. ``all_floats`` puts every tensor of floating-point numbers
+    among the tensors, small ones too; the tensors called ``chosen`` are there whatever the rules say, if they are
+    numbers.
     """
 
-    @property
-    def name(self) -> str:
-        """What ``nnc formats`` calls it."""
-        ...
+    limits: Limits = field(default_factory=Limits)
+    keep_optimizer: bool = True
+    opaque: bool = False
+    all_floats: bool = False
+    chosen: frozenset[str] = frozenset()
 
-    @property
-    def suffixes(self) -> tuple[str, ...]:
-        """How the names of its files end, in small letters."""
-        ...
 
-    @property
-    def topology_storage_format(self) -> int:
-        """A `TopologyStorageFormat`, or a number from 129 to 255 for a format that the standard does not know."""
-        ...
+DEFAULTS = Options()
+"""What a user gets without asking."""
 
+
+class Adapter(ABC):
+    """Reads and writes one exchange format; registered under the entry point group ``nnc.adapters``.
+
+    ``name`` is what ``nnc formats`` calls it, ``suffixes`` are how the names of its files end, in small letters,
+    ``topology_storage_format`` is a `TopologyStorageFormat`, or a number from 129 to 255 for a format that the standard
+    does not know. ``annex`` is the letter of the standard's annex, ``packages`` are the modules that it imports, and
+    ``install`` is what to give to pip to have them. ``layout`` names the framework in
+    whose order the axes of tensors are, see `kinds`.
+    """
+
+    name: ClassVar[str]
+    suffixes: ClassVar[tuple[str, ...]]
+    topology_storage_format: ClassVar[int]
+    annex: ClassVar[str] = ""
+    packages: ClassVar[tuple[str, ...]] = ()
+    install: ClassVar[str] = ""
+    layout: ClassVar[str] = ""
+
+    @abstractmethod
     def sniff(self, path: Path) -> bool:
         """Whether the file's content looks like this format; never raises on strange content."""
-        ...
 
-    def default_suffix(self, topology: Topology) -> str:
-        """How the name of the file should end that ``topology`` makes; empty for a folder."""
-        ...
-
-    def read(self, path: Path) -> SourceModel:
+    @abstractmethod
+    def read(self, path: Path, options: Options = DEFAULTS) -> SourceModel:
         """Read a model; `ModelError` where the file is damaged, `MissingDependencyError` without its library."""
-        ...
 
+    @abstractmethod
     def write(
         self,
         tensors: Mapping[str, NDArray[Any]],
-        topology: Topology | None,
+        topology: Topology,
         path: Path,
+        options: Options = DEFAULTS,
         *,
-        into: Path | None = None,
         force: bool = False,
     ) -> None:
-        """Write the model that ``topology`` (or the existing file ``into``) describes, with ``tensors`` as weights.
+        """Write the model that ``topology`` describes, with ``tensors`` as weights.
 
-        ``tensors`` may be lazy. The file appears complete or not at all; an existing one needs ``force``.
+        ``tensors`` may be lazy, and each is to be fetched once. The file appears complete or not at all; an existing
+        one needs ``force``. `ModelError` where the topology is not this format's or names, shapes and ranges do not
+        fit it.
         """
-        ...
+
+    def default_suffix(self, topology: Topology) -> str:
+        """How the name of the file should end that ``topology`` makes; empty for a folder."""
+        return self.suffixes[0]
+
+    def check(self, topology: Topology) -> None:
+        """`ModelError` unless the topology is of this format."""
+        if topology.storage_format != self.topology_storage_format:
+            raise ModelError(f"the topology is of storage format {topology.storage_format:d}, not of {self.name}")
+
+    def kinds(self, model: SourceModel) -> Mapping[str, str | None]:
+        """What each tensor is to the network, as far as the model tells: a row of `nnc_adapters.convert.layouts`.
+
+        Together with ``layout`` it lets ``nnc convert`` turn axes; without, tensors go only where they fit as they are.
+        """
+        return {}

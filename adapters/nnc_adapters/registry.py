@@ -7,17 +7,15 @@ are known without being installed, so that a source checkout works.
 from __future__ import annotations
 
 import warnings
-from dataclasses import fields, is_dataclass, replace
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Any, cast
 
 from nnc_adapters.base import Adapter
 from nnc_core.bitstream.parts import begins_bitstream
 from nnc_core.errors import ModelError, UnsupportedError
 
-__all__ = ["GROUP", "OWN", "adapter", "adapters", "configured", "find"]
+__all__ = ["GROUP", "OWN", "adapter", "adapters", "find"]
 
 GROUP = "nnc.adapters"
 
@@ -82,11 +80,3 @@ def adapter(storage_format: int) -> Adapter:
         if candidate.topology_storage_format == storage_format:
             return candidate
     raise UnsupportedError(f"topology_storage_format {storage_format}")
-
-
-def configured(adapter: Adapter, **settings: Any) -> Adapter:
-    """``adapter`` with those ``settings`` that it has, as a dataclass with fields of these names, and are not None."""
-    plain: Any = adapter
-    own = {field.name for field in fields(plain)} if is_dataclass(plain) else set()
-    known = {name: value for name, value in settings.items() if name in own and value is not None}
-    return cast(Adapter, replace(plain, **known)) if known else adapter

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 import nnc_core
 from nnc_adapters import registry
+from nnc_adapters.base import Options
 from nnc_adapters.comparison import (
     MIN_SQNR,
     TensorComparison,
@@ -69,14 +70,15 @@ def verify(
     `compress` and `decompress` raise where one of the two cannot be read.
     """
     original, compressed, limits = Path(original), Path(compressed), limits or Limits()
-    adapter = registry.configured(registry.find(original), limits=limits, keep_optimizer=keep_optimizer, opaque=opaque)
     with about(original):
-        model = adapter.read(original)
+        model = registry.find(original).read(original, Options(limits, keep_optimizer, opaque))
     with about(compressed), plain(compressed, limits) as path, nnc_core.open(path, limits=limits) as file:
         verdict: TopologyVerdict = compare_topology(model.topology, file.topology)
         with file.decoding_ahead(threads) as decoded:
             passing = _Compared(model, decoded)
-            problem = None if file.topology is None else _restore(file.topology, passing, limits, opaque)
+            problem = (
+                None if file.topology is None else _restore(file.topology, passing, Options(limits, opaque=opaque))
+            )
             tensors = tuple(judge(result, model, min_sqnr) for result in passing.all())
     return _report("cannot be restored" if problem else verdict, problem, tensors)
 
@@ -118,17 +120,17 @@ class _Compared(LazyMapping[NDArray[Any]]):
             yield self._passed.get(name) or compare(name, self._original, self._decoded)
 
 
-def _restore(topology: Topology, tensors: Mapping[str, NDArray[Any]], limits: Limits, opaque: bool) -> str | None:
+def _restore(topology: Topology, tensors: Mapping[str, NDArray[Any]], options: Options) -> str | None:
     """Write the model that the bitstream restores to, and read it; what prevents that, if anything."""
     try:
-        adapter = registry.configured(registry.adapter(topology.storage_format), limits=limits, opaque=opaque)
+        adapter = registry.adapter(topology.storage_format)
     except UnsupportedError as error:
         return str(error)
     try:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, "model" + adapter.default_suffix(topology))
-            adapter.write(tensors, topology, path)
-            restored = adapter.read(path).tensors
+            adapter.write(tensors, topology, path, options)
+            restored = adapter.read(path, options).tensors
     except ModelError as error:
         return error.message
     # Not the topologies: those of some formats have checksums of the weights.

@@ -11,6 +11,7 @@ import pytest
 
 import nnc_adapters
 from nnc_adapters import registry
+from nnc_adapters.api import write_into
 from nnc_adapters.nnef import NnefAdapter
 from nnc_adapters.nnef.dat import Header, ItemType
 from nnc_core.errors import ModelError
@@ -122,17 +123,17 @@ def test_two_variables_with_one_label_are_one_tensor(adapter, make, floats, tmp_
 def test_into_an_existing_archive_its_types_and_its_other_tensors_stay(adapter, make, floats, tmp_path):
     folder = make({"half": floats(20, 3, bits=16), "other": floats(20, 3)})
     new = np.full((20, 3), 0.25, np.float32)
-    adapter.write({"half": new}, None, tmp_path / "out", into=folder)
+    write_into(adapter, {"half": new}, folder, tmp_path / "out")
     before, after = adapter.read(folder), adapter.read(tmp_path / "out")
     np.testing.assert_array_equal(after.tensors["half"], new.astype(np.float16), strict=True)
     np.testing.assert_array_equal(after.tensors["other"], before.tensors["other"], strict=True)
     with pytest.raises(ModelError, match="no such tensor"):
-        adapter.write({"new": new}, None, tmp_path / "out2", into=folder)
+        write_into(adapter, {"new": new}, folder, tmp_path / "out2")
 
 
 def test_into_an_existing_archive_a_tensor_may_replace_one_that_nnr_cannot_carry(adapter, make, tmp_path):
     folder = make({"u": (Header((2,), ItemType.UINT, 64), np.array([2**63, 1], np.uint64))})
-    adapter.write({"u": np.array([1, 2], np.int32)}, None, tmp_path / "out", into=folder)
+    write_into(adapter, {"u": np.array([1, 2], np.int32)}, folder, tmp_path / "out")
     np.testing.assert_array_equal(adapter.read(tmp_path / "out").tensors["u"], np.array([1, 2], np.uint64), strict=True)
 
 

@@ -7,6 +7,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from nnc_adapters.base import Options
 from nnc_adapters.onnx import OnnxAdapter
 from nnc_adapters.shared import selection
 from nnc_core.errors import LimitError, UnsupportedError
@@ -94,9 +95,9 @@ def test_graphs_nested_beyond_the_limit_are_refused(make_model, tmp_path):
     for _ in range(3):
         graph = helper.make_graph([helper.make_node("If", ["c"], ["t"], then_branch=graph)], "g", [], [])
     onnx.save(make_model([helper.make_node("If", ["c"], ["t"], then_branch=graph)]), tmp_path / "m.onnx")
-    assert not OnnxAdapter(Limits(nesting=4)).read(tmp_path / "m.onnx").tensors
+    assert not OnnxAdapter().read(tmp_path / "m.onnx", Options(Limits(nesting=4))).tensors
     with pytest.raises(LimitError, match="nesting"):
-        OnnxAdapter(Limits(nesting=3)).read(tmp_path / "m.onnx")
+        OnnxAdapter().read(tmp_path / "m.onnx", Options(Limits(nesting=3)))
 
 
 @pytest.mark.parametrize("operator", ["Resize", "Clip", "Pad", "Pow", "Range", "Greater", "LSTM"])

@@ -7,6 +7,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from nnc_adapters.api import write_into
 from nnc_adapters.onnx import OnnxAdapter
 from nnc_core.errors import ModelError
 from nnc_core.nnr_model import Topology
@@ -170,7 +171,7 @@ def test_a_topology_of_another_format_is_refused(adapter, read, tmp_path, topolo
 
 def test_weights_go_into_an_existing_model(adapter, base, read, model, tmp_path):
     new = {"w": 2 * read.tensors["w"], "if.then_branch/k": 3 * read.tensors["if.then_branch/k"]}
-    adapter.write(new, None, tmp_path / "out.onnx", into=base)
+    write_into(adapter, new, base, tmp_path / "out.onnx")
     written = adapter.read(tmp_path / "out.onnx")
     assert written.topology == read.topology
     for name, array in written.tensors.items():
@@ -181,7 +182,7 @@ def test_the_existing_model_decides_the_data_type(adapter, make_model, tmp_path,
     half = numpy_helper.from_array(np.ones((8, 8), np.float16), "w")
     onnx.save(make_model([helper.make_node("Identity", ["w"], ["y"])], [half]), tmp_path / "half.onnx")
     decoded = random_weights(8, 8)
-    adapter.write({"w": decoded}, None, tmp_path / "out.onnx", into=tmp_path / "half.onnx")
+    write_into(adapter, {"w": decoded}, tmp_path / "half.onnx", tmp_path / "out.onnx")
     written = adapter.read(tmp_path / "out.onnx").tensors["w"]
     np.testing.assert_array_equal(written, decoded.astype(np.float16), strict=True)
 
@@ -189,14 +190,14 @@ def test_the_existing_model_decides_the_data_type(adapter, make_model, tmp_path,
 def test_tensors_that_the_existing_model_would_keep_exact_can_be_replaced(adapter, make_model, tmp_path):
     tiny = [helper.make_tensor("w", TensorProto.FLOAT, [2], [1, 2]), helper.make_tensor("v", 1, [2], [1, 2])]
     onnx.save(make_model([helper.make_node("Add", ["w", "v"], ["y"])], tiny), tmp_path / "m.onnx")
-    adapter.write({"w": np.array([5, 6], np.float32)}, None, tmp_path / "out.onnx", into=tmp_path / "m.onnx")
+    write_into(adapter, {"w": np.array([5, 6], np.float32)}, tmp_path / "m.onnx", tmp_path / "out.onnx")
     written = onnx.load(tmp_path / "out.onnx").graph.initializer
     assert [numpy_helper.to_array(t).tolist() for t in written] == [[5, 6], [1, 2]]
 
 
 def test_a_tensor_that_the_existing_model_lacks_is_named(adapter, base, tmp_path):
     with pytest.raises(ModelError, match="'stranger'"):
-        adapter.write({"stranger": np.ones(16, np.float32)}, None, tmp_path / "out.onnx", into=base)
+        write_into(adapter, {"stranger": np.ones(16, np.float32)}, base, tmp_path / "out.onnx")
 
 
 @pytest.mark.skipif(os.name != "posix", reason="file modes are those of POSIX")

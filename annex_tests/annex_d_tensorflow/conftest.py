@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import nnc_core
+from nnc_adapters.base import DEFAULTS, Options
 from nnc_adapters.tensorflow import TensorflowAdapter, manifest
 from nnc_core.limits import Limits
 from nnc_core.nnr_model import SourceModel
@@ -160,14 +161,14 @@ def round_trip(adapter: TensorflowAdapter, tmp_path: Path) -> Callable[[Path], S
 def coded(adapter: TensorflowAdapter, tmp_path: Path) -> Callable[..., tuple[Path, dict[str, Any]]]:
     """A model after coding, and the values that its bitstream has."""
 
-    def code(source: Path, writer: TensorflowAdapter = adapter) -> tuple[Path, dict[str, Any]]:
-        model = writer.read(source)
+    def code(source: Path, options: Options = DEFAULTS) -> tuple[Path, dict[str, Any]]:
+        model = adapter.read(source, options)
         decoded = nnc_core.decode(
             nnc_core.encode(model.tensors, topology=model.topology, model_info=model.model_info, threads=1)
         )
         target = tmp_path / "coded" / source.name
         target.parent.mkdir(exist_ok=True)
-        writer.write(decoded, model.topology, target)
+        adapter.write(decoded, model.topology, target)
         return target, decoded
 
     return code

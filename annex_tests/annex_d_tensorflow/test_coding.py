@@ -7,8 +7,9 @@ import pytest
 
 import nnc_adapters
 import nnc_core
+from nnc_adapters.api import write_into
+from nnc_adapters.base import Options
 from nnc_adapters.shared.dtypes import converted
-from nnc_adapters.tensorflow import TensorflowAdapter
 from nnc_core.errors import ModelError
 from nnc_core.nnr_model import Topology
 from nnc_core.tables.code_points import TopologyStorageFormat
@@ -62,9 +63,9 @@ def test_what_an_optimizer_remembers_is_kept(saved, adapter, kind):
 
 @pytest.mark.parametrize("kind", ["saved_model", "checkpoint", "model.keras", "model.h5", "model.weights.h5"])
 def test_an_optimizer_can_be_left_behind(saved, adapter, coded, kind):
-    forgetful = TensorflowAdapter(keep_optimizer=False)
+    forgetful = Options(keep_optimizer=False)
     target, decoded = coded(saved(kind), forgetful)
-    kept, left = adapter.read(saved(kind)).topology.data, forgetful.read(saved(kind)).topology.data
+    kept, left = adapter.read(saved(kind)).topology.data, adapter.read(saved(kind), forgetful).topology.data
     weights = sum(array.size for array in decoded.values())
     assert len(kept) - len(left) > 1.5 * 4 * weights
     for name, array in adapter.read(target).tensors.items():
@@ -72,7 +73,7 @@ def test_an_optimizer_can_be_left_behind(saved, adapter, coded, kind):
 
 
 def test_an_optimizer_that_was_left_behind_begins_anew(tf, saved, coded):
-    target, _ = coded(saved("checkpoint"), TensorflowAdapter(keep_optimizer=False))
+    target, _ = coded(saved("checkpoint"), Options(keep_optimizer=False))
     before, after = (tf.train.load_checkpoint(str(folder / "c-1")) for folder in (saved("checkpoint"), target))
     for key, shape in before.get_variable_to_shape_map().items():
         if key.startswith("optimizer/_variables/") and shape:
@@ -86,7 +87,7 @@ def test_an_optimizer_that_was_left_behind_begins_anew(tf, saved, coded):
 def test_weights_are_written_into_an_existing_model(saved, adapter, tmp_path, kind):
     values = dict(adapter.read(saved(kind)).tensors)
     name = next(iter(values))
-    adapter.write({name: np.zeros_like(values[name])}, None, tmp_path / "new", into=saved(kind))
+    write_into(adapter, {name: np.zeros_like(values[name])}, saved(kind), tmp_path / "new")
     # the name of a checkpoint's folder or of a file says nothing
     after = adapter.read(tmp_path / "new").tensors
     assert not after[name].any()
@@ -95,7 +96,7 @@ def test_weights_are_written_into_an_existing_model(saved, adapter, tmp_path, ki
 
 
 def test_small_tensors_can_be_written_into_an_existing_model(saved, adapter, tmp_path):
-    adapter.write({"sequential/dense/bias": np.ones(10, np.float32)}, None, tmp_path / "new", into=saved("export"))
+    write_into(adapter, {"sequential/dense/bias": np.ones(10, np.float32)}, saved("export"), tmp_path / "new")
     changed = (tmp_path / "new" / "variables" / "variables.data-00000-of-00001").read_bytes()
     before = (saved("export") / "variables" / "variables.data-00000-of-00001").read_bytes()
     assert changed.count(np.ones(10, np.float32).tobytes()) == before.count(np.ones(10, np.float32).tobytes()) + 2

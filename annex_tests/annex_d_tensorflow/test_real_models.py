@@ -10,6 +10,7 @@ import pytest
 
 import nnc_adapters
 import nnc_core
+from nnc_adapters.base import Options
 from nnc_adapters.tensorflow import TensorflowAdapter
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -68,7 +69,8 @@ def predict(tf, folder, x):
 
 def test_the_slots_of_the_optimizer_are_most_of_the_bitstream(shared_models, tmp_path):
     models = {
-        keep: TensorflowAdapter(keep_optimizer=keep).read(shared_models / "kws_saved_model") for keep in (True, False)
+        keep: TensorflowAdapter().read(shared_models / "kws_saved_model", Options(keep_optimizer=keep))
+        for keep in (True, False)
     }
     size = {k: len(nnc_core.encode(m.tensors, topology=m.topology, model_info=m.model_info)) for k, m in models.items()}
     assert size[False] < 110_000

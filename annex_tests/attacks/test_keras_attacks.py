@@ -12,6 +12,7 @@ import pytest
 from handmade_tensorflow import WEIGHT, keras_weights
 from handmade_tensorflow import keras_archive as archive
 
+from nnc_adapters.base import Options
 from nnc_adapters.tensorflow import TensorflowAdapter
 from nnc_core.errors import LimitError, ModelError, UnsupportedError
 from nnc_core.limits import Limits
@@ -62,7 +63,7 @@ def test_an_archive_that_explodes_is_refused(tmp_path, weights):
     members = {"config.json": "{}", "model.weights.h5": weights, "zeros": bytes(1 << 22)}
     (tmp_path / "m.keras").write_bytes(archive(members, zipfile.ZIP_DEFLATED))
     with pytest.raises(LimitError, match="decoded_bytes"):
-        TensorflowAdapter(Limits(decoded_bytes=1 << 20)).read(tmp_path / "m.keras")
+        TensorflowAdapter().read(tmp_path / "m.keras", Options(Limits(decoded_bytes=1 << 20)))
 
 
 def test_an_archive_with_a_wrong_checksum_is_refused(read_file, weights):

@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import nnc_core
+from nnc_adapters.base import Options
 from nnc_adapters.nnef import NnefAdapter, dat, private, syntax, tar
 from nnc_adapters.nnef.dat import Header, ItemType
 from nnc_adapters.nnef.graph import Graph
@@ -79,10 +80,10 @@ def adapter():
 def read(adapter, tmp_path):
     """Reads an archive from its bytes, with all of its tensors."""
 
-    def call(data, reader=adapter):
+    def call(data, limits=None):
         path = tmp_path / "m.nnef.tar"
         path.write_bytes(data)
-        model = reader.read(path)
+        model = adapter.read(path, Options(limits or Limits()))
         return {name: model.tensors[name] for name in model.tensors}
 
     return call
@@ -205,25 +206,25 @@ def test_a_compressed_archive_that_inflates_without_end_is_stopped_at_the_limit(
     bomb = gzip.compress(tar_of(*GOOD, ("zeros", bytes(20_000_000))), mtime=0)
     assert len(bomb) < 40_000
     with pytest.raises(LimitError, match="decoded_bytes"):
-        read(bomb, NnefAdapter(Limits(decoded_bytes=1 << 20)))
+        read(bomb, Limits(decoded_bytes=1 << 20))
 
 
 def test_a_zip_archive_that_inflates_without_end_is_stopped_at_the_limit(read):
     bomb = zip_of(*GOOD, ("zeros", bytes(20_000_000)), method=zipfile.ZIP_DEFLATED)
     with pytest.raises(LimitError, match="decoded_bytes"):
-        read(bomb, NnefAdapter(Limits(decoded_bytes=1 << 20)))
+        read(bomb, Limits(decoded_bytes=1 << 20))
 
 
 def test_files_that_would_not_fit_the_topology_are_refused(read):
     with pytest.raises(LimitError, match="topology_bytes"):
-        read(tar_of(*GOOD, ("other", bytes(5000))), NnefAdapter(Limits(topology_bytes=4000)))
+        read(tar_of(*GOOD, ("other", bytes(5000))), Limits(topology_bytes=4000))
     with pytest.raises(LimitError, match=r"graph\.nnef.*topology_bytes"):
-        read(tar_of(*GOOD), NnefAdapter(Limits(topology_bytes=20)))
+        read(tar_of(*GOOD), Limits(topology_bytes=20))
 
 
 def test_an_archive_of_too_many_files_is_refused(read):
     with pytest.raises(LimitError, match="units"):
-        read(tar_of(*GOOD, *((f"f{i}", b"") for i in range(30))), NnefAdapter(Limits(units=20)))
+        read(tar_of(*GOOD, *((f"f{i}", b"") for i in range(30))), Limits(units=20))
 
 
 def patched(data: bytes, place: int, content: bytes) -> bytes:
@@ -482,7 +483,7 @@ def test_a_type_of_another_kind_than_the_values_is_refused(adapter, tmp_path):
 def test_private_data_beyond_the_limit_are_refused(tmp_path):
     topology = Topology(NNEF, text_of(), private=private_of(big=bytes(5000)))
     with pytest.raises(LimitError, match="topology_bytes"):
-        NnefAdapter(Limits(topology_bytes=1000)).write({}, topology, tmp_path / "out")
+        NnefAdapter().write({}, topology, tmp_path / "out", Options(Limits(topology_bytes=1000)))
 
 
 # --- noise -----------------------------------------------------------------------------------------------------------
@@ -561,7 +562,7 @@ def test_a_disturbed_archive_is_read_or_refused_with_a_typed_error(read, kind, s
     elif kind == "zip":
         data = zip_of(*GOOD, method=zipfile.ZIP_DEFLATED)
     try:
-        read(disturbed(source, data), NnefAdapter(Limits(decoded_bytes=1 << 22, topology_bytes=1 << 20)))
+        read(disturbed(source, data), Limits(decoded_bytes=1 << 22, topology_bytes=1 << 20))
     except NncError:
         return
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from nnc_adapters import convert
+from nnc_adapters.api import write_into
 from nnc_adapters.onnx import OnnxAdapter
 from nnc_core.errors import LimitError, ModelError, NncError
 from nnc_core.nnr_model import Topology
@@ -240,7 +241,7 @@ def test_a_number_that_is_added_can_be_replaced(adapter, tmp_path):
     nodes = [helper.make_node("Conv", ["x", "w"], ["c"]), helper.make_node("Add", ["c", "b"], ["y"])]
     tensors = numpy_helper.from_array(WEIGHT.reshape(64, 1, 8, 8), "w"), numpy_helper.from_array(WEIGHT[3], "b")
     onnx.save(model_of(*tensors, nodes=nodes), tmp_path / "m.onnx")
-    adapter.write({"b": np.float32(5)}, None, tmp_path / "out.onnx", into=tmp_path / "m.onnx")
+    write_into(adapter, {"b": np.float32(5)}, tmp_path / "m.onnx", tmp_path / "out.onnx")
     assert numpy_helper.to_array(onnx.load(tmp_path / "out.onnx").graph.initializer[1]) == 5
 
 

@@ -34,6 +34,7 @@ from handmade_pytorch import (
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from nnc_adapters.base import Options
 from nnc_adapters.pytorch import PytorchAdapter, pickles
 from nnc_adapters.shared import packing
 from nnc_core.errors import LimitError, ModelError, NncError, UnsupportedError
@@ -42,6 +43,8 @@ from nnc_core.nnr_model import Topology
 from nnc_core.tables.code_points import TopologyStorageFormat
 
 QUICK = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=150)
+
+OPAQUE = Options(opaque=True)
 
 
 @pytest.fixture(scope="session")
@@ -104,13 +107,13 @@ def test_classes_of_data_run_nothing_of_what_they_are_given(torch, canary):
 def test_opaque_objects_are_carried_and_not_run(canary, tmp_path, form):
     data = form({"a": [Runs(os.system, f"touch {canary}")], "w": Tensor(), "x": Runs(getattr, "", "format")})
     (tmp_path / "m.pt").write_bytes(data)
-    adapter = PytorchAdapter(opaque=True)
-    model = adapter.read(tmp_path / "m.pt")
+    adapter = PytorchAdapter()
+    model = adapter.read(tmp_path / "m.pt", OPAQUE)
     np.testing.assert_array_equal(model.tensors["w"], WEIGHT)
-    adapter.write(model.tensors, model.topology, tmp_path / "out.pt")
+    adapter.write(model.tensors, model.topology, tmp_path / "out.pt", OPAQUE)
     assert (tmp_path / "out.pt").read_bytes() == data
     with pytest.raises(ModelError, match="could run code"):
-        PytorchAdapter().write(model.tensors, model.topology, tmp_path / "other.pt")
+        adapter.write(model.tensors, model.topology, tmp_path / "other.pt")
     assert not (tmp_path / "other.pt").exists()
 
 
@@ -123,7 +126,7 @@ def test_opaque_objects_are_not_imported(tmp_path, monkeypatch):
     monkeypatch.setattr(builtins, "__import__", refuse)
     text = b"\x80\x02cnowhere_to_be_found\nThing\n)\x81}X\x01\x00\x00\x00aK\x01sb."
     (tmp_path / "m.pt").write_bytes(archive(text))
-    assert not PytorchAdapter(opaque=True).read(tmp_path / "m.pt").tensors
+    assert not PytorchAdapter().read(tmp_path / "m.pt", OPAQUE).tensors
 
 
 @FORMS
@@ -143,14 +146,14 @@ def test_opaque_objects_are_not_imported(tmp_path, monkeypatch):
 def test_odd_objects_do_no_harm_where_they_are_opaque(tmp_path, form, text):
     (tmp_path / "m.pt").write_bytes(form(text))
     with suppress(ModelError):
-        PytorchAdapter(opaque=True).read(tmp_path / "m.pt")
+        PytorchAdapter().read(tmp_path / "m.pt", OPAQUE)
 
 
 def test_opaque_objects_that_are_deep_inside_each_other_are_refused(tmp_path):
     text = b"\x80\x02" + b"cm\nC\n" * 100_000 + b")\x81" + b"\x85\x81" * 99_999 + b"."
     (tmp_path / "m.pt").write_bytes(archive(text))
     with pytest.raises(ModelError, match="nested"):
-        PytorchAdapter(opaque=True).read(tmp_path / "m.pt")
+        PytorchAdapter().read(tmp_path / "m.pt", OPAQUE)
 
 
 def test_what_looks_like_a_text_of_an_old_pickle_is_no_cause_for_a_warning(tmp_path, adapter):
@@ -491,9 +494,9 @@ def test_more_than_a_topology_holds_is_refused(tmp_path):
     data = archive({"w": Tensor()})
     (tmp_path / "m.pt").write_bytes(data)
     with pytest.raises(UnsupportedError, match="optimizer"):
-        PytorchAdapter(Limits(topology_bytes=len(data) - WEIGHT.nbytes - 1)).read(tmp_path / "m.pt")
+        PytorchAdapter().read(tmp_path / "m.pt", Options(Limits(topology_bytes=len(data) - WEIGHT.nbytes - 1)))
     with pytest.raises(LimitError):
-        PytorchAdapter(Limits(topology_bytes=10)).read(tmp_path / "m.pt")
+        PytorchAdapter().read(tmp_path / "m.pt", Options(Limits(topology_bytes=10)))
 
 
 def test_a_file_that_becomes_shorter_is_noticed(read, tmp_path):

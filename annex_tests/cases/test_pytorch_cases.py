@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 import nnc_adapters
+from nnc_adapters.base import Options
 from nnc_adapters.pytorch import PytorchAdapter
 from nnc_core.errors import ModelError
 
@@ -24,6 +25,8 @@ torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 safetensors = pytest.importorskip("safetensors.torch", reason="safetensors is not installed")
 
 SHARED = Path(os.environ.get("NNC_SHARED", Path(__file__).resolve().parents[2].parent / "shared")) / "cases" / "pytorch"
+
+OPAQUE = Options(opaque=True)
 
 
 @pytest.fixture(autouse=True)
@@ -395,7 +398,7 @@ def test_a_result_with_opaque_objects_is_written_only_where_that_is_asked_for(sa
 
 
 def test_a_bitstream_says_what_it_carries_opaquely(saved):
-    model = PytorchAdapter(opaque=True).read(saved({"w": torch.randn(48, 40), "settings": Settings()}))
+    model = PytorchAdapter().read(saved({"w": torch.randn(48, 40), "settings": Settings()}), OPAQUE)
     assert any("Settings" in remark for remark in model.remarks)
 
 
@@ -407,7 +410,7 @@ def test_what_loads_without_trust_still_does_after_opaque_carriage(saved, throug
 
 def test_whole_modules_are_carried_opaquely_under_the_names_of_their_state_dict(tmp_path, through):
     torch.save(linear(), tmp_path / "m.pt")
-    assert list(PytorchAdapter(opaque=True).read(tmp_path / "m.pt").tensors) == ["0.weight", "0.bias"]
+    assert list(PytorchAdapter().read(tmp_path / "m.pt", OPAQUE).tensors) == ["0.weight", "0.bias"]
     restored = torch.load(through(tmp_path / "m.pt", opaque=True), weights_only=False)
     assert restored(torch.zeros(1, 24)).shape == (1, 32)
 

@@ -6,7 +6,6 @@ import io
 import math
 import tarfile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -14,9 +13,8 @@ import pytest
 
 import nnc_adapters
 import nnc_core
-from nnc_adapters import registry
+from nnc_adapters.base import Options, SourceModel
 from nnc_adapters.onnx import OnnxAdapter
-from nnc_adapters.pytorch import PytorchAdapter
 from nnc_core import Limits
 
 
@@ -94,20 +92,18 @@ def test_the_name_of_a_folder_is_kept_as_it_is(tmp_path: Path, monkeypatch: pyte
         nnc_adapters.compress(".")
 
 
-def test_limits_reach_the_adapters(bitstream: Path, model: Path, tmp_path: Path) -> None:
+def test_what_is_asked_for_reaches_the_adapters(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Options] = []
+    read = OnnxAdapter.read
+
+    def watching(self: OnnxAdapter, path: Path, options: Options) -> SourceModel:
+        seen.append(options)
+        return read(self, path, options)
+
+    monkeypatch.setattr(OnnxAdapter, "read", watching)
     loose = Limits(tensor_elements=1 << 40)
-    found = registry.configured(registry.find(model), limits=loose, keep_optimizer=False)
-    assert found == OnnxAdapter(limits=loose)
-    assert registry.configured(registry.find(model)) == OnnxAdapter()
-    assert registry.configured(PytorchAdapter(), keep_optimizer=False) == PytorchAdapter(keep_optimizer=False)
-
-
-def test_an_adapter_without_settings_is_taken_as_it_is() -> None:
-    class Plain:
-        limits = None
-
-    plain: Any = Plain()
-    assert registry.configured(plain, limits=Limits()) is plain
+    nnc_adapters.compress(model, limits=loose, keep_optimizer=False)
+    assert seen == [Options(loose, keep_optimizer=False)]
 
 
 def test_a_binary_file_object_gets_the_same_bytes(model: Path, bitstream: Path) -> None:

@@ -16,14 +16,13 @@ from numpy.typing import NDArray
 
 import nnc_core
 from nnc_adapters import api, registry
-from nnc_adapters.base import Adapter
+from nnc_adapters.base import Adapter, Options
 from nnc_adapters.convert import matching
 from nnc_adapters.convert.mapping import Plan, check, converted, load, to_json
 from nnc_adapters.convert.matching import By
 from nnc_adapters.convert.network import Network, describe
 from nnc_adapters.shared.files import about, check_free
 from nnc_adapters.shared.lazy import LazyTensors
-from nnc_adapters.shared.selection import floats_of_any_size
 from nnc_core import CodingParameters, Limits, ModelError
 from nnc_core.nnr_model import SourceModel
 
@@ -77,8 +76,9 @@ def convert(
         found = pair.plan(mapping, by)
         pair.check(found)
         tensors = pair.converted(found)
-        with _written(target, pair.target.file, parameters, threads, force) as path, floats_of_any_size():
-            pair.target.adapter.write(tensors, None, path, into=pair.target.file, force=force)
+        with _written(target, pair.target.file, parameters, threads, force) as path:
+            options = Options(limits or Limits(), all_floats=True)
+            api.write_into(pair.target.adapter, tensors, pair.target.file, path, options, force=force)
         return pair.report(target, found, time.perf_counter() - started)
 
 
@@ -173,7 +173,7 @@ def _opened(path: Path, limits: Limits, threads: int | None) -> Iterator[_Model]
     if topology is None:
         raise ModelError("carries no topology: what its tensors are to the network is not known", file=str(path))
     with tempfile.TemporaryDirectory() as folder:
-        adapter = registry.configured(registry.adapter(topology.storage_format), limits=limits)
+        adapter = registry.adapter(topology.storage_format)
         restored = Path(folder, "model" + adapter.default_suffix(topology))
         with about(path):
             api.decompress(path, restored, threads=threads, limits=limits)
@@ -181,9 +181,9 @@ def _opened(path: Path, limits: Limits, threads: int | None) -> Iterator[_Model]
 
 
 def _read(path: Path, limits: Limits) -> _Model:
-    adapter = registry.configured(registry.find(path), limits=limits)
-    with about(path), floats_of_any_size():
-        return _Model(path, adapter, adapter.read(path), limits)
+    adapter = registry.find(path)
+    with about(path):
+        return _Model(path, adapter, adapter.read(path, Options(limits, all_floats=True)), limits)
 
 
 @contextmanager

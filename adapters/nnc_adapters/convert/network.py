@@ -61,7 +61,7 @@ def describe(model: SourceModel, adapter: Adapter, limits: Limits) -> Network:
     framework = next((known for known in LAYOUTS if known == family), None)
     arrays = ((name, model.tensors[name]) for name in model.tensors)
     shapes = {name: array.shape for name, array in arrays if array.dtype.name in FLOATS}
-    kinds = _kinds(framework, model, shapes, limits)
+    kinds = _kinds(adapter, framework, model, shapes, limits)
     return Network(framework, {n: _parameter(n, shapes[n], kind, framework, family) for n, kind in kinds.items()})
 
 
@@ -69,12 +69,15 @@ def _family(model: SourceModel, adapter: Adapter, limits: Limits) -> str:
     """Which layouts to expect: TFLite has its own, which only its graph could tell."""
     if adapter.name == "tensorflow" and model.topology is not None:
         return "tflite" if unpack(model.topology.data, limits).kind == "tflite" else adapter.name
-    return adapter.name
+    return adapter.layout or adapter.name
 
 
 def _kinds(
-    framework: Framework | None, model: SourceModel, shapes: Mapping[str, Shape], limits: Limits
+    adapter: Adapter, framework: Framework | None, model: SourceModel, shapes: Mapping[str, Shape], limits: Limits
 ) -> Mapping[str, str | None]:
+    if adapter.layout:
+        kinds = adapter.kinds(model)
+        return {name: kinds.get(name) for name in shapes}
     if framework == "pytorch":
         return names.pytorch_kinds(shapes)
     if framework == "tensorflow":

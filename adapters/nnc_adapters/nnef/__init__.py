@@ -12,14 +12,13 @@ The other way round, `NnefAdapter.embed` puts bitstreams into an archive, one ``
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
 from numpy.typing import NDArray
 
+from nnc_adapters.base import DEFAULTS, Adapter, Options
 from nnc_adapters.nnef import archive
-from nnc_core.errors import ModelError
 from nnc_core.limits import Limits
 from nnc_core.nnr_model import SourceModel, Topology
 from nnc_core.planner.parameters import CodingParameters
@@ -28,28 +27,24 @@ from nnc_core.tables.code_points import TopologyStorageFormat
 __all__ = ["NnefAdapter"]
 
 
-@dataclass(frozen=True)
-class NnefAdapter:
-    """The way between NNEF archives and a `SourceModel`; ``limits`` bounds what is read.
+class NnefAdapter(Adapter):
+    """The way between NNEF archives and a `SourceModel`.
 
     An archive is a folder with graph.nnef in it, or a ``.tgz``, ``.tar`` or ``.zip`` file of its contents.
     """
 
-    limits: Limits = field(default_factory=Limits)
-
     name: ClassVar[str] = "nnef"
     suffixes: ClassVar[tuple[str, ...]] = (".nnef.tgz", ".nnef.tar.gz", ".nnef.tar", ".nnef.zip", ".nnef")
     topology_storage_format: ClassVar[TopologyStorageFormat] = TopologyStorageFormat.NNR_TPL_NNEF
+    annex: ClassVar[str] = "A"
+    packages: ClassVar[tuple[str, ...]] = ("nnef",)
+    install: ClassVar[str] = "nnc-suite[nnef]"
 
     def sniff(self, path: Path) -> bool:
         """Whether there is a file graph.nnef, in the folder or at the beginning of the tar or zip file."""
         return archive.looks_like_archive(Path(path))
 
-    def default_suffix(self, topology: Topology) -> str:
-        """The suffix of compressed archives."""
-        return self.suffixes[0]
-
-    def read(self, path: Path) -> SourceModel:
+    def read(self, path: Path, options: Options = DEFAULTS) -> SourceModel:
         """Read a model; its tensors are fetched from the archive when they are asked for.
 
         Raises `ModelError` for a damaged archive or graph, links, and names that lead out of it, `UnsupportedError` for
@@ -57,32 +52,27 @@ class NnefAdapter:
         """
         from nnc_adapters.nnef import reader
 
-        return reader.read(Path(path), self.limits)
+        return reader.read(Path(path), options)
 
     def write(
         self,
         tensors: Mapping[str, NDArray[Any]],
-        topology: Topology | None,
+        topology: Topology,
         path: Path,
+        options: Options = DEFAULTS,
         *,
-        into: Path | None = None,
         force: bool = False,
     ) -> None:
-        """Write the archive of ``topology`` with ``tensors``, or ``into`` with ``tensors`` in place of its own.
+        """Write the archive of ``topology`` with ``tensors``.
 
         The suffix of ``path`` says what becomes of it: a tar or zip file, or a folder. Does not need the package
-        ``nnef``, but for ``into``. Raises `ModelError` where names, shapes or ranges do not fit the model,
+        ``nnef``. Raises `ModelError` where names, shapes or ranges do not fit the model,
         `FileExistsError` where ``path`` exists and ``force`` is not given.
         """
-        from nnc_adapters.nnef import reader, writer
-        from nnc_adapters.shared.lazy import overlay
+        from nnc_adapters.nnef import writer
 
-        if into is not None:
-            base = reader.read(Path(into), self.limits, chosen=frozenset(tensors))
-            tensors, topology = overlay(base.tensors, tensors), base.topology
-        if topology is None or topology.storage_format != self.topology_storage_format:
-            raise ModelError("an NNEF model needs an NNEF topology, or an existing model to write into")
-        writer.write(tensors, topology, Path(path), self.limits, force=force)
+        self.check(topology)
+        writer.write(tensors, topology, Path(path), options.limits, force=force)
 
     def embed(
         self,
@@ -93,6 +83,7 @@ class NnefAdapter:
         threads: int | None = None,
         force: bool = False,
         progress: Callable[[int, int], None] | None = None,
+        limits: Limits | None = None,
     ) -> None:
         """Write the archive ``source`` as ``target`` with ``<label>.nnr`` in place of ``<label>.dat``.
 
@@ -102,11 +93,11 @@ class NnefAdapter:
         """
         from nnc_adapters.nnef import reader, writer
 
-        model = reader.read(Path(source), self.limits)
+        options = Options(limits or Limits())
         writer.embed(
-            model,
+            reader.read(Path(source), options),
             Path(target),
-            self.limits,
+            options.limits,
             parameters=parameters or CodingParameters(),
             threads=threads,
             force=force,
@@ -118,5 +109,8 @@ class NnefAdapter:
 
         Raises as `read` and `write`, and `BitstreamError` for a damaged bitstream.
         """
-        model = self.read(Path(source))
-        self.write(model.tensors, model.topology, target, force=force)
+        from nnc_adapters.nnef import reader, writer
+
+        model = reader.read(Path(source), DEFAULTS)
+        if model.topology is not None:
+            writer.write(model.tensors, model.topology, target, DEFAULTS.limits, force=force)

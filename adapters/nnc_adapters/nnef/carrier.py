@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import nnc_core
+from nnc_adapters.base import Options
 from nnc_adapters.nnef import NnefAdapter, archive, output, private, reader, writer
 from nnc_adapters.nnef.dat import Header
 from nnc_adapters.shared.files import replacing
@@ -55,7 +56,7 @@ class NnefArchive:
         `ModelError` where the bitstream has no NNEF topology, and where its tensors are not those of the model.
         """
         data = mapped(source)
-        topology = Bitstream(data, limits).topology if into is None else reader.read(into, limits).topology
+        topology = Bitstream(data, limits).topology if into is None else reader.read(into, Options(limits)).topology
         if topology is None or topology.storage_format != TopologyStorageFormat.NNR_TPL_NNEF:
             raise ModelError("an NNEF archive needs an NNEF topology, or an existing archive")
         _write_archive(split(data, limits), topology, target, limits, force)
@@ -65,7 +66,7 @@ class NnefArchive:
 
         Tensors that are not coded in the archive are coded without loss, or stay files.
         """
-        model = reader.read(source, limits, lossless=True)
+        model = reader.read(source, Options(limits), lossless=True)
         files = archive.files_of(source, limits)
         coded = {label: name for label in model.tensors if (name := reader.file_stem(label) + reader.NNR) in files}
         others = LazyTensors({n: partial(model.tensors.__getitem__, n) for n in model.tensors if n not in coded})

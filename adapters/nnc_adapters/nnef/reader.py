@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import nnc_core
+from nnc_adapters.base import Options
 from nnc_adapters.nnef import archive, dat, private, syntax
 from nnc_adapters.nnef.graph import Graph
 from nnc_adapters.shared import exactness, selection
@@ -48,19 +49,20 @@ def file_stem(label: str) -> str:
         raise ModelError(f"the label leads out of the archive: {error.message}", tensor=label) from None
 
 
-def read(path: Path, limits: Limits, *, chosen: frozenset[str] = frozenset(), lossless: bool = False) -> SourceModel:
-    """Read an archive; the tensors called ``chosen`` are coded whatever the rules say.
+def read(path: Path, options: Options, *, lossless: bool = False) -> SourceModel:
+    """Read an archive as the ``options`` say.
 
     Tensors may be in ``<label>.dat`` or, as `NnefAdapter.embed` puts them, in ``<label>.nnr``; with ``lossless``
     those in ``<label>.dat`` are exact, or stay files.
     """
     try:
-        return _read(path, limits, chosen, lossless)
+        return _read(path, options, lossless)
     except ModelError as error:
         raise ModelError(error.message, file=error.file or str(path), tensor=error.tensor) from error
 
 
-def _read(path: Path, limits: Limits, chosen: frozenset[str], lossless: bool) -> SourceModel:
+def _read(path: Path, options: Options, lossless: bool) -> SourceModel:
+    limits = options.limits
     files = archive.files_of(path, limits)
     text = _small(files, archive.GRAPH, limits)
     quantization = _small(files, archive.QUANTIZATION, limits) if archive.QUANTIZATION in files else None
@@ -71,7 +73,7 @@ def _read(path: Path, limits: Limits, chosen: frozenset[str], lossless: bool) ->
     reasons = _reasons(graph, variables)
     if lossless:
         reasons |= {v.label: "not coded in the archive" for v in variables if v.file.endswith(DAT)}
-    coded = {v.label: v for v in variables if v.label in chosen or _is_coded(v, reasons)}
+    coded = {v.label: v for v in variables if v.label in options.chosen or _is_coded(v, reasons, options)}
     exact = {v.label: v for v in variables if v.label not in coded and _fits(v)}
     tensors = {v.label: v for v in variables if v.label in coded or v.label in exact}
     topology = Topology(
@@ -145,11 +147,11 @@ def _decode(label: str, file: archive.File, limits: Limits, header: dat.Header) 
     return dat.load(header, dat.dump(header, array))
 
 
-def _is_coded(variable: _Variable, reasons: Mapping[str, str]) -> bool:
+def _is_coded(variable: _Variable, reasons: Mapping[str, str], options: Options) -> bool:
     """Whether a tensor of floats may lose precision."""
     name, elements = variable.header.dtype.name, variable.header.elements
     allowed = variable.is_float and variable.label not in reasons
-    return allowed and selection.is_coded(name, elements, variable.load)
+    return allowed and selection.is_coded(name, elements, variable.load, all_floats=options.all_floats)
 
 
 def _fits(variable: _Variable) -> bool:

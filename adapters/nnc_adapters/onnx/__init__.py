@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar
 
 from numpy.typing import NDArray
 
+from nnc_adapters.base import DEFAULTS, Adapter, Options
 from nnc_adapters.shared import protobuf
-from nnc_adapters.shared.lazy import overlay
 from nnc_adapters.shared.mapped import mapped
-from nnc_core.errors import MissingDependencyError, ModelError
-from nnc_core.limits import Limits
+from nnc_core.errors import MissingDependencyError
 from nnc_core.nnr_model import SourceModel, Topology
 from nnc_core.tables.code_points import TopologyStorageFormat
 
@@ -28,19 +27,21 @@ _MOST_FIELDS = 1 << 16
 
 
 @dataclass(frozen=True)
-class OnnxAdapter:
+class OnnxAdapter(Adapter):
     """The way between ONNX files and a `SourceModel`.
 
-    ``limits`` bounds what is read; a model whose file would be larger than ``single_file_bytes`` is written with its
-    weights in ``<file name>.data`` beside it.
+    A model whose file would be larger than ``single_file_bytes`` is written with its weights in ``<file name>.data``
+    beside it.
     """
 
-    limits: Limits = field(default_factory=Limits)
     single_file_bytes: int = SINGLE_FILE_BYTES
 
     name: ClassVar[str] = "onnx"
     suffixes: ClassVar[tuple[str, ...]] = (".onnx",)
     topology_storage_format: ClassVar[TopologyStorageFormat] = TopologyStorageFormat.NNR_TPL_ONNX
+    annex: ClassVar[str] = "B"
+    packages: ClassVar[tuple[str, ...]] = ("onnx", "ml_dtypes")
+    install: ClassVar[str] = "nnc-suite[onnx]"
 
     def sniff(self, path: Path) -> bool:
         """Whether the file is one message with an IR version and a graph, as every ONNX model is."""
@@ -53,11 +54,7 @@ class OnnxAdapter:
             return False
         return present >= {ir_version, graph}
 
-    def default_suffix(self, topology: Topology) -> str:
-        """The suffix of ONNX files."""
-        return self.suffixes[0]
-
-    def read(self, path: Path) -> SourceModel:
+    def read(self, path: Path, options: Options = DEFAULTS) -> SourceModel:
         """Read a model; its tensors are fetched from the file when they are asked for.
 
         Raises `ModelError` for a damaged file or external data outside the model's folder, `UnsupportedError` where
@@ -66,30 +63,26 @@ class OnnxAdapter:
         _require_onnx()
         from nnc_adapters.onnx import reader
 
-        return reader.read(Path(path), self.limits)
+        return reader.read(Path(path), options)
 
     def write(
         self,
         tensors: Mapping[str, NDArray[Any]],
-        topology: Topology | None,
+        topology: Topology,
         path: Path,
+        options: Options = DEFAULTS,
         *,
-        into: Path | None = None,
         force: bool = False,
     ) -> None:
-        """Write the model of ``topology`` with ``tensors``, or the model ``into`` with ``tensors`` in place of its own.
+        """Write the model of ``topology`` with ``tensors``.
 
         Values are rounded to the data type that the model declares. Raises `ModelError` where names, shapes or ranges
         do not fit the model, `FileExistsError` where a file exists and ``force`` is not given.
         """
         _require_onnx()
-        from nnc_adapters.onnx import reader, writer
+        from nnc_adapters.onnx import writer
 
-        if into is not None:
-            base = reader.read(Path(into), self.limits, chosen=frozenset(tensors))
-            tensors, topology = overlay(base.tensors, tensors), base.topology
-        if topology is None or topology.storage_format != self.topology_storage_format:
-            raise ModelError("an ONNX model needs an ONNX topology, or an existing model to write into")
+        self.check(topology)
         writer.write(tensors, topology.data, Path(path), self.single_file_bytes, force=force)
 
 

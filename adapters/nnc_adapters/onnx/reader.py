@@ -15,6 +15,7 @@ from google.protobuf.message import DecodeError, EncodeError  # type: ignore[imp
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto
 
+from nnc_adapters.base import Options
 from nnc_adapters.onnx import roles, stubs, values
 from nnc_adapters.onnx.dataflow import Dataflow, Value
 from nnc_adapters.onnx.scopes import Site, scopes, sites
@@ -35,15 +36,16 @@ _TOPOLOGY_BYTES = (1 << 31) - 1
 _RAW_DATA, _EXTERNAL_DATA, _DATA_LOCATION = 9, 13, 14
 
 
-def read(path: Path, limits: Limits, *, chosen: frozenset[str] = frozenset()) -> SourceModel:
-    """Read a model; the tensors called ``chosen`` are coded whatever the rules say, if they are numbers."""
+def read(path: Path, options: Options) -> SourceModel:
+    """Read a model as the ``options`` say."""
     try:
-        return _read(path, limits, chosen)
+        return _read(path, options)
     except ModelError as error:
         raise ModelError(error.message, file=error.file or str(path), tensor=error.tensor) from error
 
 
-def _read(path: Path, limits: Limits, chosen: frozenset[str]) -> SourceModel:
+def _read(path: Path, options: Options) -> SourceModel:
+    limits = options.limits
     model = parsed(_without_weights(path))
     folder = values.Folder(path)
     found = scopes(model, limits)
@@ -54,7 +56,7 @@ def _read(path: Path, limits: Limits, chosen: frozenset[str]) -> SourceModel:
     meant = sensitivity(flow, places, folder)
     groups = tied_together(topology_elem_ids(places, limits), folder)
     tensors = [_Tensor(name, tied, _reason(tied, meant)) for name, tied in groups.items()]
-    coded = {t.name: t for t in tensors if t.name in chosen or is_coded(t, flow, folder)}
+    coded = {t.name: t for t in tensors if t.name in options.chosen or is_coded(t, flow, folder, options)}
     info = roles.model_info({name: tensor.sites for name, tensor in coded.items()}, flow)
     return SourceModel(
         LazyTensors({name: _loader(tensor.proto, folder) for name, tensor in coded.items()}),
@@ -178,7 +180,7 @@ def tied_together(names: Mapping[str, Site], folder: values.Folder) -> dict[str,
     return found
 
 
-def is_coded(tensor: _Tensor, flow: Dataflow, folder: values.Folder) -> bool:
+def is_coded(tensor: _Tensor, flow: Dataflow, folder: values.Folder, options: Options) -> bool:
     """Whether a tensor leaves the topology: numbers, enough of them, and no arguments of operations."""
     proto, kind = tensor.proto, tensor.proto.data_type
     if not tensor.sites[0].scope.carried or kind not in values.FLOATS | values.INTEGERS:
@@ -186,7 +188,8 @@ def is_coded(tensor: _Tensor, flow: Dataflow, folder: values.Folder) -> bool:
     if kind in values.FLOATS and takes_as_argument(flow, tensor.sites):
         return False
     load = functools.partial(values.load, proto, folder)
-    if not selection.is_coded(values.dtype(kind).name, values.count(proto), load):
+    name, elements = values.dtype(kind).name, values.count(proto)
+    if not selection.is_coded(name, elements, load, all_floats=options.all_floats):
         return False
     return not (tensor.exact and kind == TensorProto.DOUBLE) or _is_single(load())
 

@@ -7,14 +7,13 @@ byte. Nothing is executed and PyTorch is not needed, but for `compress`, `load` 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from numpy.typing import NDArray
 
-from nnc_adapters.shared.lazy import overlay
-from nnc_core.errors import MissingDependencyError, ModelError
+from nnc_adapters.base import DEFAULTS, Adapter, Options
+from nnc_core.errors import MissingDependencyError
 from nnc_core.limits import Limits
 from nnc_core.nnr_model import SourceModel, Topology
 from nnc_core.tables.code_points import TopologyStorageFormat
@@ -36,18 +35,13 @@ def __getattr__(name: str) -> Any:
     return getattr(modules, name)
 
 
-@dataclass(frozen=True)
-class PytorchAdapter:
-    """The way between files of PyTorch or safetensors and a `SourceModel`; ``limits`` bounds what is read.
+class PytorchAdapter(Adapter):
+    """The way between files of PyTorch or safetensors and a `SourceModel`.
 
     What an optimizer keeps for each weight is never coded: it is carried exactly, or becomes zeros, as in a new
     optimizer, without ``keep_optimizer``. A pickle that has other objects than mere data is read and written only if
     they are taken ``opaque``: they are carried as they are, and not called or imported; loading the file may run them.
     """
-
-    limits: Limits = field(default_factory=Limits)
-    keep_optimizer: bool = True
-    opaque: bool = False
 
     name: ClassVar[str] = "pytorch"
     suffixes: ClassVar[tuple[str, ...]] = (
@@ -55,6 +49,9 @@ class PytorchAdapter:
         *(".safetensors.index.json", ".bin.index.json"),
     )
     topology_storage_format: ClassVar[TopologyStorageFormat] = TopologyStorageFormat.NNR_TPL_PYT
+    annex: ClassVar[str] = "C"
+    packages: ClassVar[tuple[str, ...]] = ("torch", "ml_dtypes")
+    install: ClassVar[str] = "nnc-suite[pytorch]"
 
     def sniff(self, path: Path) -> bool:
         """Whether the content is an archive or pickle of PyTorch, safetensors, an index of shards, or a checkpoint."""
@@ -66,9 +63,9 @@ class PytorchAdapter:
         """How the name of the file should end that ``topology`` makes; empty for a folder of shards."""
         from nnc_adapters.pytorch import writer
 
-        return writer.SUFFIXES.get(writer.Description(topology.data, self.limits).kind, self.suffixes[0])
+        return writer.SUFFIXES.get(writer.Description(topology.data, Limits()).kind, self.suffixes[0])
 
-    def read(self, path: Path) -> SourceModel:
+    def read(self, path: Path, options: Options = DEFAULTS) -> SourceModel:
         """Read a model; its tensors are fetched from the file when they are asked for.
 
         Raises `ModelError` for a damaged file, or a pickle that refers to anything but data; `UnsupportedError` where
@@ -76,28 +73,24 @@ class PytorchAdapter:
         """
         from nnc_adapters.pytorch import reader
 
-        return reader.read(Path(path), self.limits, keep_optimizer=self.keep_optimizer, opaque=self.opaque)
+        return reader.read(Path(path), options)
 
     def write(
         self,
         tensors: Mapping[str, NDArray[Any]],
-        topology: Topology | None,
+        topology: Topology,
         path: Path,
+        options: Options = DEFAULTS,
         *,
-        into: Path | None = None,
         force: bool = False,
     ) -> None:
-        """Write the model of ``topology`` with ``tensors``, or the model ``into`` with ``tensors`` in place of its own.
+        """Write the model of ``topology`` with ``tensors``.
 
         Shards are written into a new folder ``path``. Values are rounded to the data type that the model declares.
         Raises `ModelError` where names, shapes or ranges do not fit the model, `FileExistsError` where something exists
         and ``force`` is not given.
         """
-        from nnc_adapters.pytorch import reader, writer
+        from nnc_adapters.pytorch import writer
 
-        if into is not None:
-            base = reader.read(Path(into), self.limits, chosen=frozenset(tensors), opaque=self.opaque)
-            tensors, topology = overlay(base.tensors, tensors), base.topology
-        if topology is None or topology.storage_format != self.topology_storage_format:
-            raise ModelError("a PyTorch model needs a PyTorch topology, or an existing model to write into")
-        writer.write(tensors, topology.data, Path(path), self.limits, force=force, opaque=self.opaque)
+        self.check(topology)
+        writer.write(tensors, topology.data, Path(path), options.limits, force=force, opaque=options.opaque)

@@ -102,10 +102,10 @@ def _source(module: nn.Module | Mapping[str, Any], keep_optimizer: bool, opaque:
     stream = io.BytesIO()
     torch.save(_on_cpu(module.state_dict() if isinstance(module, nn.Module) else module), stream)
     data = Data(memoryview(stream.getbuffer()))
-    limits = Limits()
-    found = scan(data, limits, opaque=opaque)
+    options = Options(keep_optimizer=keep_optimizer, opaque=opaque)
+    found = scan(data, options.limits, opaque=opaque)
     files = Model(found.kind, [File("", data, found)], nested=not isinstance(module, nn.Module))
-    model = reader.described(files, limits, keep_optimizer=keep_optimizer)
+    model = reader.described(files, options)
     if isinstance(module, nn.Module):
         model = replace(model, model_info=model_info(module, _shapes(model)))
     return model, len(data.view)

@@ -13,6 +13,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from nnc_adapters.base import Options
 from nnc_adapters.pytorch import roles
 from nnc_adapters.pytorch.layout import File, Model, opened
 from nnc_adapters.pytorch.views import Checksum, Layout, View, separate, slots
@@ -32,31 +33,19 @@ _OPTIMIZER = re.compile(r"(base_)?(optim(izer)?s?([_-]?states?)?([_-]?dicts?)?|o
 Keys = tuple[str, ...]
 
 
-def read(
-    path: Path,
-    limits: Limits,
-    *,
-    chosen: Collection[str] = (),
-    keep_optimizer: bool = True,
-    opaque: bool = False,
-) -> SourceModel:
-    """Read the model at ``path``, which may have ``opaque`` objects.
-
-    The tensors called ``chosen`` are coded whatever their size, if they are numbers.
-    """
-    return described(opened(path, limits, opaque=opaque), limits, chosen=chosen, keep_optimizer=keep_optimizer)
+def read(path: Path, options: Options) -> SourceModel:
+    """Read the model at ``path`` as the ``options`` say."""
+    return described(opened(path, options.limits, opaque=options.opaque), options)
 
 
-def described(
-    model: Model, limits: Limits, *, chosen: Collection[str] = (), keep_optimizer: bool = True
-) -> SourceModel:
+def described(model: Model, options: Options) -> SourceModel:
     """The tensors of ``model``, and its topology; what an optimizer has for each weight is zeros, if not kept."""
     reasons = _reasons(model)
     model = _with_optimizer(model, reasons)
-    coded = Coded(model, limits, chosen, keep_optimizer)
+    coded = Coded(model, options)
     fetch = {name: partial(_fetch, file, view) for name, (file, view) in coded.tensors.items()}
     shapes = {name: view.shape for name, (_, view) in coded.tensors.items()}
-    data = packing.pack({DESCRIPTION: _description(model, coded), **_exact(model, coded, limits)})
+    data = packing.pack({DESCRIPTION: _description(model, coded), **_exact(model, coded, options.limits)})
     info = roles.from_names(shapes)
     exact = {name: reasons[view.path] for name, (_, view) in coded.tensors.items() if view.path in reasons}
     topology = Topology(TopologyStorageFormat.NNR_TPL_PYT, data)
@@ -106,13 +95,13 @@ def layout(view: View) -> Layout:
 class Coded:
     """The tensors of a model that are coded, by name and in model order; ``root`` are the keys that all share."""
 
-    def __init__(self, model: Model, limits: Limits, chosen: Collection[str], keep_optimizer: bool) -> None:
-        self.keep_optimizer = keep_optimizer
+    def __init__(self, model: Model, options: Options) -> None:
+        self.keep_optimizer = options.keep_optimizer
         everything = [(file, view) for file in model.files for view in file.scan.views if view.path]
         self.root = _common(_typical([view for _, view in everything])) if model.nested else ()
-        more = {v.path for _, v in everything if ".".join(v.path[len(self.root) :]) in chosen}
-        wanted = {id(view) for file in model.files for view in _wanted(file, more)}
-        self.tensors = dict(self._named([pair for pair in everything if id(pair[1]) in wanted], limits))
+        more = {v.path for _, v in everything if ".".join(v.path[len(self.root) :]) in options.chosen}
+        wanted = {id(view) for file in model.files for view in _wanted(file, more, options.all_floats)}
+        self.tensors = dict(self._named([pair for pair in everything if id(pair[1]) in wanted], options.limits))
         self.names = {id(view): name for name, (_, view) in self.tensors.items()}
 
     def _named(self, pairs: list[tuple[File, View]], limits: Limits) -> Iterator[tuple[str, tuple[File, View]]]:
@@ -140,12 +129,12 @@ class Coded:
         return [checksum for checksum in file.scan.checksums if (checksum.start, checksum.end) in spans]
 
 
-def _wanted(file: File, chosen: Collection[tuple[str, ...]]) -> Iterator[View]:
+def _wanted(file: File, chosen: Collection[Keys], all_floats: bool) -> Iterator[View]:
     def wanted(view: View) -> bool:
         load = partial(_fetch, file, view)
         if view.path in chosen:
             return selection.fits(view.dtype, load)
-        return bool(view.path) and selection.is_coded(view.dtype, view.elements, load)
+        return bool(view.path) and selection.is_coded(view.dtype, view.elements, load, all_floats=all_floats)
 
     return separate(file.scan.views, wanted)
 

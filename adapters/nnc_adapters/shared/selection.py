@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,12 +10,10 @@ from numpy.typing import NDArray
 
 from nnc_adapters.shared.dtypes import FLOATS, INTEGERS
 
-__all__ = ["SMALLEST_FLOATS", "SMALLEST_INTEGERS", "fits", "floats_of_any_size", "is_coded"]
+__all__ = ["SMALLEST_FLOATS", "SMALLEST_INTEGERS", "fits", "is_coded"]
 
 SMALLEST_FLOATS = 16
 SMALLEST_INTEGERS = 256
-
-_smallest_floats: ContextVar[int] = ContextVar("smallest_floats", default=SMALLEST_FLOATS)
 
 _MOST = (1 << 31) - 1
 # Types whose values are all within what the codec can express.
@@ -26,25 +22,15 @@ _ALWAYS_FIT = (FLOATS | INTEGERS) - {"float64", "int32", "uint32", "int64"}
 _PIECE = 1 << 20
 
 
-def is_coded(data_type: str, elements: int, load: Callable[[], NDArray[Any]]) -> bool:
+def is_coded(data_type: str, elements: int, load: Callable[[], NDArray[Any]], *, all_floats: bool = False) -> bool:
     """Whether a tensor leaves the topology: numbers, enough of them, and within the codec's range.
 
-    ``data_type`` is a name of numpy or ml_dtypes; ``load`` is called only where the values decide.
+    ``data_type`` is a name of numpy or ml_dtypes; ``load`` is called only where the values decide. With ``all_floats``
+    tensors of floating-point numbers leave it however small they are.
     """
-    enough = (data_type in FLOATS and elements >= _smallest_floats.get()) or (
-        data_type in INTEGERS and elements >= SMALLEST_INTEGERS
-    )
+    smallest = 1 if all_floats else SMALLEST_FLOATS
+    enough = (data_type in FLOATS and elements >= smallest) or (data_type in INTEGERS and elements >= SMALLEST_INTEGERS)
     return enough and fits(data_type, load)
-
-
-@contextmanager
-def floats_of_any_size() -> Iterator[None]:
-    """Within the block, models are read with small floats among their tensors: all weights are at hand."""
-    token = _smallest_floats.set(1)
-    try:
-        yield
-    finally:
-        _smallest_floats.reset(token)
 
 
 def fits(data_type: str, load: Callable[[], NDArray[Any]]) -> bool:

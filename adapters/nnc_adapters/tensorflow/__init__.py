@@ -6,13 +6,12 @@ Every kind of file is kept as it is, byte for byte, but for the values of the co
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
 from numpy.typing import NDArray
 
-from nnc_adapters.shared.lazy import overlay
+from nnc_adapters.base import DEFAULTS, Adapter, Options
 from nnc_adapters.tensorflow import manifest, reader, writer
 from nnc_adapters.tensorflow.carrier import embed, extract
 from nnc_core.errors import ModelError
@@ -23,21 +22,20 @@ from nnc_core.tables.code_points import TopologyStorageFormat
 __all__ = ["TensorflowAdapter", "embed", "extract"]
 
 
-@dataclass(frozen=True)
-class TensorflowAdapter:
+class TensorflowAdapter(Adapter):
     """The way between the files of TensorFlow and a `SourceModel`.
 
     These are SavedModel folders, checkpoints (a folder with one, or its ``.index``), Keras files (``.keras``, ``.h5``)
-    and TFLite models. ``limits`` bounds what is read. What an optimizer keeps for each weight is never coded: it is
-    carried exactly, or becomes zeros, as in a new optimizer, without ``keep_optimizer``.
+    and TFLite models. What an optimizer keeps for each weight is never coded: it is carried exactly, or becomes zeros,
+    as in a new optimizer, without ``keep_optimizer``.
     """
-
-    limits: Limits = field(default_factory=Limits)
-    keep_optimizer: bool = True
 
     name: ClassVar[str] = "tensorflow"
     suffixes: ClassVar[tuple[str, ...]] = (".keras", ".h5", ".hdf5", ".tflite", ".index")
     topology_storage_format: ClassVar[TopologyStorageFormat] = TopologyStorageFormat.NNR_TPL_TEF
+    annex: ClassVar[str] = "D"
+    packages: ClassVar[tuple[str, ...]] = ("h5py", "google_crc32c", "ml_dtypes")
+    install: ClassVar[str] = "nnc-suite[tensorflow]"
 
     def sniff(self, path: Path) -> bool:
         """Whether this is one of the folders or files; never raises on strange content."""
@@ -48,35 +46,31 @@ class TensorflowAdapter:
 
     def default_suffix(self, topology: Topology) -> str:
         """How the name of the file should end that ``topology`` makes; nothing for a folder."""
-        return writer.SUFFIXES.get(manifest.unpack(topology.data, self.limits).kind, "")
+        return writer.SUFFIXES.get(manifest.unpack(topology.data, Limits()).kind, "")
 
-    def read(self, path: Path) -> SourceModel:
+    def read(self, path: Path, options: Options = DEFAULTS) -> SourceModel:
         """Read a model; its tensors are fetched from its files when they are asked for.
 
         Raises `ModelError` for damaged files, `UnsupportedError` for compressed checkpoints, `LimitError` where what is
         not coded exceeds the limits, `MissingDependencyError` without ``h5py`` (Keras files), ``google-crc32c``
         (checkpoints) or ``ml_dtypes`` (bfloat16).
         """
-        return reader.read(Path(path), self.limits, keep_optimizer=self.keep_optimizer)
+        return reader.read(Path(path), options)
 
     def write(
         self,
         tensors: Mapping[str, NDArray[Any]],
-        topology: Topology | None,
+        topology: Topology,
         path: Path,
+        options: Options = DEFAULTS,
         *,
-        into: Path | None = None,
         force: bool = False,
     ) -> None:
-        """Write the model of ``topology`` with ``tensors``, or the model ``into`` with ``tensors`` in place of its own.
+        """Write the model of ``topology`` with ``tensors``.
 
         Values are rounded to the data type that the model declares. Raises `ModelError` where names, shapes or ranges
         do not fit the model, `FileExistsError` where something exists at ``path`` and ``force`` is not given.
         """
-        if into is not None:
-            base = reader.read(Path(into), self.limits, chosen=frozenset(tensors))
-            tensors, topology = overlay(base.tensors, tensors), base.topology
-        if topology is None or topology.storage_format != self.topology_storage_format:
-            raise ModelError("a TensorFlow model needs a TensorFlow topology, or an existing model to write into")
-        files = manifest.unpack(topology.data, self.limits)
-        writer.write(tensors, files, Path(path), self.limits, force=force)
+        self.check(topology)
+        files = manifest.unpack(topology.data, options.limits)
+        writer.write(tensors, files, Path(path), options.limits, force=force)

@@ -10,6 +10,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from nnc_adapters.base import Options
 from nnc_adapters.shared import exactness
 from nnc_adapters.shared.dtypes import FLOATS, INTEGERS, named
 from nnc_adapters.shared.exactness import OPTIMIZER
@@ -59,34 +60,34 @@ class Opened:
     attributes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
-def source_model(opened: Opened, limits: Limits, chosen: frozenset[str], keep_optimizer: bool) -> SourceModel:
+def source_model(opened: Opened, options: Options) -> SourceModel:
     """The coded variables as lazy tensors, and everything else as topology.
 
-    The variables called ``chosen`` are coded whatever the rules say; those of an optimizer never are, and become zeros
-    unless ``keep_optimizer``.
+    The variables of an optimizer are never coded, unless they are chosen, and become zeros unless they are kept.
     """
     order = {path: number for number, path in enumerate(opened.files)}
     reasons = exactness.reasons({v.name: exactness.Declared(v.dtype, v.shape) for v in opened.variables})
     found = (replace(v, optimizer=v.optimizer or reasons.get(v.name) == OPTIMIZER) for v in opened.variables)
     # in the order in which a model is written
     variables = sorted(found, key=lambda v: min((order[span.file], span.offset) for span in v.spans))
-    coded = [v for v in variables if _is_coded(v, opened, limits, chosen)]
-    dropped = [] if keep_optimizer else [v for v in variables if _is_slot(v) and v.name not in chosen]
-    manifest = Manifest(opened.kind, tuple(_files(opened, coded, dropped, limits)), opened.folders)
+    coded = [v for v in variables if _is_coded(v, opened, options)]
+    dropped = [] if options.keep_optimizer else [v for v in variables if _is_slot(v) and v.name not in options.chosen]
+    manifest = Manifest(opened.kind, tuple(_files(opened, coded, dropped, options.limits)), opened.folders)
     tensors = LazyTensors({v.name: partial(_load, v, opened) for v in coded})
     info = ModelInfo(parameter_type={v.name: v.role for v in coded if v.role is not None})
     exact = {v.name: OPTIMIZER if v.optimizer else reasons[v.name] for v in coded if v.optimizer or v.name in reasons}
     return SourceModel(tensors, Topology(TopologyStorageFormat.NNR_TPL_TEF, pack(manifest)), info, exact)
 
 
-def _is_coded(variable: Variable, opened: Opened, limits: Limits, chosen: frozenset[str]) -> bool:
-    limits.check("dimensions", len(variable.shape), f"tensor {variable.name!r}")
-    if variable.dtype not in FLOATS | INTEGERS or not expressible(variable.name, limits):
+def _is_coded(variable: Variable, opened: Opened, options: Options) -> bool:
+    options.limits.check("dimensions", len(variable.shape), f"tensor {variable.name!r}")
+    if variable.dtype not in FLOATS | INTEGERS or not expressible(variable.name, options.limits):
         return False
-    if variable.name in chosen:
+    if variable.name in options.chosen:
         return True
     elements = math.prod(variable.shape)
-    return not variable.optimizer and is_coded(variable.dtype, elements, partial(_load, variable, opened))
+    load = partial(_load, variable, opened)
+    return not variable.optimizer and is_coded(variable.dtype, elements, load, all_floats=options.all_floats)
 
 
 def _is_slot(variable: Variable) -> bool:

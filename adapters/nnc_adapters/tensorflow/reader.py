@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from nnc_adapters.base import Options
 from nnc_adapters.tensorflow import archive, folder, hdf5, tflite
 from nnc_adapters.tensorflow.content import of_file
 from nnc_adapters.tensorflow.model import Opened, source_model
@@ -29,12 +30,10 @@ def kind(path: Path) -> str | None:
     return next((name for name, is_it in found.items() if is_it), None)
 
 
-def read(
-    path: Path, limits: Limits, *, chosen: frozenset[str] = frozenset(), keep_optimizer: bool = True
-) -> SourceModel:
-    """Read a model; the tensors called ``chosen`` are coded whatever the rules say, if they are numbers."""
+def read(path: Path, options: Options) -> SourceModel:
+    """Read a model as the ``options`` say."""
     try:
-        return source_model(_opened(path, limits), limits, chosen, keep_optimizer)
+        return source_model(_opened(path, options.limits), options)
     except ModelError as error:
         raise ModelError(error.message, file=error.file or str(path), tensor=error.tensor) from error
 
