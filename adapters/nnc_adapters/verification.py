@@ -69,16 +69,15 @@ def verify(
     differs or from which no model can be restored. ``compressed`` may be a container of NNR as well. Raises what
     `compress` and `decompress` raise where one of the two cannot be read.
     """
-    original, compressed, limits = Path(original), Path(compressed), limits or Limits()
+    original, compressed = Path(original), Path(compressed)
+    options = Options(limits or Limits(), keep_optimizer, opaque)
     with about(original):
-        model = registry.find(original).read(original, Options(limits, keep_optimizer, opaque))
-    with about(compressed), plain(compressed, limits) as path, nnc_core.open(path, limits=limits) as file:
+        model = registry.find(original).read(original, options)
+    with about(compressed), plain(compressed, options.limits) as path, nnc_core.open(path, limits=limits) as file:
         verdict: TopologyVerdict = compare_topology(model.topology, file.topology)
         with file.decoding_ahead(threads) as decoded:
             passing = _Compared(model, decoded)
-            problem = (
-                None if file.topology is None else _restore(file.topology, passing, Options(limits, opaque=opaque))
-            )
+            problem = None if file.topology is None else _restore(file.topology, passing, options)
             tensors = tuple(judge(result, model, min_sqnr) for result in passing.all())
     return _report("cannot be restored" if problem else verdict, problem, tensors)
 

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 import nnc_core
+from nnc_adapters.base import Options
 from nnc_adapters.pytorch import reader, roles
 from nnc_adapters.pytorch.layout import REPOSITORY, File, Model, is_companion, is_weights, scan
 from nnc_adapters.pytorch.prefixes import fitting
