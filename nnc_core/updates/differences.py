@@ -1,0 +1,121 @@
+"""Exact differences of two tensors as integers that NNR codes (NNR_PT_INT), and the way back.
+
+The bit patterns of floating-point numbers are mapped to integers that grow with the value; each pattern has its own, so
+that -0 and every payload of what is not a number survive. Two patterns of up to 16 bits have a difference of 32 bits at
+most; wider ones are subtracted modulo 2**32, those of 64 bits in two halves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nnc_core.errors import ModelError
+
+__all__ = ["Difference", "Literal", "applied", "difference", "exponents", "is_float", "patterns_of"]
+
+_LEAST = -(1 << 31)
+"""The one 32-bit integer that the arithmetic coder cannot hold."""
+
+_EXPONENTS = {"float16": (10, 5), "bfloat16": (7, 8), "float32": (23, 8), "float64": (52, 11)}
+
+
+class Literal(NamedTuple):
+    """An element whose difference cannot be coded: its flat index in coding order, and the new bit pattern."""
+
+    index: int
+    bits: int
+
+
+class Difference(NamedTuple):
+    """What changes a tensor into another: one int32 array, or two (high and low halves) for 64-bit types.
+
+    An element that has a literal counts as unchanged in the arrays.
+    """
+
+    parts: tuple[NDArray[np.int32], ...]
+    literals: tuple[Literal, ...] = ()
+
+
+def is_float(dtype: np.dtype[Any]) -> bool:
+    """Whether patterns of this type have a sign bit above a magnitude; types of ``ml_dtypes`` included."""
+    return dtype.name.startswith(("float", "bfloat"))
+
+
+def patterns_of(array: NDArray[Any]) -> NDArray[Any]:
+    """The bits of each element as unsigned integers of its size; `ModelError` for types that have more than 64."""
+    contiguous = np.ascontiguousarray(array).reshape(array.shape)
+    if contiguous.dtype.itemsize not in (1, 2, 4, 8) or contiguous.dtype.hasobject:
+        raise ModelError(f"has dtype {array.dtype}, whose differences cannot be coded")
+    little = contiguous if contiguous.dtype.isnative else contiguous.astype(contiguous.dtype.newbyteorder("="))
+    return little.view(f"u{little.dtype.itemsize}")
+
+
+def exponents(array: NDArray[Any]) -> NDArray[Any]:
+    """The exponent field of each element, unsigned; zeros for types that have none."""
+    field = _EXPONENTS.get(array.dtype.name)
+    if field is None:
+        return np.zeros(array.shape, np.uint8)
+    mantissa, bits = field
+    patterns = patterns_of(array) >> mantissa
+    return (patterns & ((1 << bits) - 1)).astype(np.uint8 if bits <= 8 else np.uint16)
+
+
+def difference(new: NDArray[Any], base: NDArray[Any]) -> Difference:
+    """What has to be added to ``base`` to get ``new``, two arrays of the same shape and type."""
+    signed = _mapped(new)
+    with np.errstate(over="ignore"):
+        change = signed - _mapped(base)
+    if change.dtype.itemsize < 8:
+        parts: tuple[NDArray[np.int32], ...] = (change.astype(np.int32),)
+    else:
+        low = change.astype(np.int32)  # the lower half, as a signed number
+        with np.errstate(over="ignore"):
+            parts = (((change - low) >> 32).astype(np.int32), low)
+    return _without_least(parts, new)
+
+
+def _without_least(parts: tuple[NDArray[np.int32], ...], new: NDArray[Any]) -> Difference:
+    strange = np.logical_or.reduce([part == _LEAST for part in parts])
+    if not strange.any():
+        return Difference(parts)
+    places = np.flatnonzero(strange)
+    bits = patterns_of(new).reshape(-1)[places]
+    literals = tuple(Literal(int(place), int(pattern)) for place, pattern in zip(places, bits, strict=True))
+    return Difference(tuple(np.where(strange, np.int32(0), part) for part in parts), literals)
+
+
+def applied(base: NDArray[Any], parts: Sequence[NDArray[np.int32]], literals: Sequence[Literal] = ()) -> NDArray[Any]:
+    """The new tensor: ``base`` with a `Difference` added; of the shape and type of ``base``."""
+    signed = _mapped(base)
+    with np.errstate(over="ignore"):
+        if len(parts) == 1:
+            signed = signed + parts[0].astype(signed.dtype)
+        else:
+            signed = signed + (parts[0].astype(np.int64) << 32) + parts[1]
+    patterns = _unmapped(signed, base.dtype)
+    for literal in literals:
+        patterns.reshape(-1)[literal.index] = literal.bits
+    return patterns.view(base.dtype if base.dtype.isnative else base.dtype.newbyteorder("=")).astype(base.dtype)
+
+
+def _mapped(array: NDArray[Any]) -> NDArray[Any]:
+    """The elements as integers that grow with them: int32 for types of up to 32 bits, else int64."""
+    patterns = patterns_of(array)
+    bits = 8 * patterns.itemsize
+    wide = patterns.astype(np.int32 if bits <= 32 else np.int64)  # keeps the bits of the widest
+    if not is_float(array.dtype):
+        return wide
+    magnitude = wide & wide.dtype.type((1 << (bits - 1)) - 1)
+    return np.where(patterns >> (bits - 1), ~magnitude, magnitude)
+
+
+def _unmapped(signed: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+    patterns = signed.astype(f"u{dtype.itemsize}")
+    if not is_float(dtype):
+        return patterns
+    sign = patterns.dtype.type(1 << (8 * dtype.itemsize - 1))
+    return np.where(patterns & sign, ~patterns | sign, patterns)

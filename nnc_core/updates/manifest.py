@@ -1,0 +1,92 @@
+"""What an update says about itself, in a topology unit that other decoders pass over (NNR_TPL_UNREC)."""
+
+from __future__ import annotations
+
+import json
+from base64 import b64decode, b64encode
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+
+from nnc_core.errors import ModelError, UnsupportedError
+
+__all__ = ["CHECK_BYTES", "Kind", "Manifest"]
+
+Kind = Literal["lossy", "exact"]
+CHECK_BYTES: Final = 8
+_VERSION: Final = 1
+_KEY: Final = "nnc_update"
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """Where an update belongs.
+
+    ``base`` and ``result`` are digests of the models before and after it, ``chain`` that of the model with which its
+    chain began; a ``restart`` begins one. ``sequence`` counts the updates of a chain from 1. ``checks`` has the first
+    `CHECK_BYTES` bytes of the digest of each tensor that changes, by name; ``literals`` the elements whose difference
+    the coder cannot hold, as (index in coding order, bits).
+    """
+
+    kind: Kind
+    sequence: int
+    base: str
+    result: str
+    chain: str
+    device_id: int = 0
+    checks: dict[str, bytes] = field(default_factory=dict)
+    literals: dict[str, tuple[tuple[int, int], ...]] = field(default_factory=dict)
+
+    @property
+    def restart(self) -> bool:
+        """Whether the update needs no state but the model that it applies to."""
+        return self.sequence == 1
+
+    def to_bytes(self) -> bytes:
+        """The data of the topology unit: JSON, zero-terminated."""
+        data: dict[str, Any] = {_KEY: _VERSION, "kind": self.kind, "sequence": self.sequence, "base": self.base}
+        data |= {"result": self.result, "chain": self.chain, "device_id": self.device_id}
+        data["tensors"] = list(self.checks)
+        data["checks"] = b64encode(b"".join(self.checks.values())).decode()
+        if self.literals:
+            data["literals"] = self.literals
+        return json.dumps(data, separators=(",", ":")).encode() + b"\0"
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Manifest:
+        """Read `to_bytes`; `ModelError` for anything else, `UnsupportedError` for a version or kind from later."""
+        try:
+            found = json.loads(data.rstrip(b"\0"))
+            version, kind = found[_KEY], found["kind"]
+            if version != _VERSION or kind not in ("lossy", "exact"):
+                raise UnsupportedError("nnc_update", f"an update of version {version!r} and kind {kind!r}")
+            checks = b64decode(found["checks"], validate=True)
+            names = [_text(name) for name in found["tensors"]]
+            if len(checks) != CHECK_BYTES * len(names):
+                raise ValueError("checks")
+            return cls(
+                kind=kind,
+                sequence=_number(found["sequence"]),
+                base=_text(found["base"]),
+                result=_text(found["result"]),
+                chain=_text(found["chain"]),
+                device_id=_number(found["device_id"]),
+                checks={name: checks[j * CHECK_BYTES :][:CHECK_BYTES] for j, name in enumerate(names)},
+                literals={
+                    _text(name): tuple((_number(index), _number(bits)) for index, bits in pairs)
+                    for name, pairs in found.get("literals", {}).items()
+                },
+            )
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            raise ModelError(f"carries no readable manifest of an update: {error!r}") from None
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is not text")
+    return value
+
+
+def _number(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise TypeError(f"{value!r} is not a number")
+    return value
