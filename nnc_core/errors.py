@@ -177,6 +177,10 @@ class WrongBaseError(UpdateError):
     """The update belongs to something else than what is at hand."""
 
 
+class IntegrityError(UpdateError):
+    """A tensor or a model after an update is not the one that its sender has."""
+
+
 class MissingDependencyError(NncError):
     """An optional package is not installed; ``extra`` says how to get it."""
 

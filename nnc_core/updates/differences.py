@@ -24,9 +24,9 @@ _EXPONENTS = {"float16": (10, 5), "bfloat16": (7, 8), "float32": (23, 8), "float
 
 
 class Literal(NamedTuple):
-    """An element whose difference cannot be coded: its flat index in coding order, and the new bit pattern."""
+    """An element whose difference cannot be coded: its flat place in coding order, and the new bit pattern."""
 
-    index: int
+    place: int
     bits: int
 
 
@@ -42,7 +42,7 @@ class Difference(NamedTuple):
 
 def is_float(dtype: np.dtype[Any]) -> bool:
     """Whether patterns of this type have a sign bit above a magnitude; types of ``ml_dtypes`` included."""
-    return dtype.name.startswith(("float", "bfloat"))
+    return str(dtype.name).startswith(("float", "bfloat"))
 
 
 def patterns_of(array: NDArray[Any]) -> NDArray[Any]:
@@ -98,8 +98,10 @@ def applied(base: NDArray[Any], parts: Sequence[NDArray[np.int32]], literals: Se
             signed = signed + (parts[0].astype(np.int64) << 32) + parts[1]
     patterns = _unmapped(signed, base.dtype)
     for literal in literals:
-        patterns.reshape(-1)[literal.index] = literal.bits
-    return patterns.view(base.dtype if base.dtype.isnative else base.dtype.newbyteorder("=")).astype(base.dtype)
+        patterns.reshape(-1)[literal.place] = literal.bits
+    native = base.dtype if base.dtype.isnative else base.dtype.newbyteorder("=")
+    new: NDArray[Any] = patterns.view(native).astype(base.dtype, copy=False)
+    return new
 
 
 def _mapped(array: NDArray[Any]) -> NDArray[Any]:
@@ -110,7 +112,8 @@ def _mapped(array: NDArray[Any]) -> NDArray[Any]:
     if not is_float(array.dtype):
         return wide
     magnitude = wide & wide.dtype.type((1 << (bits - 1)) - 1)
-    return np.where(patterns >> (bits - 1), ~magnitude, magnitude)
+    signed: NDArray[Any] = np.where(patterns >> (bits - 1), ~magnitude, magnitude)
+    return signed
 
 
 def _unmapped(signed: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:

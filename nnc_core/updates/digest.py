@@ -29,7 +29,7 @@ def fingerprint(array: NDArray[Any]) -> Fingerprint:
     for start in range(0, flat.size, _PIECE):
         piece = flat[start : start + _PIECE]
         little = piece if piece.dtype.byteorder != ">" else piece.astype(piece.dtype.newbyteorder("<"))
-        hasher.update(little.view(np.uint8))
+        hasher.update(little.view(np.uint8).data)
     return Fingerprint(array.dtype.newbyteorder("=").name, array.shape, hasher.digest())
 
 

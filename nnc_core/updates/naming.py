@@ -18,12 +18,13 @@ from typing import Literal, NamedTuple, get_args
 __all__ = ["HALVES", "Order", "UnitName", "read_name", "unit_names"]
 
 Order = Literal["none", "base", "parent"]
-"""In which order the elements are coded: as they lie, or by the exponents of the chain's base, or of the model before."""
+"""How the elements are ordered: as they lie, or by the exponents of the chain's base, or of the model before."""
 
 HALVES = ("high", "low")
 
+_ORDERS: tuple[Order, ...] = get_args(Order)
 _NAME = re.compile(
-    rf"(?P<tensor>.*)@(?P<dtype>\w+)\.difference-(?P<order>{'|'.join(get_args(Order))})(?:\.(?P<half>high|low))?",
+    rf"(?P<tensor>.*)@(?P<dtype>\w+)\.difference-(?P<order>{'|'.join(_ORDERS)})(?:\.(?P<half>high|low))?",
     re.DOTALL,
 )
 
@@ -46,4 +47,7 @@ def unit_names(tensor: str, dtype: str, order: Order, parts: int) -> tuple[str, 
 def read_name(name: str) -> UnitName | None:
     """Read the name of a unit; None for that of a tensor itself."""
     found = _NAME.fullmatch(name)
-    return UnitName(**found.groupdict()) if found else None
+    if not found:
+        return None
+    order = next(order for order in _ORDERS if order == found["order"])
+    return UnitName(found["tensor"], found["dtype"], order, found["half"])

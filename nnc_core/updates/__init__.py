@@ -1,0 +1,30 @@
+"""Updates of a model: what changed, exactly or with loss, as a chain that starts from a base both ends have.
+
+`UpdateEncoder` and `UpdateDecoder` work on arrays in memory, `write_update` and `PatchedModel` on models that are
+fetched tensor by tensor. A `Chain` is the state that both ends keep; nothing else is remembered anywhere.
+"""
+
+from nnc_core.updates.chain import Chain
+from nnc_core.updates.decoder import Patch, UpdateDecoder
+from nnc_core.updates.encoder import UpdateEncoder
+from nnc_core.updates.lossy import LossyOptions
+from nnc_core.updates.manifest import Manifest
+from nnc_core.updates.reader import PatchedModel, manifest_of
+from nnc_core.updates.state import load_chain, save_chain
+from nnc_core.updates.writer import UpdateOptions, UpdateReport, write_update
+
+__all__ = [
+    "Chain",
+    "LossyOptions",
+    "Manifest",
+    "Patch",
+    "PatchedModel",
+    "UpdateDecoder",
+    "UpdateEncoder",
+    "UpdateOptions",
+    "UpdateReport",
+    "load_chain",
+    "manifest_of",
+    "save_chain",
+    "write_update",
+]

@@ -1,0 +1,116 @@
+"""What both ends of a chain of updates know after the last one: enough to code the next, or to decode it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nnc_core.coder.history import History
+from nnc_core.errors import MissingLinkError, ReplayError, WrongBaseError
+from nnc_core.updates.digest import Fingerprint, fingerprints, model_digest
+from nnc_core.updates.manifest import Manifest
+from nnc_core.updates.packing import Packed, packed, unpacked
+
+__all__ = ["Chain", "Link"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Link:
+    """What is known of one tensor.
+
+    ``fingerprint`` is that of the tensor as it is now, ``depth`` counts its units since the chain's base. ``levels``
+    and ``marks``, both packed, are the history of its last unit; ``exponents`` (unsigned, flat) are those of the
+    chain's base, where updates are ordered by them. ``values`` (float32) is the reconstruction where the tensor's own
+    type is a narrower view of it.
+    """
+
+    parameter_id: int
+    fingerprint: Fingerprint
+    depth: int = 0
+    levels: Packed | None = None
+    marks: Packed | None = None
+    exponents: NDArray[Any] | None = None
+    values: NDArray[np.float32] | None = None
+
+    def history(self, device_id: int) -> History:
+        """The history for the arithmetic coder."""
+        base = None if self.levels is None else unpacked(self.levels)
+        marks = None if self.marks is None else unpacked(self.marks).astype(np.uint8)
+        return History(device_id=device_id, parameter_id=self.parameter_id, depth=self.depth, base=base, marks=marks)
+
+    def after(self, fingerprint: Fingerprint, history: History | None, **changes: Any) -> Link:
+        """The link after a unit that left ``history``; None where no further unit looks at it."""
+        levels = None if history is None or history.base is None else packed(history.base)
+        marks = None if history is None or history.marks is None else packed(history.marks.astype(np.int32))
+        depth = self.depth + 1
+        return replace(self, fingerprint=fingerprint, depth=depth, levels=levels, marks=marks, **changes)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Chain:
+    """The state of a chain of updates of one sender: the digest of its base, how many there were, and its tensors."""
+
+    base: str
+    links: Mapping[str, Link]
+    sequence: int = 0
+    device_id: int = 0
+    digest: str = field(default="")
+
+    def __post_init__(self) -> None:
+        if not self.digest:
+            digest = model_digest({name: link.fingerprint for name, link in self.links.items()})
+            object.__setattr__(self, "digest", digest)
+
+    @classmethod
+    def of(cls, model: Mapping[str, NDArray[Any]], device_id: int = 0) -> Chain:
+        """The chain that begins with ``model``; each tensor is fetched once, and none is kept."""
+        return cls.of_prints(fingerprints(model), device_id)
+
+    @classmethod
+    def of_prints(cls, prints: Mapping[str, Fingerprint], device_id: int = 0) -> Chain:
+        """The chain that begins with the model that has these fingerprints."""
+        links = {name: Link(number, each) for number, (name, each) in enumerate(prints.items())}
+        return cls(model_digest(prints), links, 0, device_id)
+
+    def restarted(self, device_id: int | None = None) -> Chain:
+        """The chain that begins with the model as it is now."""
+        device = self.device_id if device_id is None else device_id
+        return self.of_prints({name: link.fingerprint for name, link in self.links.items()}, device)
+
+    def after(self, changed: Mapping[str, Link]) -> Chain:
+        """The chain after one more update, which changed these tensors."""
+        return replace(self, links={**self.links, **changed}, sequence=self.sequence + 1, digest="")
+
+    def check_base(self, model: Mapping[str, NDArray[Any]]) -> None:
+        """`WrongBaseError` unless ``model`` is the one that the last update left."""
+        found = model_digest(fingerprints(model))
+        if found != self.digest:
+            message = "the model at hand is not the one that the state belongs to"
+            raise WrongBaseError(message, have=found, need=self.digest)
+
+    def follows(self, manifest: Manifest) -> Chain:
+        """The chain that the update continues, or which begins with it.
+
+        Raises `ReplayError` for an update that was applied before, `MissingLinkError` where one before it was not, and
+        `WrongBaseError` for one of another model.
+        """
+        if manifest.restart and manifest.base == self.digest:
+            return self.restarted(manifest.device_id)
+        have, need = self.sequence, manifest.sequence - 1
+        same = manifest.chain == self.base
+        if manifest.result == self.digest or (same and need < have):
+            raise ReplayError(f"update {manifest.sequence} was applied before", have=have, need=need)
+        if same and need > have:
+            message = f"update {manifest.sequence} comes after update {need}, at hand is {have}"
+            raise MissingLinkError(f"{message}: apply update {have + 1} first", have=have, need=need)
+        if manifest.base != self.digest:
+            message = f"the update is for the model {manifest.base[:12]}..., at hand is {self.digest[:12]}..."
+            raise WrongBaseError(message, have=self.digest, need=manifest.base)
+        if not same:
+            message = f"update {manifest.sequence} needs the state that update {need} left, or all updates before it"
+            raise MissingLinkError(message, have=have, need=need)
+        return self

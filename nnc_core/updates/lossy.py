@@ -1,0 +1,143 @@
+"""Lossy updates of one tensor: the quantized difference from what the receiver has."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nnc_core.approximator.native import quantize_dependent, quantize_uniform, reconstruct
+from nnc_core.approximator.step import step_size
+from nnc_core.planner.quality import qp_of
+from nnc_core.updates.chain import Link
+from nnc_core.updates.coding import QP_DENSITY, coded_update
+from nnc_core.updates.differences import is_float
+from nnc_core.updates.digest import fingerprint
+from nnc_core.updates.exact import TensorUpdate
+
+__all__ = ["Change", "LossyOptions", "change_of", "lossy_update", "reconstruction", "with_values"]
+
+_VECTOR: Final = 0.25
+"""How much finer the step of a vector is, in terms of the rms of its own change."""
+
+
+@dataclass(frozen=True, slots=True)
+class LossyOptions:
+    """How coarse an update is.
+
+    ``step`` is the quantization step in terms of the rms of the change: that of all weights of the model, or a
+    quarter of its own for a vector. ``qp`` (with 16 steps to the octave) is an absolute step in its place. Of the
+    changes of the weights the share ``sparsity`` is left for the next update: the smallest, or with ``structured``
+    the rows with the smallest. ``lambda_scale`` weighs bits against errors.
+    """
+
+    step: float = 1.0
+    qp: int | None = None
+    dq_flag: bool = True
+    sparsity: float = 0.0
+    structured: bool = False
+    lambda_scale: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not (self.step > 0 and math.isfinite(self.step)):
+            raise ValueError(f"step is {self.step}, expected a positive number")
+        if not 0 <= self.sparsity < 1:
+            raise ValueError(f"sparsity is {self.sparsity}, expected at least 0 and less than 1")
+
+    def qps(self, changes: Iterable[Change]) -> dict[str, int | None]:
+        """The quantization parameter of each tensor that changes; None where no step is fine enough."""
+        found = list(changes)
+        weights = [change for change in found if change.matrix]
+        size = sum(change.size for change in weights)
+        rms = math.sqrt(sum(change.energy for change in weights) / size) if size else 0.0
+        return {change.name: self._qp(change, rms) for change in found if change.energy}
+
+    def _qp(self, change: Change, rms: float) -> int | None:
+        if self.qp is not None:
+            return self.qp
+        own = math.sqrt(change.energy / change.size)
+        return qp_of(self.step * (rms if change.matrix else _VECTOR * own), QP_DENSITY)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """How much a tensor changes: the sum of the squares of all differences, and whether it has rows and columns."""
+
+    name: str
+    matrix: bool
+    size: int
+    energy: float
+
+
+def reconstruction(base: NDArray[Any], link: Link) -> NDArray[np.float32]:
+    """What the receiver has, before it is rounded to the tensor's own type."""
+    return base.astype(np.float32) if link.values is None else link.values
+
+
+def change_of(name: str, new: NDArray[Any], base: NDArray[Any], link: Link) -> Change | None:
+    """How much a tensor changes; None for what must be exact: integers, and values that are not finite."""
+    if not is_float(base.dtype):
+        return None
+    difference = _difference(new, reconstruction(base, link))
+    if not np.isfinite(difference).all():
+        return None
+    matrix = sum(extent > 1 for extent in base.shape) > 1
+    energy = float(np.einsum("i,i->", *2 * (difference.reshape(-1).astype(np.float64),)))
+    return Change(name, matrix, difference.size, energy)
+
+
+def _difference(new: NDArray[Any], reconstructed: NDArray[np.float32]) -> NDArray[np.float32]:
+    with np.errstate(invalid="ignore", over="ignore"):
+        difference: NDArray[np.float32] = new.astype(np.float32) - reconstructed
+    return difference
+
+
+def lossy_update(
+    name: str, new: NDArray[Any], base: NDArray[Any], link: Link, device_id: int, qp: int, options: LossyOptions
+) -> TensorUpdate | None:
+    """Code the difference with the step of ``qp``; None where it is all zero.
+
+    Raises ValueError where the difference is too large for the step.
+    """
+    before = reconstruction(base, link)
+    shape = base.shape or (1,)
+    difference = np.ascontiguousarray(_difference(new, before).reshape(shape[0], -1))
+    levels = _levels(_sparse(difference, options), step_size(qp, QP_DENSITY), options)
+    if not levels.any():
+        return None
+    unit = coded_update(name, shape, levels, link.history(device_id), qp=qp, dq_flag=options.dq_flag)
+    changed = reconstruct(levels, step_size(qp, QP_DENSITY)).reshape(base.shape)
+    after, values = with_values(base, before, changed)
+    return TensorUpdate((unit,), after, link.after(fingerprint(after), unit.history, values=values))
+
+
+def with_values(
+    base: NDArray[Any], before: NDArray[np.float32], change: NDArray[np.float32]
+) -> tuple[NDArray[Any], NDArray[np.float32] | None]:
+    """The tensor after a change, and its unrounded reconstruction where its own type is another than float32."""
+    values = before + change
+    if base.dtype == np.float32:
+        return values, None
+    with np.errstate(over="ignore"):
+        return values.astype(base.dtype), values
+
+
+def _levels(difference: NDArray[np.float32], step: float, options: LossyOptions) -> NDArray[np.int32]:
+    if options.dq_flag:
+        return quantize_dependent(difference, step)
+    return quantize_uniform(difference, step)
+
+
+def _sparse(difference: NDArray[np.float32], options: LossyOptions) -> NDArray[np.float32]:
+    """The largest changes of a matrix; a vector has all."""
+    if not options.sparsity or min(difference.shape) <= 1:
+        return difference
+    size = np.abs(difference).mean(axis=1) if options.structured else np.abs(difference).reshape(-1)
+    dropped = int(options.sparsity * size.size)
+    keep = np.ones(size.size, bool)
+    keep[np.argsort(size, kind="stable")[:dropped]] = False
+    return np.where(keep[:, None] if options.structured else keep.reshape(difference.shape), difference, np.float32(0))
