@@ -2,6 +2,7 @@
 
 `encode` and `decode` work on named arrays in memory, `open` on a file from which single tensors are taken, `write`
 streams a whole model into a file. `split` takes a bitstream apart into one per tensor, `join` undoes that.
+`UpdateEncoder` and `UpdateDecoder` code what changed in a model.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from nnc_core.coder.encode import encode, write
 from nnc_core.coder.history import History
 from nnc_core.errors import (
     BitstreamError,
+    IntegrityError,
     LimitError,
     MissingDependencyError,
     MissingLinkError,
@@ -29,14 +31,17 @@ from nnc_core.planner.parameters import CodingParameters, Rule
 from nnc_core.planner.plan import Method, ModelPlan, TensorPlan
 from nnc_core.planner.planning import plan
 from nnc_core.syntax.context import InputParameters
+from nnc_core.updates import LossyOptions, UpdateDecoder, UpdateEncoder, UpdateOptions
 
 __all__ = [
     "BitstreamError",
     "CodingParameters",
     "History",
     "InputParameters",
+    "IntegrityError",
     "LimitError",
     "Limits",
+    "LossyOptions",
     "Method",
     "MissingDependencyError",
     "MissingLinkError",
@@ -52,7 +57,10 @@ __all__ = [
     "TensorPlan",
     "Topology",
     "UnsupportedError",
+    "UpdateDecoder",
+    "UpdateEncoder",
     "UpdateError",
+    "UpdateOptions",
     "WrongBaseError",
     "__version__",
     "decode",

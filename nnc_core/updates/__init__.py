@@ -7,6 +7,7 @@ fetched tensor by tensor. A `Chain` is the state that both ends keep; nothing el
 from nnc_core.updates.chain import Chain
 from nnc_core.updates.decoder import Patch, UpdateDecoder
 from nnc_core.updates.encoder import UpdateEncoder
+from nnc_core.updates.fold import fold
 from nnc_core.updates.lossy import LossyOptions
 from nnc_core.updates.manifest import Manifest
 from nnc_core.updates.reader import PatchedModel, manifest_of
@@ -23,6 +24,7 @@ __all__ = [
     "UpdateEncoder",
     "UpdateOptions",
     "UpdateReport",
+    "fold",
     "load_chain",
     "manifest_of",
     "save_chain",

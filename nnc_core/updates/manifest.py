@@ -24,7 +24,8 @@ class Manifest:
     ``base`` and ``result`` are digests of the models before and after it, ``chain`` that of the model with which its
     chain began; a ``restart`` begins one. ``sequence`` counts the updates of a chain from 1. ``checks`` has the first
     `CHECK_BYTES` bytes of the digest of each tensor that changes, by name; ``literals`` the elements whose difference
-    the coder cannot hold, as (index in coding order, bits).
+    the coder cannot hold, as (place in coding order, bits). ``folded`` is the last of several updates that this one
+    stands for, 0 where it stands for itself.
     """
 
     kind: Kind
@@ -35,6 +36,7 @@ class Manifest:
     device_id: int = 0
     checks: dict[str, bytes] = field(default_factory=dict)
     literals: dict[str, tuple[tuple[int, int], ...]] = field(default_factory=dict)
+    folded: int = 0
 
     @property
     def restart(self) -> bool:
@@ -47,6 +49,8 @@ class Manifest:
         data |= {"result": self.result, "chain": self.chain, "device_id": self.device_id}
         data["tensors"] = list(self.checks)
         data["checks"] = b64encode(b"".join(self.checks.values())).decode()
+        if self.folded:
+            data["folded"] = self.folded
         if self.literals:
             data["literals"] = self.literals
         return json.dumps(data, separators=(",", ":")).encode() + b"\0"
@@ -75,6 +79,7 @@ class Manifest:
                     _text(name): tuple((_number(index), _number(bits)) for index, bits in pairs)
                     for name, pairs in found.get("literals", {}).items()
                 },
+                folded=_number(found.get("folded", 0)),
             )
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise ModelError(f"carries no readable manifest of an update: {error!r}") from None

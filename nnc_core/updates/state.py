@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from math import prod
@@ -24,6 +26,18 @@ __all__ = ["load_chain", "save_chain"]
 _VERSION: Final = 1
 _PACKED: Final = ("levels", "marks")
 _UNSIGNED: Final = {"uint8": np.uint8, "uint16": np.uint16}
+_DAMAGE: Final = (
+    zipfile.BadZipFile,
+    zlib.error,
+    ValueError,
+    TypeError,
+    KeyError,
+    AttributeError,
+    EOFError,
+    RuntimeError,  # also of what is encrypted, nested too deeply, or compressed in another way
+    OSError,  # EINVAL, of an impossible place in the file
+)
+"""What `zipfile` and `json` raise for damaged files."""
 _EPOCH: Final = (1980, 1, 1, 0, 0, 0)
 _MOST_JSON: Final = 1 << 28
 _MOST_MEMBER: Final = 1 << 34
@@ -92,20 +106,29 @@ def _link_described(name: str, link: Link) -> dict[str, Any]:
 
 def load_chain(path: str | os.PathLike[str]) -> Chain:
     """Read what `save_chain` wrote; `ModelError` for any other file, or a damaged one."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            data = json.loads(_read(archive, "state.json", _MOST_JSON))
-            if data["nnc_state"] != _VERSION:
-                raise ModelError(f"is a state of version {data['nnc_state']}, expected {_VERSION}", file=str(path))
-            links = {str(each["name"]): _link(archive, n, each) for n, each in enumerate(data["tensors"])}
-            chain = Chain(str(data["base"]), links, int(data["sequence"]), int(data["device_id"]))
-        if chain.digest != data["digest"]:
-            raise ModelError("is damaged: its digest is another one", file=str(path))
-        return chain
-    except (zipfile.BadZipFile, ValueError, TypeError, KeyError, AttributeError, EOFError, RecursionError) as error:
-        raise ModelError(f"is not the state of a chain of updates, or damaged: {error!r}", file=str(path)) from None
-    except NotImplementedError as error:
-        raise ModelError(f"is not the state of a chain of updates: {error}", file=str(path)) from None
+    with Path(path).open("rb") as stream:
+        try:
+            return _read_chain(stream)
+        except _DAMAGE as error:
+            if isinstance(error, OSError) and error.errno != errno.EINVAL:
+                raise
+            message = f"is not the state of a chain of updates, or damaged: {error!r}"
+            raise ModelError(message, file=str(path)) from None
+        except ModelError as error:
+            error.file = str(path)
+            raise
+
+
+def _read_chain(stream: BinaryIO) -> Chain:
+    with zipfile.ZipFile(stream) as archive:
+        data = json.loads(_read(archive, "state.json", _MOST_JSON))
+        if data["nnc_state"] != _VERSION:
+            raise ModelError(f"is a state of version {data['nnc_state']}, expected {_VERSION}")
+        links = {str(each["name"]): _link(archive, n, each) for n, each in enumerate(data["tensors"])}
+        chain = Chain(str(data["base"]), links, int(data["sequence"]), int(data["device_id"]))
+    if chain.digest != data["digest"]:
+        raise ModelError("is damaged: its digest is another one")
+    return chain
 
 
 def _link(archive: zipfile.ZipFile, number: int, data: dict[str, Any]) -> Link:

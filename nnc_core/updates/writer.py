@@ -27,7 +27,7 @@ from nnc_core.updates.lossy import LossyOptions, change_of, lossy_update
 from nnc_core.updates.manifest import CHECK_BYTES, Kind, Manifest
 from nnc_core.updates.naming import Order
 
-__all__ = ["BASE_MODEL_ID", "UpdateOptions", "UpdateReport", "write_update"]
+__all__ = ["BASE_MODEL_ID", "UpdateOptions", "UpdateReport", "update_parameters", "write_update"]
 
 BASE_MODEL_ID = "sha256:"
 _IN_MEMORY = 64 << 20
@@ -113,7 +113,7 @@ def write_update(
                 progress(done, len(names))
         after = chain.after(links)
         manifest = _manifest(options.kind, chain, after, links, literals)
-        writer = BitstreamWriter(stream, _parameters(chain), limits=limits)
+        writer = BitstreamWriter(stream, update_parameters(chain.digest), limits=limits)
         writer.topology(Topology(TopologyStorageFormat.NNR_TPL_UNREC, manifest.to_bytes()))
         for unit in units:
             spool.seek(unit.offset)
@@ -215,12 +215,13 @@ def _manifest(
     )
 
 
-def _parameters(chain: Chain) -> ModelParameterSet:
+def update_parameters(base: str) -> ModelParameterSet:
+    """The model parameter set of an update for the model with the digest ``base``."""
     return ModelParameterSet(
         topology_carriage_flag=True,
         mps_quantization_method_flags=QuantizationMethodFlags.NNR_QSU,
         base_model_id_present_flag=True,
-        base_model_id=BASE_MODEL_ID + chain.digest,
+        base_model_id=BASE_MODEL_ID + base,
         mps_parent_signalling_enabled_flag=True,
         mps_qp_density=QP_DENSITY,
         mps_quantization_parameter=0,

@@ -1,0 +1,440 @@
+"""Chains of updates: the receiver has what the sender says, whatever order things happen in; or a typed error."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import nnc_core
+from nnc_core import LossyOptions, UpdateDecoder, UpdateEncoder, UpdateOptions
+from nnc_core.updates import fold
+
+EXACT = UpdateOptions(exact=True)
+OPTIONS = {
+    "exact": EXACT,
+    "exact, as they lie": UpdateOptions(exact=True, order="none"),
+    "exact, by the model before": UpdateOptions(exact=True, order="parent"),
+    "lossy": UpdateOptions(),
+    "lossy, uniform": UpdateOptions(lossy=LossyOptions(dq_flag=False)),
+    "lossy, sparse": UpdateOptions(lossy=LossyOptions(sparsity=0.9)),
+    "lossy, rows": UpdateOptions(lossy=LossyOptions(sparsity=0.5, structured=True)),
+}
+Model = dict[str, np.ndarray]
+
+
+def model(dtype: str = "float32", seed: int = 0) -> Model:
+    rng = np.random.default_rng(seed)
+    kind = np.dtype(getattr(ml_dtypes, dtype, dtype))
+    return {
+        "conv.weight": rng.normal(0, 0.1, (6, 4, 3, 3)).astype(kind),
+        "fc.weight": rng.normal(0, 0.05, (24, 16)).astype(kind),
+        "fc.bias": rng.normal(0, 0.5, 24).astype(kind),
+        "scalar": np.asarray(rng.normal(), kind),
+        "steps": np.asarray(seed, np.int64),
+        "mask": rng.random((5, 7)) < 0.5,
+    }
+
+
+def trained(tensors: Model, seed: int, rate: float = 1e-3) -> Model:
+    """The model after a step that changes about half of the weights."""
+    rng = np.random.default_rng(seed)
+    after = {}
+    for name, array in tensors.items():
+        if array.dtype.kind in "iu":
+            after[name] = array + 1
+        elif array.dtype.kind == "b":
+            after[name] = array ^ (rng.random(array.shape) < 0.1)
+        else:
+            step = rate * rng.normal(size=array.shape) * (rng.random(array.shape) < 0.5)
+            after[name] = (array.astype(np.float64) + step).astype(array.dtype)
+    return after
+
+
+def assert_equal(a: Model, b: Model) -> None:
+    assert list(a) == list(b)
+    for name in a:
+        assert (a[name].dtype, a[name].shape) == (b[name].dtype, b[name].shape), name
+        assert a[name].tobytes() == b[name].tobytes(), name
+
+
+def chain_of(base: Model, length: int, options: UpdateOptions = EXACT) -> tuple[list[bytes], list[Model]]:
+    """Updates of a chain, and the receiver's model before the first and after each."""
+    encoder, updates, models, new = UpdateEncoder(base, options), [], [dict(base)], base
+    for seed in range(length):
+        new = trained(new, seed)
+        updates.append(encoder.encode(new))
+        encoder.commit(updates[-1])
+        models.append(dict(encoder.model))
+    return updates, models
+
+
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "float64", "float8_e4m3fn"])
+def test_the_receiver_has_what_the_sender_reconstructs(dtype: str, options: UpdateOptions) -> None:
+    base = model(dtype)
+    encoder, decoder, new = UpdateEncoder(base, options), UpdateDecoder(base), base
+    for seed in range(4):
+        new = trained(new, seed, 0.05)
+        update = encoder.encode(new)
+        encoder.commit(update)
+        decoder.apply(update)
+        assert_equal(dict(decoder.model), dict(encoder.model))
+        if options.exact:
+            assert_equal(dict(decoder.model), new)
+
+
+def test_what_is_not_finite_and_every_nan_survives_an_exact_and_a_lossy_update() -> None:
+    base = {"w": np.ones((4, 4), np.float32), "v": np.ones((4, 4), np.float32)}
+    special = np.array([0x7F800001, 0xFFC00123, 0x80000000, 0x7F800000], np.uint32).view(np.float32)
+    new = {"w": np.ones((4, 4), np.float32), "v": np.full((4, 4), 2, np.float32)}
+    new["w"][0] = special
+    for options in (EXACT, UpdateOptions()):
+        decoder = UpdateDecoder(base)
+        decoder.apply(UpdateEncoder(base, options).encode(new))
+        assert decoder.model["w"].tobytes() == new["w"].tobytes()
+
+
+def test_unchanged_tensors_have_no_unit_and_an_update_may_be_empty() -> None:
+    base = model()
+    encoder = UpdateEncoder(base, EXACT)
+    update = encoder.encode({**base, "fc.bias": base["fc.bias"] + 1})
+    assert len(list(nnc_core.decode(update))) == 1
+    empty = encoder.encode(base)
+    decoder = UpdateDecoder(base)
+    assert decoder.apply(empty).sequence == 1
+    assert_equal(dict(decoder.model), base)
+
+
+def test_other_decoders_find_integers_under_names_that_no_parameter_has() -> None:
+    base = model("bfloat16")
+    update = UpdateEncoder(base, EXACT).encode(trained(base, 1))
+    decoded = nnc_core.decode(update)
+    assert all(array.dtype == np.int32 for array in decoded.values())
+    assert not set(decoded) & set(base)
+
+
+def test_errors_do_not_add_up_over_a_hundred_lossy_updates() -> None:
+    base = {"w": np.random.default_rng(0).normal(0, 0.05, (48, 40)).astype(np.float32)}
+    encoder, decoder, new, errors = UpdateEncoder(base, UpdateOptions()), UpdateDecoder(base), base, []
+    for seed in range(100):
+        new = trained(new, seed, 1e-4)
+        update = encoder.encode(new)
+        encoder.commit(update)
+        decoder.apply(update)
+        errors.append(float(np.abs(decoder.model["w"] - new["w"]).max()))
+    assert_equal(dict(decoder.model), dict(encoder.model))
+    assert max(errors[90:]) < 2 * max(errors[:10])
+
+
+def test_steps_follow_the_change_so_that_a_tiny_learning_rate_arrives() -> None:
+    base = {"w": np.random.default_rng(0).normal(0, 0.05, (64, 64)).astype(np.float32)}
+    new = {"w": base["w"] + np.random.default_rng(1).normal(0, 1e-6, (64, 64)).astype(np.float32)}
+    decoder = UpdateDecoder(base)
+    decoder.apply(UpdateEncoder(base, UpdateOptions(lossy=LossyOptions(step=0.5))).encode(new))
+    before, after = (np.linalg.norm(new["w"] - each) for each in (base["w"], decoder.model["w"]))
+    assert after < 0.5 * before
+
+
+def test_a_sparse_update_sends_the_largest_changes_and_the_rest_comes_later() -> None:
+    base = {"w": np.zeros((40, 50), np.float32)}
+    new = {"w": np.random.default_rng(1).normal(0, 1, (40, 50)).astype(np.float32)}
+    encoder = UpdateEncoder(base, UpdateOptions(lossy=LossyOptions(step=0.1, sparsity=0.9)))
+    update = encoder.encode(new)
+    encoder.commit(update)
+    assert np.count_nonzero(encoder.model["w"]) <= 200
+    for _ in range(30):
+        encoder.commit(encoder.encode(new))
+    assert np.linalg.norm(encoder.model["w"] - new["w"]) < 0.2 * np.linalg.norm(new["w"])
+
+
+def test_only_the_chosen_tensors_change() -> None:
+    base = model()
+    options = UpdateOptions(exact=True, only=lambda name: name.startswith("fc."))
+    decoder = UpdateDecoder(base)
+    decoder.apply(UpdateEncoder(base, options).encode(trained(base, 1)))
+    assert {n for n in base if decoder.model[n].tobytes() != base[n].tobytes()} <= {"fc.weight", "fc.bias"}
+
+
+class TestWrongOrder:
+    def test_a_replay_is_refused_and_changes_nothing(self) -> None:
+        base = model()
+        updates, models = chain_of(base, 2)
+        decoder = UpdateDecoder(base)
+        decoder.apply(updates[0])
+        with pytest.raises(nnc_core.ReplayError):
+            decoder.apply(updates[0])
+        assert_equal(dict(decoder.model), models[1])
+
+    @pytest.mark.parametrize("options", [EXACT, UpdateOptions()])
+    def test_a_gap_says_which_update_is_missing(self, options: UpdateOptions) -> None:
+        base = model()
+        updates, models = chain_of(base, 4, options)
+        decoder = UpdateDecoder(base)
+        decoder.apply(updates[0])
+        with pytest.raises(nnc_core.MissingLinkError, match="update 2") as caught:
+            decoder.apply(updates[3])
+        assert (caught.value.have, caught.value.need) == (1, 3)
+        assert_equal(dict(decoder.model), models[1])
+
+    def test_a_lost_update_in_which_a_tensor_had_no_unit_is_missed(self) -> None:
+        base = model()
+        encoder, updates, new = UpdateEncoder(base, EXACT), [], base
+        for name in ("fc.bias", "fc.weight", "fc.bias"):
+            new = {**new, name: new[name] + 1}
+            updates.append(encoder.encode(new))
+            encoder.commit(updates[-1])
+        decoder = UpdateDecoder(base)
+        decoder.apply(updates[0])
+        with pytest.raises(nnc_core.MissingLinkError):
+            decoder.apply(updates[2])
+
+    def test_another_base_is_refused(self) -> None:
+        updates, _ = chain_of(model(), 1)
+        with pytest.raises(nnc_core.WrongBaseError):
+            UpdateDecoder(model(seed=1)).apply(updates[0])
+
+    def test_one_flipped_bit_of_the_base_is_noticed(self) -> None:
+        base = model()
+        updates, _ = chain_of(base, 1)
+        flipped = {**base, "fc.weight": base["fc.weight"].copy()}
+        flipped["fc.weight"].reshape(-1).view(np.uint32)[7] ^= 1
+        with pytest.raises(nnc_core.WrongBaseError):
+            UpdateDecoder(flipped).apply(updates[0])
+
+    def test_the_chain_of_another_sender_is_refused(self) -> None:
+        base = model()
+        ours, theirs = UpdateEncoder(base, EXACT, device_id=1), UpdateEncoder(base, EXACT, device_id=2)
+        a, b = ours.encode(trained(base, 1)), theirs.encode(trained(base, 2))
+        theirs.commit(b)
+        second = theirs.encode(trained(dict(theirs.model), 3))
+        decoder = UpdateDecoder(base)
+        decoder.apply(a)
+        with pytest.raises(nnc_core.UpdateError):
+            decoder.apply(b)
+        with pytest.raises(nnc_core.UpdateError):
+            decoder.apply(second)
+
+    def test_the_right_model_without_the_state_of_the_chain_is_refused(self) -> None:
+        updates, models = chain_of(model(), 2)
+        with pytest.raises(nnc_core.MissingLinkError, match="state"):
+            UpdateDecoder(models[1]).apply(updates[1])
+
+    def test_a_bitstream_without_a_manifest_needs_a_word(self) -> None:
+        base = {"w": np.zeros((3, 3), np.float32)}
+        plain = nnc_core.encode({"w": np.full((3, 3), 0.25, np.float32)}, parameters=nnc_core.CodingParameters(qp=-60))
+        decoder = UpdateDecoder(base)
+        with pytest.raises(nnc_core.ModelError, match="unverified"):
+            decoder.apply(plain)
+        decoder.apply(plain, unverified=True)
+        assert np.allclose(decoder.model["w"], 0.25)
+
+    def test_other_tensors_shapes_or_types_are_refused(self) -> None:
+        base = model()
+        encoder = UpdateEncoder(base, EXACT)
+        for strange in (
+            {**base, "more": np.zeros(3)},
+            {name: array for name, array in base.items() if name != "mask"},
+            {**base, "fc.bias": base["fc.bias"][:3]},
+            {**base, "fc.bias": base["fc.bias"].astype(np.float64)},
+        ):
+            with pytest.raises(nnc_core.ModelError, match="whole model"):
+                encoder.encode(strange)
+
+
+def test_an_update_that_is_not_committed_leaves_no_trace() -> None:
+    base = model()
+    encoder = UpdateEncoder(base, EXACT)
+    lost = encoder.encode(trained(base, 1))
+    encoder.discard()
+    again = encoder.encode(trained(base, 1))
+    assert lost == again
+    with pytest.raises(ValueError, match="encoded last"):
+        encoder.commit(lost + b"x")
+
+
+def test_a_restart_needs_nothing_but_the_model() -> None:
+    base = model("bfloat16")
+    updates, models = chain_of(base, 3)
+    encoder = UpdateEncoder(base, EXACT)
+    new = base
+    for seed, update in enumerate(updates):
+        new = trained(new, seed)
+        encoder.commit(encoder.encode(new))
+        assert len(update) > 0
+    restart = encoder.encode(trained(new, 9), restart=True)
+    late = UpdateDecoder(models[3])
+    late.apply(restart)
+    assert_equal(dict(late.model), trained(new, 9))
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.sampled_from(sorted(OPTIONS)),
+    st.lists(st.sampled_from(["update", "restart", "sender saves", "receiver saves", "replay", "lose"]), max_size=12),
+    st.sampled_from(["float32", "bfloat16"]),
+)
+def test_any_order_of_updates_restarts_and_saved_states_gives_the_same_weights(
+    tmp_path_factory: pytest.TempPathFactory, kind: str, events: list[str], dtype: str
+) -> None:
+    folder, options = tmp_path_factory.mktemp("chain"), OPTIONS[kind]
+    base = model(dtype)
+    encoder, decoder, new, last = UpdateEncoder(base, options), UpdateDecoder(base), base, b""
+    for seed, event in enumerate(events):
+        if event in ("update", "restart"):
+            new = trained(new, seed)
+            last = encoder.encode(new, restart=event == "restart")
+            encoder.commit(last)
+            decoder.apply(last)
+        elif event == "sender saves":
+            encoder.save(folder / "sender")
+            encoder = UpdateEncoder.load(folder / "sender", dict(encoder.model), options)
+        elif event == "receiver saves":
+            decoder.save(folder / "receiver")
+            decoder = UpdateDecoder.load(folder / "receiver", dict(decoder.model))
+        elif event == "replay" and last:
+            with pytest.raises(nnc_core.UpdateError):
+                decoder.apply(last)
+        elif event == "lose":
+            encoder.encode(trained(new, seed))
+            encoder.discard()
+        assert_equal(dict(decoder.model), dict(encoder.model))
+
+
+def test_a_resumed_sender_writes_the_bytes_of_one_that_never_stopped(tmp_path: Path) -> None:
+    for options in OPTIONS.values():
+        base = model("bfloat16")
+        steady, stopped, new = UpdateEncoder(base, options), UpdateEncoder(base, options), base
+        for seed in range(4):
+            new = trained(new, seed)
+            updates = steady.encode(new), stopped.encode(new)
+            assert updates[0] == updates[1]
+            steady.commit(updates[0])
+            stopped.commit(updates[1])
+            stopped.save(tmp_path / "state")
+            stopped = UpdateEncoder.load(tmp_path / "state", dict(stopped.model), options)
+
+
+def test_the_bytes_do_not_depend_on_threads() -> None:
+    base = model()
+    new = trained(base, 1)
+    for options in OPTIONS.values():
+        assert len({UpdateEncoder(base, options, threads=n).encode(new) for n in (1, 2, 3)}) == 1
+
+
+class TestState:
+    def test_a_state_needs_the_model_that_it_belongs_to(self, tmp_path: Path) -> None:
+        base = model()
+        UpdateEncoder(base).save(tmp_path / "state")
+        with pytest.raises(nnc_core.WrongBaseError):
+            UpdateDecoder.load(tmp_path / "state", trained(base, 1))
+
+    def test_damage_at_any_byte_is_an_error_or_changes_nothing(self, tmp_path: Path) -> None:
+        base = {"w": np.ones((3, 4), ml_dtypes.bfloat16)}
+        encoder = UpdateEncoder(base, UpdateOptions())
+        encoder.commit(encoder.encode({"w": np.full((3, 4), 2, ml_dtypes.bfloat16)}))
+        encoder.save(tmp_path / "state")
+        data = (tmp_path / "state").read_bytes()
+        for place in range(len(data)):
+            (tmp_path / "damaged").write_bytes(data[:place] + bytes([data[place] ^ 0x41]) + data[place + 1 :])
+            try:
+                UpdateDecoder.load(tmp_path / "damaged", dict(encoder.model))
+            except nnc_core.NncError:
+                continue
+
+    def test_what_is_not_a_state_is_named(self, tmp_path: Path) -> None:
+        (tmp_path / "text").write_text("hello")
+        with zipfile.ZipFile(tmp_path / "other", "w") as archive:
+            archive.writestr("a", "b")
+        for name in ("text", "other"):
+            with pytest.raises(nnc_core.ModelError, match="is not the state of a chain"):
+                UpdateDecoder.load(tmp_path / name, model())
+
+    def test_a_failed_write_leaves_the_old_state(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        encoder = UpdateEncoder(model())
+        encoder.save(tmp_path / "state")
+        before = (tmp_path / "state").read_bytes()
+
+        def full(*_: object) -> None:
+            raise OSError("no space left on device")
+
+        monkeypatch.setattr("os.fsync", full)
+        with pytest.raises(OSError, match="no space"):
+            encoder.save(tmp_path / "state")
+        assert (tmp_path / "state").read_bytes() == before
+        assert [each.name for each in tmp_path.iterdir()] == ["state"]
+
+
+def test_damage_at_any_byte_of_an_update_is_an_error_and_changes_nothing() -> None:
+    base = {
+        "w": np.random.default_rng(0).normal(size=(6, 8)).astype(np.float16),
+        "n": np.int64(1) * np.ones(2, np.int64),
+    }
+    for options in (EXACT, UpdateOptions()):
+        update = UpdateEncoder(base, options).encode(trained(base, 1, 0.1))
+        right = UpdateDecoder(base)
+        right.apply(update)
+        for place in range(len(update)):
+            decoder = UpdateDecoder(base)
+            try:
+                decoder.apply(update[:place] + bytes([update[place] ^ 0x10]) + update[place + 1 :])
+            except nnc_core.NncError:
+                assert_equal(dict(decoder.model), base)
+            else:
+                assert_equal(dict(decoder.model), dict(right.model))
+            with pytest.raises(nnc_core.NncError):
+                UpdateDecoder(base).apply(update[:place])
+
+
+class TestPatches:
+    def test_patches_name_the_elements_that_change_and_apply_nothing(self) -> None:
+        base = model()
+        new = {**base, "fc.weight": base["fc.weight"].copy()}
+        new["fc.weight"][3, 5] = 7
+        decoder = UpdateDecoder(base)
+        (patch,) = decoder.patches(UpdateEncoder(base, EXACT).encode(new))
+        assert (patch.name, patch.shape, patch.dtype) == ("fc.weight", (24, 16), "float32")
+        assert (patch.indices.tolist(), patch.values.tolist()) == ([3 * 16 + 5], [7.0])
+        assert_equal(dict(decoder.model), base)
+
+
+class TestFold:
+    @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+    @pytest.mark.parametrize("order", ["base", "none"])
+    def test_one_update_does_what_several_did(self, dtype: str, order: str) -> None:
+        base = {name: array for name, array in model(dtype).items() if name != "steps"}
+        updates, models = chain_of(base, 4, UpdateOptions(exact=True, order=order))  # type: ignore[arg-type]
+        decoder = UpdateDecoder(base)
+        decoder.apply(fold(updates))
+        assert_equal(dict(decoder.model), models[4])
+
+    def test_a_folded_update_goes_on_with_a_restart_only(self) -> None:
+        base = {"w": np.ones((4, 6), np.float32)}
+        encoder, new, updates = UpdateEncoder(base, EXACT), base, []
+        for seed in range(3):
+            new = trained(new, seed)
+            updates.append(encoder.encode(new))
+            encoder.commit(updates[-1])
+        decoder = UpdateDecoder(base)
+        decoder.apply(fold(updates[:2]))
+        with pytest.raises(nnc_core.MissingLinkError, match="state"):
+            decoder.apply(updates[2])
+        decoder.apply(UpdateEncoder(dict(decoder.model), EXACT).encode(new))
+        assert_equal(dict(decoder.model), new)
+
+    def test_updates_that_do_not_follow_on_each_other_are_refused(self) -> None:
+        updates, _ = chain_of({"w": np.ones((4, 6), np.float32)}, 3)
+        with pytest.raises(nnc_core.WrongBaseError):
+            fold([updates[0], updates[2]])
+        with pytest.raises(nnc_core.MissingLinkError):
+            fold(updates[1:])
+
+    def test_lossy_updates_are_refused(self) -> None:
+        updates, _ = chain_of({"w": np.ones((4, 6), np.float32)}, 2, UpdateOptions())
+        with pytest.raises(nnc_core.UnsupportedError, match="lossy"):
+            fold(updates)
