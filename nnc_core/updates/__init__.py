@@ -6,6 +6,7 @@ fetched tensor by tensor. A `Chain` is the state that both ends keep; nothing el
 
 from nnc_core.updates.chain import Chain
 from nnc_core.updates.decoder import Patch, UpdateDecoder
+from nnc_core.updates.digest import Fingerprint, fingerprint, fingerprints, model_digest
 from nnc_core.updates.encoder import UpdateEncoder
 from nnc_core.updates.fold import fold
 from nnc_core.updates.lossy import LossyOptions
@@ -16,6 +17,7 @@ from nnc_core.updates.writer import UpdateOptions, UpdateReport, write_update
 
 __all__ = [
     "Chain",
+    "Fingerprint",
     "LossyOptions",
     "Manifest",
     "Patch",
@@ -24,9 +26,12 @@ __all__ = [
     "UpdateEncoder",
     "UpdateOptions",
     "UpdateReport",
+    "fingerprint",
+    "fingerprints",
     "fold",
     "load_chain",
     "manifest_of",
+    "model_digest",
     "save_chain",
     "write_update",
 ]

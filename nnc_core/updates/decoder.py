@@ -54,6 +54,12 @@ class UpdateDecoder:
         """The model after the last update."""
         return self._model
 
+    def copy(self) -> UpdateDecoder:
+        """A decoder that goes on from here on its own; arrays are shared, as none is written to."""
+        other = type(self).__new__(type(self))
+        other._init(self._model, self.chain, self._threads, self._limits)
+        return other
+
     def apply(self, update: Buffer, *, unverified: bool = False) -> Chain:
         """Apply an update, as a whole or not at all; return the state after it.
 

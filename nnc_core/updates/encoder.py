@@ -73,6 +73,11 @@ class UpdateEncoder:
         """The model that the receivers have after the last committed update."""
         return self._model
 
+    @property
+    def encoded(self) -> Tensors:
+        """The model that the receivers will have with the update that was coded last."""
+        return self._model if self._pending is None else {**self._model, **self._pending.changed}
+
     def encode(self, new: Tensors, *, restart: bool = False) -> bytes:
         """Code what makes ``new`` of the receivers' model; ``restart`` begins a new chain, which needs no state.
 
