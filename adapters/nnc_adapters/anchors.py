@@ -69,8 +69,8 @@ def _restored(array: NDArray[Any] | None, name: str, shape: tuple[int, ...]) -> 
     dtype = named(name, "pytorch")
     if array is None:
         return np.zeros(shape, dtype)
-    if array.dtype == np.uint8 and array.size == dtype.itemsize * int(np.prod(shape)) and array.ndim == len(shape) + 1:
-        array = np.ascontiguousarray(array).view(dtype.newbyteorder("<")).astype(dtype, copy=False)
+    if array.ndim == len(shape) + 1 and array.shape[-1] == dtype.itemsize:
+        array = np.ascontiguousarray(array, np.uint8).view(dtype.newbyteorder("<"))
     if array.size != int(np.prod(shape)):
         raise ModelError(f"has {array.size} elements, and the shape {shape}")
     return array.reshape(shape).astype(dtype)

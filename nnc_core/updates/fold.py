@@ -95,11 +95,11 @@ def _unit_name(name: str) -> UnitName:
 
 
 def _add(sums: dict[str, _Sum], file: NnrFile, device_id: int) -> None:
-    for unit in file.data_units:
+    for unit in file.bitstream.data_units:
         name = unit.names[0]
         known = sums.get(name)
         history = History(device_id=device_id) if known is None else known.history
-        decoded = decode_unit(file.bitstream, unit, {name: history})
+        decoded = decode_unit(unit, {name: history})
         levels = decoded.tensors[name]
         if _unit_name(name).half is not None:
             raise UnsupportedError("64-bit differences", "differences of 64 bits cannot be folded: apply the updates")

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from nnc_core.bitstream import UnitRecord
+from nnc_core.bitstream.data_units import DataUnit
 from nnc_core.coder.block import decode_unit
 from nnc_core.coder.history import History
 from nnc_core.coder.pool import Job, in_order
@@ -73,10 +73,10 @@ class PatchedModel(LazyMapping[NDArray[Any]]):
             raise ModelError("the update does not have the tensors that its manifest names")
 
     @cached_property
-    def changed(self) -> Mapping[str, list[UnitRecord]]:
+    def changed(self) -> Mapping[str, list[DataUnit]]:
         """The units of each tensor that changes, in bitstream order."""
-        found: dict[str, list[UnitRecord]] = {}
-        for unit in self._file.data_units:
+        found: dict[str, list[DataUnit]] = {}
+        for unit in self._file.bitstream.data_units:
             for name in unit.names:
                 marked = read_name(name)
                 found.setdefault(name if marked is None else marked.tensor, []).append(unit)
@@ -142,8 +142,8 @@ class PatchedModel(LazyMapping[NDArray[Any]]):
         if self.manifest is not None and link.fingerprint.digest[:CHECK_BYTES] != self.manifest.checks[name]:
             raise IntegrityError("does not have the values that the update's sender has", tensor=name)
 
-    def _lossy(self, name: str, units: list[UnitRecord], base: NDArray[Any], link: Link) -> _Changed:
-        decoded = decode_unit(self._file.bitstream, units[0], {name: link.history(self.chain.device_id)})
+    def _lossy(self, name: str, units: list[DataUnit], base: NDArray[Any], link: Link) -> _Changed:
+        decoded = decode_unit(units[0], {name: link.history(self.chain.device_id)})
         change = decoded.tensors[name]
         if len(units) > 1 or change.shape not in (base.shape, base.shape or (1,)):
             raise ModelError(f"the update has shape {change.shape}, the model {base.shape}", tensor=name)
@@ -154,7 +154,7 @@ class PatchedModel(LazyMapping[NDArray[Any]]):
         return _Changed(new, link.after(fingerprint(new), decoded.histories[name], values=values))
 
     def _exact(
-        self, name: str, marked: list[UnitName], units: list[UnitRecord], base: NDArray[Any], link: Link
+        self, name: str, marked: list[UnitName], units: list[DataUnit], base: NDArray[Any], link: Link
     ) -> _Changed:
         order = self._check_exact(name, marked, base)
         parts, histories = [], []
@@ -176,10 +176,10 @@ class PatchedModel(LazyMapping[NDArray[Any]]):
             raise ModelError(f"the update is for {marked[0].dtype}, the model has {base.dtype}", tensor=name)
         return marked[0].order
 
-    def _integers(self, unit: UnitRecord, link: Link) -> tuple[NDArray[np.int32], History]:
+    def _integers(self, unit: DataUnit, link: Link) -> tuple[NDArray[np.int32], History]:
         name = unit.names[0]
         history = link.history(self.chain.device_id)
-        decoded = decode_unit(self._file.bitstream, unit, {name: history})
+        decoded = decode_unit(unit, {name: history})
         integers = decoded.tensors[name]
         if integers.dtype != np.int32:
             raise BitstreamError(f"{integers.dtype} values, expected integers", unit=unit.index, tensor=name)
