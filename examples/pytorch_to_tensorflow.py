@@ -84,24 +84,22 @@ def run(folder: Path) -> None:
     network = trained(training)
     sent, coded, template = folder / "digits.pt", folder / "digits.nnr", folder / "empty.keras"
     torch.save(network.state_dict(), sent)
-    report = nnc_adapters.compress(sent, coded, force=True)
+    coding = nnc_adapters.compress(sent, coded, force=True)
 
     keras_network().save(template)
     # All weights find their places but for one question: PyTorch flattens the image channel by channel, Keras does not.
-    mapping = plan(coded, template)
-    for entry in mapping.values():
-        if isinstance(entry, dict):
-            entry["flatten"] = [CHANNELS, 4, 4]
+    # With module=network nothing would be asked, and the result would be checked by running both.
     received = folder / "digits.keras"
-    convert(coded, received, into=template, mapping=mapping, force=True)
+    flatten = plan(coded, template)["flatten"]
+    report = convert(coded, received, into=template, flatten=flatten, force=True)
 
     with torch.no_grad():
         before = network(torch.from_numpy(held_out.images)).numpy()
     after = keras.models.load_model(received)(np.moveaxis(held_out.images, 1, -1))
-    print(f"bytes     {report.bytes_before} as PyTorch file, {report.bytes_after} as NNR ({report.percent:.1f} %)")
+    print(f"bytes     {coding.bytes_before} as PyTorch file, {coding.bytes_after} as NNR ({coding.percent:.1f} %)")
     print(f"accuracy  {accuracy(before, held_out):.2%} in PyTorch, {accuracy(after, held_out):.2%} in TensorFlow")
-    for target, source in mapping.items():
-        print(f"  {target:36} from {source['from'] if isinstance(source, dict) else source}")
+    for target, source in report.plan["matched"].items():
+        print(f"  {target:36} from {source}")
 
 
 def main() -> None:

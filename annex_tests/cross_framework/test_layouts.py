@@ -10,14 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from nnc_adapters.convert.layouts import (
-    LAYOUTS,
-    Part,
-    SumOfBiases,
-    flattened_to_first,
-    flattened_to_last,
-    layout,
-)
+from nnc_adapters.convert.cells import BACKWARD, SumOfBiases
+from nnc_adapters.convert.layouts import LAYOUTS, layout
+from nnc_adapters.convert.parts import Part
 
 Array = NDArray[Any]
 
@@ -91,12 +86,33 @@ def test_vectors_may_be_surrounded_by_ones(shape: tuple[int, ...]) -> None:
     np.testing.assert_array_equal(scale.join([found], shape), vector, strict=True)
 
 
-def test_columns_after_a_flattened_image_move_with_its_channels() -> None:
-    image = counted(2, 3, 5)  # C, H, W
-    weight = np.random.default_rng(0).standard_normal((4, 30)).astype(np.float32)
-    last = flattened_to_last(weight, image.shape)
-    np.testing.assert_allclose(weight @ image.reshape(-1), last @ np.moveaxis(image, 0, -1).reshape(-1), rtol=1e-4)
-    np.testing.assert_array_equal(flattened_to_first(last, image.shape), weight)
+def test_a_convolution_by_single_positions_is_a_matrix() -> None:
+    kernel = counted(1, 1, 3, 4)
+    assert layout("tensorflow", "conv").parts((1, 1, 3, 4)) == layout("tensorflow", "dense").parts((3, 4))
+    np.testing.assert_array_equal(canonical("tensorflow", "conv", kernel), kernel[0, 0].T)
+    np.testing.assert_array_equal(
+        layout("pytorch", "conv").join([kernel[0, 0].T], (4, 3, 1, 1))[..., 0, 0], kernel[0, 0].T
+    )
+
+
+def test_the_heads_of_an_attention_layer_are_rows_or_columns() -> None:
+    heads = counted(5, 2, 3)  # E, H, D
+    found = canonical("tensorflow", "heads", heads)
+    assert found[1 * 3 + 2, 4] == heads[4, 1, 2]
+    first = canonical("tensorflow", "heads_first", counted(2, 3, 5))  # H, D, E
+    assert first[4, 1 * 3 + 2] == counted(2, 3, 5)[1, 2, 4]
+
+
+def test_queries_keys_and_values_may_be_one_tensor() -> None:
+    queries, keys, values = layout("pytorch", "projections").split(counted(6, 4))
+    np.testing.assert_array_equal(np.concatenate([queries, keys, values]), counted(6, 4))
+
+
+def test_tensorflow_lite_has_outputs_first_and_inputs_last() -> None:
+    kernel = counted(4, 2, 5, 3)
+    assert canonical("tflite", "conv", kernel)[3, 1, 0, 4] == kernel[3, 0, 4, 1]
+    rows = counted(1, 2, 5, 6)
+    assert canonical("tflite", "depthwise", rows)[4, 0, 1, 2] == rows[0, 1, 2, 4]
 
 
 H, I = 3, 2  # noqa: E741  the sizes of the standard's formulas
@@ -120,7 +136,7 @@ def test_an_onnx_lstm_has_a_matrix_for_each_direction() -> None:
     forward, backward = stacked("iofc", I), -stacked("iofc", I)
     entry = layout("onnx", "lstm.input")
     parts = entry.split(np.stack([forward, backward]))
-    assert entry.parts((2, 4 * H, I)) == [Part("lstm.input_weight", (4 * H, I))] * 2
+    assert entry.parts((2, 4 * H, I)) == [Part("lstm.input_weight" + end, (4 * H, I)) for end in ("", BACKWARD)]
     np.testing.assert_array_equal(parts[0], stacked("ifco", I))
     np.testing.assert_array_equal(parts[1], -stacked("ifco", I))
 
@@ -175,13 +191,18 @@ SHAPES: dict[str, tuple[int, ...]] = {
     "dense_input_first": (3, 4),
     "embedding": (3, 4),
     "other": (3, 4),
+    "heads": (5, 2, 3),
+    "heads_first": (2, 3, 5),
+    "projections": (9, 4),
+    "projections_input_first": (4, 9),
+    "projection_biases": (9,),
 }
 
 
 def shape_of(framework: str, kind: str, size: int) -> tuple[int, ...]:
     cell, _, place = kind.partition(".")
     if not place:
-        return SHAPES.get(kind, (size,))
+        return (1, 5, 3, 4) if (framework, kind) == ("tflite", "depthwise") else SHAPES.get(kind, (size,))
     rows = {"lstm": 4, "rnn": 1}.get(cell, 3) * size
     columns = {"input": 5, "state": size}.get(place)
     if columns is not None:
@@ -209,7 +230,10 @@ def test_what_is_split_is_joined_again_and_has_the_shapes_that_were_announced(
         ("pytorch", "conv", (3, 4)),
         ("tensorflow", "dense", (3,)),
         ("tensorflow", "depthwise", (3, 4)),
-        ("onnx", "scale", (2, 2)),
+        ("onnx", "lstm.input", (3, 8, 2)),
+        ("tensorflow", "heads", (3, 4)),
+        ("pytorch", "projections", (8, 4)),
+        ("tflite", "depthwise", (2, 3, 3, 4)),
         ("pytorch", "lstm.input", (6, 2)),
         ("pytorch", "lstm.input_bias", (6,)),
         ("onnx", "lstm.bias", (8,)),

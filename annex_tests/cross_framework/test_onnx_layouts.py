@@ -130,39 +130,74 @@ def test_where_every_role_and_shape_occurs_once_nothing_need_be_said(ours: Path,
     np.testing.assert_allclose(outputs(tmp_path / "out.onnx"), outputs(ours), atol=1e-5)
 
 
-def test_without_trust_in_an_order_biases_of_one_size_are_ambiguous(tmp_path: Path) -> None:
+def test_graphs_tell_biases_of_one_size_apart(tmp_path: Path) -> None:
     ours = model(tmp_path / "ours.onnx", 1, "our.{}", gemm=True, width=CHANNELS)
     theirs = model(tmp_path / "theirs.onnx", 2, "their/{}", gemm=False, width=CHANNELS)
-    result = nnc(ours, tmp_path / "out.onnx", "--into", theirs)
-    assert result.exit_code == 5
-    assert "ambiguous are bias [4]: their/1 / their/7 from our.1 / our.7; --by structure" in result.stderr
-    assert not (tmp_path / "out.onnx").exists()
+    report = json.loads(nnc(ours, tmp_path / "out.onnx", "--into", theirs, "--json").stdout)
+    assert report["doubtful"] == []
+    assert report["difference"] < 1e-6
+    np.testing.assert_allclose(outputs(tmp_path / "out.onnx"), outputs(ours), atol=1e-5)
 
 
 def test_a_printed_map_can_be_edited_and_used(ours: Path, theirs: Path, tmp_path: Path) -> None:
-    printed = nnc(ours, "--into", theirs, "--by", "structure", "--print-map")
+    printed = nnc(ours, "--into", theirs, "--print-map")
     found = json.loads(printed.stdout)
-    assert found == plan(ours, theirs, by="structure") == {f"their/{k}": f"our.{k}" for k in range(10)}
-    found["their/9"] = None
+    assert found == plan(ours, theirs)
+    assert found["matched"] == {f"their/{k}": f"our.{k}" for k in range(10)}
+    found["matched"]["their/9"] = None
     (tmp_path / "map.json").write_text(json.dumps(found))
-    options = ("--into", theirs, "--map", tmp_path / "map.json")
+    options = ("--into", theirs, "--map", tmp_path / "map.json", "--no-check")
     report = json.loads(nnc(ours, tmp_path / "out.onnx", *options, "--json").stdout)
     assert (report["tensors"], report["kept"], report["unused"]) == (9, ["their/9"], ["our.9"])
     told = nnc(ours, tmp_path / "out.onnx", *options, "-f")
     assert told.exit_code == 0
-    assert "kept as it was: their/9\nnot used: our.9\n" in told.stderr
+    assert "kept as they were: their/9\nnot used: our.9\n" in told.stderr
+
+
+def test_a_map_may_say_a_part_and_the_rest_is_found(ours: Path, theirs: Path, tmp_path: Path) -> None:
+    (tmp_path / "map.json").write_text(json.dumps({"their/6": {"from": "our.6", "transpose": [1, 0]}}))
+    for by in ([], ["--by", "structure"]):
+        told = nnc(ours, tmp_path / "out.onnx", "--into", theirs, "--map", tmp_path / "map.json", "-f", *by)
+        assert told.exit_code == 0, told.stderr
+        np.testing.assert_allclose(outputs(tmp_path / "out.onnx"), outputs(ours), atol=1e-5)
+
+
+def test_a_map_that_is_wrong_is_found_out_by_running_and_nothing_is_written(
+    ours: Path, theirs: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "map.json").write_text(json.dumps({"their/3": "our.1", "their/1": "our.3"}))
+    options = ("--into", theirs, "--map", tmp_path / "map.json")
+    told = nnc(ours, tmp_path / "out.onnx", *options)
+    assert told.exit_code == 1
+    assert "compute different things" in told.stderr
+    assert not (tmp_path / "out.onnx").exists()
+    assert nnc(ours, tmp_path / "out.onnx", *options, "--no-check").exit_code == 0
 
 
 def test_what_cannot_be_asked_for_is_a_usage_error(ours: Path, theirs: Path, tmp_path: Path) -> None:
     assert nnc(ours, tmp_path / "out.onnx").exit_code == 2
     assert nnc(ours, "--into", theirs).exit_code == 2
-    assert nnc(ours, tmp_path / "o.onnx", "--into", theirs, "--map", "m", "--by", "order").exit_code == 2
+    for answer in ("no", "=no", "x=8,4,", "x=8,-4,4", "x=yes"):
+        assert nnc(ours, tmp_path / "o.onnx", "--into", theirs, "--flatten", answer).exit_code == 2
 
 
-def test_other_networks_are_refused_with_what_does_not_fit(ours: Path, tmp_path: Path) -> None:
+def test_an_answer_to_what_was_not_asked_is_refused(ours: Path, theirs: Path, tmp_path: Path) -> None:
+    told = nnc(ours, tmp_path / "out.onnx", "--into", theirs, "--flatten", "their/6=2,1,2")
+    assert told.exit_code == 5
+    assert "flatten is answered for their/6; asked is about: none" in told.stderr
+
+
+def test_other_networks_are_refused_with_the_first_tensors_and_what_to_do(ours: Path, tmp_path: Path) -> None:
     wide = model(tmp_path / "wide.onnx", 2, "wide.{}", gemm=False, width=7)
-    with pytest.raises(ModelError, match=r"needs wide\.6 \(weight \[7, 4\]\).* source has left our\.6"):
+    with pytest.raises(
+        ModelError, match=r"3 tensors of the target find nothing \(wide\.6 \[4, 7\].*our\.6.*--print-map"
+    ):
         convert(ours, tmp_path / "out.onnx", into=wide, by="structure")
+
+
+def test_the_output_is_not_called_like_another_format(ours: Path, theirs: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"format of the template \(\.onnx\), and cannot be called \.keras"):
+        convert(ours, tmp_path / "out.keras", into=theirs)
 
 
 def test_a_bitstream_without_topology_is_refused(theirs: Path, tmp_path: Path) -> None:

@@ -3,15 +3,39 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import click
 
 from nnc_adapters.cli import console
+from nnc_adapters.cli.errors import ExitCode
 from nnc_adapters.cli.options import file_path, force_option, json_option, limit_option, threads_option
-from nnc_adapters.convert import By, ConvertReport, plan
+from nnc_adapters.convert import By, CheckError, ConvertReport, plan
 from nnc_adapters.convert import convert as convert_model
-from nnc_core import Limits
+
+_SHOWN = 4
+
+
+def _flatten(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, Any]:
+    return dict(_answer(value) for value in values)
+
+
+def _answer(text: str) -> tuple[str, Any]:
+    name, equals, answer = text.rpartition("=")
+    if not equals or not name:
+        raise click.BadParameter(f"{text!r} is not NAME=C,H,W or NAME=no")
+    return name, False if answer == "no" else _numbers(answer)
+
+
+def _shapes(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> list[list[int]]:
+    return [_numbers(value) for value in values]
+
+
+def _numbers(text: str) -> list[int]:
+    numbers = text.split(",")
+    if not all(number.isdecimal() and int(number) for number in numbers):
+        raise click.BadParameter(f"{text!r} is not a list of whole numbers above zero, such as 8,4,4")
+    return [int(number) for number in numbers]
 
 
 @click.command()
@@ -22,11 +46,40 @@ from nnc_core import Limits
     type=file_path,
     metavar="TEMPLATE",
     required=True,
-    help="The same network in the other framework; it is kept, all but its weights.",
+    help="The same network in the other framework; everything in it is kept but its weights.",
 )
-@click.option("--map", "mapping", type=file_path, metavar="FILE", help="A JSON object: target name to source name.")
-@click.option("--by", type=click.Choice(get_args(By)), help="How to find out which tensor is which.")
-@click.option("--print-map", is_flag=True, help="Print the mapping that would be used, and write nothing.")
+@click.option(
+    "--map", "mapping", type=file_path, metavar="FILE", help="JSON: target names with source names; may be partial."
+)
+@click.option("--by", type=click.Choice(get_args(By)), help="Match by this alone.")
+@click.option(
+    "--flatten",
+    metavar="NAME=C,H,W",
+    multiple=True,
+    callback=_flatten,
+    help="What image a tensor takes flattened, or NAME=no if both sides store it in the same order; may be repeated.",
+)
+@click.option(
+    "--module",
+    metavar="FILE.py:NAME",
+    multiple=True,
+    help="The class or function that makes the PyTorch network; its code is run. Twice if both models are PyTorch.",
+)
+@click.option(
+    "--input",
+    "inputs",
+    metavar="N,C,H,W",
+    multiple=True,
+    callback=_shapes,
+    help="The shape of an input, if no file has it.",
+)
+@click.option(
+    "--check/--no-check",
+    default=None,
+    help="Run both models on a random input and compare [default: where both can be run].",
+)
+@click.option("--fold", is_flag=True, help="Fold batch normalization into convolutions where one model has it folded.")
+@click.option("--print-map", is_flag=True, help="Print which tensor is which as JSON, and write nothing.")
 @threads_option
 @limit_option
 @force_option
@@ -35,30 +88,32 @@ def convert(
     source: Path,
     target: Path | None,
     into: Path,
-    mapping: Path | None,
-    by: By | None,
     print_map: bool,
-    threads: int | None,
-    limits: Limits,
     force: bool,
     as_json: bool,
+    check: bool | None,
+    threads: int | None,
+    module: tuple[str, ...],
+    **options: Any,
 ) -> None:
     """Write TEMPLATE to OUT with the weights of IN, a model of the same network in another framework.
 
-    Each of the three is a model or a bitstream (.nnr). Axes and gates are put in the order of the framework. Tensors
-    belong together by equal names, or where nothing else has their role and shape; --by order or --by structure trust
-    the order in which the models have them; --map says it all.
+    Each of the three is a model or a bitstream (.nnr). Axes, gates and flattened images are put in the order of the
+    framework. What the files and names do not tell is asked for, or found out by running both models. Exits with 1 and
+    writes nothing if the outputs differ.
     """
-    if mapping is not None and by is not None:
-        raise click.UsageError("--map and --by exclude each other")
     if print_map:
-        console.print_json(plan(source, into, mapping=mapping, by=by, limits=limits))
+        console.print_json(plan(source, into, module=list(module) or None, **options))
         return
     if target is None:
         raise click.UsageError("give OUT, or --print-map")
-    report = convert_model(
-        source, target, into=into, mapping=mapping, by=by, threads=threads, force=force, limits=limits
-    )
+    try:
+        report = convert_model(
+            source, target, into=into, check=check, threads=threads, force=force, module=list(module) or None, **options
+        )
+    except CheckError as error:
+        console.message(f"error: {error}")
+        raise click.exceptions.Exit(ExitCode.NEGATIVE_FINDING) from None
     if as_json:
         console.print_json(report)
     else:
@@ -67,6 +122,17 @@ def convert(
 
 def _show(report: ConvertReport) -> None:
     console.message(f"{report.target}: {report.tensors} tensors, {report.weights} weights, {report.seconds:.2f} s")
-    for text, names in (("kept as it was", report.kept), ("not used", report.unused)):
-        for name in names:
-            console.message(f"{text}: {name}")
+    if report.difference is None:
+        console.message(f"not checked by running: {report.unchecked}")
+    else:
+        console.message(f"checked by running: outputs differ by {report.difference:.1e} of their range")
+    for text, names in (
+        ("kept as they were", report.kept),
+        ("not used", report.unused),
+        ("told apart by order alone" + ", confirmed by running" * bool(report.proven), report.doubtful),
+    ):
+        if names:
+            more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+            console.message(f"{text}: {', '.join(names[:_SHOWN])}{more}")
+    for remark in report.remarks:
+        console.message(f"note: {remark}")

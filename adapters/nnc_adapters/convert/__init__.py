@@ -1,51 +1,81 @@
-"""Weights from a model in one framework into the same network in another."""
+"""Weights from a model in one framework into the same network in another.
+
+The way of a conversion: `reading` finds out what the files say about their networks (a front end follows each and
+leaves a `trace`), `matching` which tensor is which and what tells it, `flattening` in which order axes are stored,
+`deciding` whether that is proven, `moving` makes the weights.
+"""
 
 from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cached_property, partial
+from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
 from typing import Any
 
-from numpy.typing import NDArray
-
 import nnc_core
 from nnc_adapters import api, registry
-from nnc_adapters.base import Adapter, Options
-from nnc_adapters.convert import matching
-from nnc_adapters.convert.mapping import Plan, check, converted, load, to_json
-from nnc_adapters.convert.matching import By
-from nnc_adapters.convert.network import Network, describe
+from nnc_adapters.convert.deciding import CheckError, Pair
+from nnc_adapters.convert.mapping import Entry, MappingFile, answers_from, load, to_json
+from nnc_adapters.convert.matching import By, Matched
+from nnc_adapters.convert.moving import moved
+from nnc_adapters.convert.network import Network
+from nnc_adapters.convert.parts import PartOf
+from nnc_adapters.convert.reading import Model
+from nnc_adapters.convert.remarks import differences, losses
+from nnc_adapters.convert.running import Input, module_from
+from nnc_adapters.convert.suffixes import BITSTREAMS, check_suffix
 from nnc_adapters.shared.files import about, check_free
-from nnc_adapters.shared.lazy import LazyTensors
+from nnc_adapters.shared.selection import floats_of_any_size
 from nnc_core import CodingParameters, Limits, ModelError
-from nnc_core.nnr_model import SourceModel
 
-__all__ = ["By", "ConvertReport", "convert", "plan"]
+__all__ = ["By", "CheckError", "ConvertReport", "convert", "plan"]
 
-_BITSTREAM = ".nnr"
-
-MappingFile = str | Path | Mapping[str, Any]
-"""A JSON file, or what is in it: ``{target name: source name, null, or {"from": ..., "transpose": [...]}}``."""
+Mapping_ = str | Path | Mapping[str, Any]
+"""A JSON file, or what is in it: ``{target name: source name, null, or {"from": ..., "steps": [...]}}``."""
+Flatten = Mapping[str, Sequence[int] | bool | None]
+Modules = Sequence[Any]
 
 
 @dataclass(frozen=True, slots=True)
 class ConvertReport:
-    """What `convert` did: ``mapping`` is the mapping file that it used, ``kept`` the tensors that the target had
-    already, ``unused`` those of the source that went nowhere."""
+    """What `convert` did.
+
+    ``plan`` is what `plan` returns, ``kept`` the tensors that the target had already, ``unused`` those of the source
+    that went nowhere. ``difference`` is that of the outputs in the check, relative to their range, None where there was
+    no check, for the reason ``unchecked``. ``doubtful`` are tensors that order alone told apart, ``proven`` those of
+    them that a run confirmed, ``remarks`` what else differs.
+    """
 
     target: Path
     tensors: int
     weights: int
-    mapping: dict[str, Any]
+    plan: dict[str, Any]
     kept: list[str]
     unused: list[str]
+    doubtful: list[str]
+    proven: list[str]
+    difference: float | None
+    unchecked: str
+    remarks: list[str]
     seconds: float
+
+
+@dataclass(frozen=True)
+class _Said:
+    """What the user says about a conversion."""
+
+    mapping: Mapping_ | None = None
+    by: By | None = None
+    flatten: Flatten | None = None
+    modules: Modules = ()
+    inputs: Sequence[Sequence[int]] = ()
+    fold: bool = False
+    limits: Limits = field(default_factory=Limits)
+    threads: int | None = None
 
 
 def convert(
@@ -53,8 +83,13 @@ def convert(
     target: str | Path,
     *,
     into: str | Path,
-    mapping: MappingFile | None = None,
+    mapping: Mapping_ | None = None,
     by: By | None = None,
+    flatten: Flatten | None = None,
+    check: bool | None = None,
+    module: Any = None,
+    inputs: Sequence[Sequence[int]] = (),
+    fold: bool = False,
     parameters: CodingParameters | None = None,
     threads: int | None = None,
     force: bool = False,
@@ -63,127 +98,128 @@ def convert(
     """Write the model ``into`` to ``target``, with the weights of ``source``, which has them for another framework.
 
     Each of the three is a model in any format, or an NNR bitstream (``.nnr``) of one; ``parameters`` say how a
-    bitstream as ``target`` is coded. Which tensor is which says a ``mapping`` file, or it is found ``by`` names, order
-    or structure; see `nnc_adapters.convert.matching.match`. Axes and gates are put in order for the framework.
+    bitstream as ``target`` is coded. Which tensor is which is found, as far as no ``mapping`` says it; ``by`` narrows
+    how. ``flatten`` answers what images are flattened. ``module`` is the PyTorch network of a state dict (two of them
+    where both sides are PyTorch), as an object, a callable or ``FILE.py:NAME``; ``inputs`` are the shapes it takes.
 
-    Raises `ModelError` where the models do not match or leave a doubt, `FileExistsError` where ``target`` exists and
-    ``force`` is not given, and what `compress` and `decompress` raise.
+    With ``check`` None, both models are run where that is possible, and True insists on it. ``fold`` lets one side have
+    batch normalization that is folded into convolutions on the other.
+
+    Raises `CheckError` where the outputs differ, `ModelError` where the models do not match or something is to be
+    answered, `FileExistsError` where ``target`` exists and ``force`` is not given, and what `compress` and
+    `decompress` raise.
     """
     started = time.perf_counter()
     target = Path(target)
     check_free(target, force=force)
-    with _both(Path(source), Path(into), limits or Limits(), threads) as pair:
-        found = pair.plan(mapping, by)
-        pair.check(found)
-        tensors = pair.converted(found)
-        with _written(target, pair.target.file, parameters, threads, force) as path:
-            options = Options(limits or Limits(), all_floats=True)
-            api.write_into(pair.target.adapter, tensors, pair.target.file, path, options, force=force)
-        return pair.report(target, found, time.perf_counter() - started)
+    said = _Said(mapping, by, flatten, _modules(module), inputs, fold, limits or Limits(), threads)
+    with _pair(Path(source), Path(into), said) as pair:
+        check_suffix(target, pair.target.file)
+        decision = pair.decide(check)
+        result = pair.verified(decision, check)
+        matched, tensors = decision.matched, moved(decision.matched, pair.source.content.tensors)
+        remarks = [*differences(matched), *losses(tensors, pair.target.content.tensors), *pair.notes()]
+        with _written(target, pair.target.file, parameters, threads, force) as path, floats_of_any_size():
+            pair.target.adapter.write(tensors, None, path, into=pair.target.file, force=force)
+        return ConvertReport(
+            target, len(tensors), sum(prod(matched.target.parameters[name].shape) for name in tensors), _plan(matched),
+            list(matched.kept), matched.unused, list(decision.doubtful), list(decision.proven), result.difference,
+            result.reason, [*([result.note] if result.note else []), *remarks], time.perf_counter() - started,
+        )  # fmt: skip
 
 
 def plan(
     source: str | Path,
     into: str | Path,
     *,
-    mapping: MappingFile | None = None,
+    mapping: Mapping_ | None = None,
     by: By | None = None,
+    flatten: Flatten | None = None,
+    module: Any = None,
+    inputs: Sequence[Sequence[int]] = (),
+    fold: bool = False,
     limits: Limits | None = None,
 ) -> dict[str, Any]:
-    """The content of the mapping file that `convert` would use.
+    """What `convert` would do, as the content of a mapping file that can be edited and used.
 
-    A matrix for which ``flatten`` is ``[C, 0, 0]`` follows an image of C channels: `convert` wants the height and width
-    it has where it is flattened, or false if it is not.
+    ``matched`` has the source of each tensor of the target, ``candidates`` for those without what they could come from,
+    ``flatten`` the images that are asked about (``[C, H, W]``, or false in place of it), ``doubtful`` what order alone
+    told apart, ``unused`` what the source has more.
     """
-    with _both(Path(source), Path(into), limits or Limits(), None) as pair:
-        return to_json(pair.plan(mapping, by))
+    said = _Said(mapping, by, flatten, _modules(module), inputs, fold, limits or Limits())
+    with _pair(Path(source), Path(into), said) as pair:
+        return _plan(pair.matched())
 
 
-@dataclass(frozen=True)
-class _Model:
-    """A model whose floats are all among its tensors, and the file it was read from."""
-
-    file: Path
-    adapter: Adapter
-    content: SourceModel
-    limits: Limits
-
-    @cached_property
-    def network(self) -> Network:
-        return describe(self.content, self.adapter, self.limits)
+def _plan(matched: Matched) -> dict[str, Any]:
+    return {
+        "matched": {name: to_json(entry) for name, entry in _entries(matched).items()},
+        "flatten": {question.name: list(question.image) for question in matched.orders.questions},
+        "candidates": {name: list(matched.candidates.get(name, ())) for name in matched.missing},
+        "doubtful": matched.doubtful,
+        "unused": matched.unused,
+    }
 
 
-@dataclass(frozen=True)
-class _Pair:
-    """A source and a target."""
+def _entries(matched: Matched) -> dict[str, Entry | None]:
+    found: dict[str, Entry | None] = dict.fromkeys(matched.kept)
+    missing = set(matched.missing)
+    for name, parameter in matched.target.parameters.items():
+        if name in matched.raw:
+            found[name] = matched.raw[name]
+        elif name not in missing and name not in found and parameter.fill is None:
+            parts = [matched.pairs[PartOf(name, k)] for k in range(len(parameter.parts))]
+            found[name] = _entry(parts, matched.source)
+    return {name: found[name] for name in matched.target.parameters if name in found}
 
-    source: _Model
-    target: _Model
 
-    def plan(self, file: MappingFile | None, by: By | None) -> Plan:
-        if file is None:
-            return matching.match(self.source.network, self.target.network, by)
-        if by is not None:
-            raise ValueError("a mapping says which tensor is which; there is nothing to find by other means")
-        found = load(file)
-        return matching.with_questions(found, self.source.network, self.target.network)
+def _entry(parts: Sequence[PartOf], source: Network) -> Entry:
+    """The entry that takes ``parts``, in this order."""
+    sources = tuple(dict.fromkeys(part.name for part in parts))
+    offered = [PartOf(name, k) for name in sources for k in range(len(source.parameters[name].parts))]
+    chosen = tuple(offered.index(part) for part in parts)
+    return Entry(sources, None if chosen == tuple(range(len(offered))) else chosen)
 
-    def check(self, found: Plan) -> None:
-        doubts = matching.unanswered(found)
-        if doubts:
-            raise ModelError(
-                f"{', '.join(doubts)} may take a flattened image, whose channels come first in one framework and last "
-                'in the other; the mapping must say "flatten": [C, H, W], or false (--print-map shows where)'
-            )
-        check(found, self.source.network, self.target.network)
 
-    def converted(self, found: Plan) -> Mapping[str, NDArray[Any]]:
-        networks, tensors = (self.source.network, self.target.network), self.source.content.tensors
-        return LazyTensors(
-            {
-                name: partial(converted, entry, self.target.network.parameters[name], *networks, tensors)
-                for name, entry in found.items()
-                if entry is not None
-            }
-        )
-
-    def report(self, target: Path, found: Plan, seconds: float) -> ConvertReport:
-        entries = {name: entry for name, entry in found.items() if entry is not None}
-        used = {source for entry in entries.values() for source in entry.sources}
-        weights = sum(prod(self.target.network.parameters[name].shape) for name in entries)
-        unused = [name for name in self.source.network.parameters if name not in used]
-        kept = [name for name in found if name not in entries]
-        return ConvertReport(target, len(entries), weights, to_json(found), kept, unused, seconds)
+def _modules(module: Any) -> Modules:
+    given = module if isinstance(module, list | tuple) else [module] if module is not None else []
+    return [module_from(item) if isinstance(item, str) else item for item in given]
 
 
 @contextmanager
-def _both(source: Path, into: Path, limits: Limits, threads: int | None) -> Iterator[_Pair]:
-    with _opened(source, limits, threads) as given, _opened(into, limits, threads) as wanted:
-        yield _Pair(given, wanted)
+def _pair(source: Path, into: Path, said: _Said) -> Iterator[Pair]:
+    modules = [item() if callable(item) and not hasattr(item, "state_dict") else item for item in said.modules]
+    modules = [item() if isinstance(item, type) else item for item in modules]
+    ours, theirs = (modules[0], modules[-1]) if modules else (None, None)
+    declared = tuple(Input(tuple(shape)) for shape in said.inputs)
+    given = load(said.mapping) if said.mapping is not None else MappingFile()
+    answers = answers_from(said.flatten or {})
+    with _opened(source, said, ours, declared) as first, _opened(into, said, theirs, declared) as second:
+        yield Pair(first, second, said.by, given, answers, said.fold)
 
 
 @contextmanager
-def _opened(path: Path, limits: Limits, threads: int | None) -> Iterator[_Model]:
+def _opened(path: Path, said: _Said, module: Any, declared: tuple[Input, ...]) -> Iterator[Model]:
     """The model in a file, or the one that a bitstream restores to: small tensors are in its topology."""
-    if path.suffix.lower() != _BITSTREAM:
-        yield _read(path, limits)
+    if path.suffix.lower() not in BITSTREAMS:
+        yield _read(path, said.limits, module, declared)
         return
-    with about(path), nnc_core.open(path, limits=limits) as file:
+    with about(path), nnc_core.open(path, limits=said.limits) as file:
         topology = file.topology
     if topology is None:
         raise ModelError("carries no topology: what its tensors are to the network is not known", file=str(path))
     with tempfile.TemporaryDirectory() as folder:
-        adapter = registry.adapter(topology.storage_format)
+        adapter = registry.configured(registry.adapter(topology.storage_format), limits=said.limits)
         restored = Path(folder, "model" + adapter.default_suffix(topology))
         with about(path):
-            api.decompress(path, restored, threads=threads, limits=limits)
-        yield _read(restored, limits)
+            api.decompress(path, restored, threads=said.threads, limits=said.limits)
+        yield _read(restored, said.limits, module, declared)
 
 
-def _read(path: Path, limits: Limits) -> _Model:
-    adapter = registry.find(path)
-    with about(path):
-        return _Model(path, adapter, adapter.read(path, Options(limits, all_floats=True)), limits)
+def _read(path: Path, limits: Limits, module: Any, declared: tuple[Input, ...]) -> Model:
+    adapter = registry.configured(registry.find(path), limits=limits)
+    with about(path), floats_of_any_size():
+        return Model(path, adapter, adapter.read(path), limits, module if adapter.name == "pytorch" else None, declared)
 
 
 @contextmanager
@@ -191,7 +227,7 @@ def _written(
     target: Path, like: Path, parameters: CodingParameters | None, threads: int | None, force: bool
 ) -> Iterator[Path]:
     """Where a model like that in ``like`` is to be written: ``target``, or where it is compressed from."""
-    if target.suffix.lower() != _BITSTREAM:
+    if target.suffix.lower() not in BITSTREAMS:
         yield target
         return
     with tempfile.TemporaryDirectory() as folder:

@@ -1,8 +1,8 @@
 """How frameworks lay out weights: one table, and what its entries do to an array.
 
 Every entry leads to and from one *canonical* form, that of PyTorch: convolutions ``[O, I/g, k...]``, transposed ones
-``[I, O/g, k...]``, matrices ``[O, I]``, embeddings ``[V, D]``, vectors ``[C]``; of a recurrent cell, four parts for
-each layer and direction: ``[G*H, I]``, ``[G*H, H]``, and two biases ``[G*H]``, with the gates as in `GATES`.
+``[I, O/g, k...]``, matrices ``[O, I]`` (which convolutions by single positions are, too), embeddings ``[V, D]``,
+vectors ``[C]``. Recurrent cells are in `cells`.
 """
 
 from __future__ import annotations
@@ -10,49 +10,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Literal, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 
-__all__ = [
-    "CHANNELS_LAST",
-    "GATES",
-    "LAYOUTS",
-    "Framework",
-    "Layout",
-    "Part",
-    "flattened_to_first",
-    "flattened_to_last",
-    "layout",
-]
+from nnc_adapters.convert.cells import BIASES, Backward, GateBias, GateBiases, Gates, SumOfBiases
+from nnc_adapters.convert.parts import Array, Layout, Part, Shape
 
-Array = NDArray[Any]
-Shape = tuple[int, ...]
-Framework = Literal["pytorch", "tensorflow", "onnx", "nnef"]
+__all__ = ["BACKWARD_KIND", "CHANNELS_LAST", "LAYOUTS", "Framework", "Same", "framework", "layout"]
 
+Framework = Literal["pytorch", "tensorflow", "tflite", "onnx", "nnef"]
 
-class Part(NamedTuple):
-    """What a tensor, or a piece of it, is to the network, and its canonical shape."""
-
-    role: str
-    shape: Shape
-
-
-class Layout(Protocol):
-    """How a tensor of one shape holds its parts; ValueError for a shape that this layout cannot have."""
-
-    def parts(self, shape: Shape) -> list[Part]:
-        """The parts that a tensor of this shape holds."""
-        ...
-
-    def split(self, array: Array) -> list[Array]:
-        """The parts of a tensor in canonical form."""
-        ...
-
-    def join(self, parts: Sequence[Array], shape: Shape) -> Array:
-        """The tensor of this shape that holds the canonical ``parts``."""
-        ...
+BACKWARD_KIND = ".backward"
+"""How the kind of a weight ends that is of a recurrent cell running backward."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,16 +42,22 @@ class Axes:
 
     def parts(self, shape: Shape) -> list[Part]:
         """One part; see `Layout`."""
-        return [Part(self.role, tuple(shape[axis] for axis in self._permutation(len(shape))))]
+        return [Part(self.role, self._matrix(tuple(shape[axis] for axis in self._permutation(len(shape)))))]
 
     def split(self, array: Array) -> list[Array]:
         """One permuted array."""
-        return [array.transpose(self._permutation(array.ndim))]
+        found = array.transpose(self._permutation(array.ndim))
+        return [found.reshape(self._matrix(found.shape))]
 
     def join(self, parts: Sequence[Array], shape: Shape) -> Array:
         """The permutation undone."""
         permutation = self._permutation(len(shape))
-        return np.transpose(parts[0], [permutation.index(axis) for axis in range(len(shape))])
+        whole = parts[0].reshape([shape[axis] for axis in permutation])
+        return np.transpose(whole, [permutation.index(axis) for axis in range(len(shape))])
+
+    def _matrix(self, shape: Shape) -> Shape:
+        """A convolution by single positions is a matrix product."""
+        return shape[:2] if self.canonical == "OI*" and prod(shape[2:]) == 1 else shape
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,15 +81,78 @@ class Depthwise:
 
 
 @dataclass(frozen=True, slots=True)
+class DepthwiseRows:
+    """``[1, k..., C*M]``, as TensorFlow Lite has it; canonical as for `Depthwise`."""
+
+    def parts(self, shape: Shape) -> list[Part]:
+        """One part; see `Layout`."""
+        if len(shape) < 3 or shape[0] != 1:
+            raise ValueError(f"a depthwise kernel cannot have the shape {shape}")
+        return [Part("weight", (shape[-1], 1, *shape[1:-1]))]
+
+    def split(self, array: Array) -> list[Array]:
+        """Filters first."""
+        return [np.moveaxis(array, -1, 0)]
+
+    def join(self, parts: Sequence[Array], shape: Shape) -> Array:
+        """Filters last."""
+        return np.moveaxis(parts[0], 0, -1)
+
+
+@dataclass(frozen=True, slots=True)
+class Heads:
+    """The matrix of an attention layer with its heads apart: ``[E, H, D]``, or ``[H, D, E]`` if they are the inputs."""
+
+    inputs: bool = False
+
+    def parts(self, shape: Shape) -> list[Part]:
+        """One part; see `Layout`."""
+        if len(shape) != 3:
+            raise ValueError(f"a matrix with heads cannot have {len(shape)} dimensions")
+        rows = shape[:2] if self.inputs else shape[:1]
+        return [Part("weight", (prod(shape[len(rows) :]), prod(rows)))]
+
+    def split(self, array: Array) -> list[Array]:
+        """Outputs first."""
+        return [np.transpose(array.reshape(self.parts(array.shape)[0].shape[::-1]))]
+
+    def join(self, parts: Sequence[Array], shape: Shape) -> Array:
+        """Outputs last."""
+        return np.reshape(parts[0].T, shape)
+
+
+@dataclass(frozen=True, slots=True)
+class Stacked:
+    """Queries, keys and values of attention one behind the other: matrices ``[3*E, I]`` or vectors ``[3*E]``."""
+
+    role: str
+    count: int = 3
+    transposed: bool = False
+
+    def parts(self, shape: Shape) -> list[Part]:
+        """One part for each; see `Layout`."""
+        rows = shape[::-1] if self.transposed else shape
+        if not rows or rows[0] % self.count or (self.role == "weight") != (len(shape) == 2):
+            raise ValueError(f"shape {shape} is not that of {self.count} projections")
+        return [Part(self.role, (rows[0] // self.count, *rows[1:]))] * self.count
+
+    def split(self, array: Array) -> list[Array]:
+        """Each for itself."""
+        return np.split(array.T if self.transposed else array, self.count)
+
+    def join(self, parts: Sequence[Array], shape: Shape) -> Array:
+        """One behind the other."""
+        return np.concatenate([part.T for part in parts], 1) if self.transposed else np.concatenate(parts)
+
+
+@dataclass(frozen=True, slots=True)
 class Vector:
-    """One number for each channel, whatever dimensions of size 1 surround them; canonical ``[C]``."""
+    """One number for each channel, or for each position of several axes; canonical is one axis."""
 
     role: str
 
     def parts(self, shape: Shape) -> list[Part]:
         """One part; see `Layout`."""
-        if prod(shape) != max(shape, default=1):
-            raise ValueError(f"shape {shape} is not that of one number for each channel")
         return [Part(self.role, (prod(shape),))]
 
     def split(self, array: Array) -> list[Array]:
@@ -121,7 +160,7 @@ class Vector:
         return [array.reshape(-1)]
 
     def join(self, parts: Sequence[Array], shape: Shape) -> Array:
-        """With the dimensions of size 1."""
+        """In the shape of the tensor."""
         return parts[0].reshape(shape)
 
 
@@ -144,129 +183,11 @@ class Same:
         return parts[0]
 
 
-@dataclass(frozen=True, slots=True)
-class Gates:
-    """The matrix of a recurrent cell: ``gates`` is the order of its gates.
-
-    ``axes`` is ``GI``, ``IG`` or, with one matrix for each direction, ``DGI``.
-    """
-
-    cell: str
-    gates: str
-    role: str
-    axes: str = "GI"
-
-    def parts(self, shape: Shape) -> list[Part]:
-        """One part for each direction; see `Layout`."""
-        if len(shape) != len(self.axes) or shape[self.axes.index("G")] % len(self.gates):
-            raise ValueError(f"shape {shape} is not that of {len(self.gates)} gates")
-        rows, columns = shape[self.axes.index("G")], shape[self.axes.index("I")]
-        directions = shape[0] if "D" in self.axes else 1
-        return [Part(f"{self.cell}.{self.role}", (rows, columns))] * directions
-
-    def split(self, array: Array) -> list[Array]:
-        """One matrix ``[G*H, I]`` for each direction."""
-        matrices = array if "D" in self.axes else (array.T if self.axes == "IG" else array)[None]
-        return [_reordered(matrix, self.gates, GATES[self.cell]) for matrix in matrices]
-
-    def join(self, parts: Sequence[Array], shape: Shape) -> Array:
-        """The matrices of all directions."""
-        matrices = [_reordered(part, GATES[self.cell], self.gates) for part in parts]
-        if "D" in self.axes:
-            return np.stack(matrices)
-        return matrices[0].T if self.axes == "IG" else matrices[0]
-
-
-@dataclass(frozen=True, slots=True)
-class GateBias:
-    """One bias of a recurrent cell, of the input (``role`` is ``input_bias``) or of the state."""
-
-    cell: str
-    gates: str
-    role: str
-
-    def parts(self, shape: Shape) -> list[Part]:
-        """One part; see `Layout`."""
-        if len(shape) != 1 or shape[0] % len(self.gates):
-            raise ValueError(f"shape {shape} is not that of {len(self.gates)} gates")
-        return [Part(f"{self.cell}.{self.role}", shape)]
-
-    def split(self, array: Array) -> list[Array]:
-        """One vector."""
-        return [_reordered(array, self.gates, GATES[self.cell])]
-
-    def join(self, parts: Sequence[Array], shape: Shape) -> Array:
-        """One vector."""
-        return _reordered(parts[0], GATES[self.cell], self.gates)
-
-
-@dataclass(frozen=True, slots=True)
-class GateBiases:
-    """Both biases of a cell in one tensor ``[2, G*H]`` or, with ``directions``, ``[D, 2*G*H]``."""
-
-    cell: str
-    gates: str
-    directions: bool = False
-
-    def parts(self, shape: Shape) -> list[Part]:
-        """Two parts for each direction; see `Layout`."""
-        width = shape[-1] // (2 if self.directions else 1) if shape else 0
-        if len(shape) != 2 or not width or width % len(self.gates) or (not self.directions and shape[0] != 2):
-            raise ValueError(f"shape {shape} is not that of two biases of {len(self.gates)} gates")
-        pair = [Part(f"{self.cell}.{role}", (width,)) for role in _BIASES]
-        return pair * (shape[0] if self.directions else 1)
-
-    def split(self, array: Array) -> list[Array]:
-        """The bias of the input, that of the state; then those of the next direction."""
-        rows = array.reshape(-1, array.shape[-1] // (2 if self.directions else 1))
-        return [_reordered(row, self.gates, GATES[self.cell]) for row in rows]
-
-    def join(self, parts: Sequence[Array], shape: Shape) -> Array:
-        """All biases one after the other."""
-        return np.concatenate([_reordered(part, GATES[self.cell], self.gates) for part in parts]).reshape(shape)
-
-
-@dataclass(frozen=True, slots=True)
-class SumOfBiases:
-    """One bias ``[G*H]`` where others have two: their sum. Split again, the input has all of it, the state zeros."""
-
-    cell: str
-    gates: str
-
-    def parts(self, shape: Shape) -> list[Part]:
-        """Two parts; see `Layout`."""
-        if len(shape) != 1 or shape[0] % len(self.gates):
-            raise ValueError(f"shape {shape} is not that of {len(self.gates)} gates")
-        return [Part(f"{self.cell}.{role}", shape) for role in _BIASES]
-
-    def split(self, array: Array) -> list[Array]:
-        """The whole bias, and zeros."""
-        bias = _reordered(array, self.gates, GATES[self.cell])
-        return [bias, np.zeros_like(bias)]
-
-    def join(self, parts: Sequence[Array], shape: Shape) -> Array:
-        """The sum."""
-        return _reordered(parts[0] + parts[1], GATES[self.cell], self.gates)
-
-
-def _reordered(array: Array, stored: str, wanted: str) -> Array:
-    """Blocks of dimension 0, one for each letter of ``stored``, in the order ``wanted``."""
-    blocks = array.reshape(len(stored), -1, *array.shape[1:])
-    return blocks[[stored.index(gate) for gate in wanted]].reshape(array.shape)
-
-
-_BIASES = ("input_bias", "state_bias")
-
-# The gates of PyTorch: input, forget, cell, output; reset, update (z), new (h). A GRU resets the state after the matrix
-# product, as PyTorch does, or before it: other networks, between which weights do not move.
-GATES = {"lstm": "ifco", "gru": "rzh", "gru_reset_before": "rzh", "rnn": "h"}
-
-
 def _pytorch_cell(cell: str, gates: str) -> dict[str, Layout]:
     return {
         f"{cell}.input": Gates(cell, gates, "input_weight"),
         f"{cell}.state": Gates(cell, gates, "state_weight"),
-        **{f"{cell}.{role}": GateBias(cell, gates, role) for role in _BIASES},
+        **{f"{cell}.{role}": GateBias(cell, gates, role) for role in BIASES},
     }
 
 
@@ -303,6 +224,9 @@ _OUTPUT_FIRST: dict[str, Layout] = {
     "depthwise": Axes("OI*", "OI*"),
     "dense": Axes("OI", "OI"),
     "dense_input_first": Axes("IO", "OI"),
+    "projections": Stacked("weight"),
+    "projections_input_first": Stacked("weight", transposed=True),
+    "projection_biases": Stacked("bias"),
 }
 
 LAYOUTS: dict[Framework, Mapping[str, Layout]] = {
@@ -318,10 +242,19 @@ LAYOUTS: dict[Framework, Mapping[str, Layout]] = {
         "deconv": Axes("*OI", "IO*"),
         "depthwise": Depthwise(),
         "dense": Axes("IO", "OI"),
+        "heads": Heads(),
+        "heads_first": Heads(inputs=True),
         **_keras_cell("lstm", "ifco"),
         **_keras_cell("gru", "zrh"),
         **_keras_cell("gru_reset_before", "zrh"),
         **_keras_cell("rnn", "h"),
+    },
+    "tflite": {
+        **_COMMON,
+        "conv": Axes("O*I", "OI*"),
+        "deconv": Axes("O*I", "IO*"),
+        "depthwise": DepthwiseRows(),
+        "dense": Axes("OI", "OI"),
     },
     "onnx": {
         **_OUTPUT_FIRST,
@@ -333,20 +266,17 @@ LAYOUTS: dict[Framework, Mapping[str, Layout]] = {
     "nnef": _OUTPUT_FIRST,
 }
 
-CHANNELS_LAST: frozenset[str] = frozenset({"tensorflow"})
+CHANNELS_LAST: frozenset[str] = frozenset({"tensorflow", "tflite"})
 """Where the channels of an image vary fastest when it is flattened."""
 
 
 def layout(framework: Framework, kind: str) -> Layout:
     """How ``framework`` stores a tensor of this kind; KeyError for one that it does not have."""
+    if kind.endswith(BACKWARD_KIND):
+        return Backward(LAYOUTS[framework][kind.removesuffix(BACKWARD_KIND)])
     return LAYOUTS[framework][kind]
 
 
-def flattened_to_last(weight: Array, image: Sequence[int]) -> Array:
-    """A canonical ``[O, C*H*W]`` matrix with its columns in the order of ``[H, W, C]``; ``image`` is ``[C, H, W]``."""
-    return np.moveaxis(weight.reshape(len(weight), *image), 1, -1).reshape(weight.shape)
-
-
-def flattened_to_first(weight: Array, image: Sequence[int]) -> Array:
-    """The inverse of `flattened_to_last`."""
-    return np.moveaxis(weight.reshape(len(weight), *image[1:], image[0]), -1, 1).reshape(weight.shape)
+def framework(name: str) -> Framework | None:
+    """The framework of this name, None where weights of it have no known layout."""
+    return next((known for known in get_args(Framework) if known == name), None)

@@ -1,10 +1,10 @@
-"""Which tensor comes from which: what a mapping file says, and whether it is possible."""
+"""What a mapping file says: which tensor comes from which, and how."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -12,42 +12,73 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nnc_adapters.convert.layouts import Part, flattened_to_first, flattened_to_last
-from nnc_adapters.convert.network import Network, Parameter, PartOf
 from nnc_core.errors import ModelError
 
-__all__ = ["Entry", "Plan", "check", "converted", "entry_of_parts", "load", "to_json"]
+__all__ = ["Entry", "MappingFile", "Step", "answers_from", "apply", "load", "shape_after", "to_json"]
+
+_FIELDS = {"from", "part", "transpose", "flatten", "steps"}
+_PARTS_OF_PLAN = {"matched", "flatten", "candidates", "doubtful", "unused"}
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One thing that happens to an array: ``transpose``, ``reshape``, ``take`` positions, ``slice``, or ``join``."""
+
+    name: str
+    numbers: tuple[int, ...]
+    axis: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
     """Where a tensor comes from.
 
-    ``part`` chooses, in this order, from the parts that the tensors ``sources`` hold together. ``transpose`` permutes
-    the axes of the one source and replaces what the table of layouts says. ``flatten`` is the ``[C, H, W]`` whose
-    flattening a matrix takes as its input; empty if there is none, None if nothing is known.
+    ``part`` chooses, in this order, from the parts that the tensors ``sources`` hold together. ``steps`` take the
+    tensors as they are stored, and replace what the table of layouts says.
     """
 
     sources: tuple[str, ...]
     part: tuple[int, ...] | None = None
-    transpose: tuple[int, ...] | None = None
-    flatten: tuple[int, ...] | None = None
+    steps: tuple[Step, ...] | None = None
 
 
-Plan = Mapping[str, Entry | None]
-"""An `Entry` for each tensor of the target; None for one that stays as it is."""
+@dataclass(frozen=True, slots=True)
+class MappingFile:
+    """``entries`` for tensors of the target, None for one that stays as it is; ``flatten`` answers questions."""
+
+    entries: Mapping[str, Entry | None] = field(default_factory=dict)
+    flatten: Mapping[str, tuple[int, ...] | None] = field(default_factory=dict)
 
 
-def load(content: str | Path | Mapping[str, Any]) -> Plan:
-    """Read a mapping file, or what is in one; `ModelError` where it is not in the form that `to_json` writes."""
-    if isinstance(content, Mapping):
-        return {name: _entry(name, value) for name, value in content.items()}
+def load(content: str | Path | Mapping[str, Any]) -> MappingFile:
+    """Read a mapping file, or what is in one; `ModelError` where it is not in the form that ``--print-map`` prints."""
+    if not isinstance(content, Mapping):
+        return _read(Path(content))
+    tensors, flatten = content, {}
+    if isinstance(content.get("matched"), Mapping) and content.keys() <= _PARTS_OF_PLAN:
+        tensors, flatten = content["matched"], content.get("flatten", {})
+        if not isinstance(flatten, Mapping):
+            raise ModelError(f'"flatten" is {_short(flatten)}, expected an object of names')
+    answers = dict(answers_from(flatten))
+    for name, value in tensors.items():
+        if isinstance(value, Mapping) and value.get("flatten") is not None:
+            answers.update(answers_from({name: value["flatten"]}))
+    return MappingFile({name: _entry(name, value) for name, value in tensors.items()}, answers)
+
+
+def answers_from(flatten: Mapping[str, Any]) -> dict[str, tuple[int, ...] | None]:
+    """The answers to questions; what has a zero in it is still one."""
+    found = {name: None if value is False else _numbers(name, "flatten", value) for name, value in flatten.items()}
+    return {name: value for name, value in found.items() if value is None or 0 not in value}
+
+
+def _read(path: Path) -> MappingFile:
     try:
-        value = json.loads(Path(content).read_text("utf-8"), object_pairs_hook=_unique)
+        value = json.loads(path.read_text("utf-8"), object_pairs_hook=_unique)
     except (RecursionError, ValueError) as error:
-        raise ModelError(f"is no JSON: {error}", file=str(content)) from error
+        raise ModelError(f"not JSON: {error}", file=str(path)) from error
     if not isinstance(value, dict):
-        raise ModelError("is no object of target name: source name", file=str(content))
+        raise ModelError("not an object of target name: source name", file=str(path))
     return load(value)
 
 
@@ -61,134 +92,120 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _entry(name: str, value: Any) -> Entry | None:
     if value is None:
         return None
-    fields = value if isinstance(value, dict) else {"from": value}
-    unknown = fields.keys() - {"from", "part", "transpose", "flatten"}
-    sources = fields.get("from")
-    sources = [sources] if isinstance(sources, str) else sources
-    if unknown or not isinstance(sources, list) or not sources or not all(isinstance(s, str) for s in sources):
-        expected = 'a source name, null, or {"from": name or names, "part", "transpose", "flatten"}'
-        raise ModelError(f"the mapping has {json.dumps(value)}, expected {expected}", tensor=name)
-    flatten = fields.get("flatten")
-    return Entry(
-        tuple(sources),
-        _numbers(name, "part", fields.get("part")),
-        _numbers(name, "transpose", fields.get("transpose")),
-        () if flatten is False else _numbers(name, "flatten", flatten),
-    )
+    fields = value if isinstance(value, Mapping) else {"from": value}
+    given = fields.get("from")
+    sources = [given] if isinstance(given, str) else given if isinstance(given, list) else []
+    if not fields.keys() <= _FIELDS or not sources or not all(isinstance(source, str) for source in sources):
+        expected = 'a source name, null, or {"from": name or names, "part", "transpose", "steps", "flatten"}'
+        raise ModelError(f"the mapping has {_short(value)}, expected {expected}", tensor=name)
+    part, steps = fields.get("part"), fields.get("steps")
+    if fields.get("transpose") is not None:
+        steps = [{"transpose": fields["transpose"]}, *(steps or [])]
+    numbers = None if part is None else _numbers(name, "part", part)
+    return Entry(tuple(sources), numbers, None if steps is None else _steps(name, steps))
 
 
-def _numbers(name: str, field: str, value: Any) -> tuple[int, ...] | None:
-    if value is None:
-        return None
+def _steps(name: str, value: Any) -> tuple[Step, ...]:
+    if not isinstance(value, list) or not all(isinstance(step, Mapping) for step in value):
+        raise ModelError(f'"steps" is {_short(value)}, expected a list of objects', tensor=name)
+    return tuple(_step(name, step) for step in value)
+
+
+def _step(name: str, value: Mapping[str, Any]) -> Step:
+    for key in ("transpose", "reshape", "take", "slice", "join"):
+        if key in value and value.keys() <= {key, "axis"}:
+            (axis,) = _numbers(name, "axis", value.get("axis", 0))
+            numbers = _numbers(name, key, value[key])
+            if key in ("join", "slice") and len(numbers) != (1 if key == "join" else 2):
+                break
+            return Step(key, numbers, axis)
+    expected = '{"transpose": axes}, {"reshape": shape}, {"take": positions, "axis"}, {"slice": [start, stop], "axis"}'
+    raise ModelError(f'the mapping has the step {_short(value)}, expected {expected} or {{"join": axis}}', tensor=name)
+
+
+def _numbers(name: str, field_name: str, value: Any) -> tuple[int, ...]:
     numbers = [value] if type(value) is int else value
-    if not isinstance(numbers, list) or not all(type(n) is int and n >= 0 for n in numbers):
-        raise ModelError(f"the mapping's {field!r} is {json.dumps(value)}, expected whole numbers", tensor=name)
+    if not isinstance(numbers, list | tuple) or not all(type(n) is int and n >= 0 for n in numbers):
+        raise ModelError(f"the mapping's {field_name!r} is {_short(value)}, expected whole numbers", tensor=name)
     return tuple(numbers)
 
 
-def to_json(plan: Plan) -> dict[str, Any]:
-    """The content of a mapping file."""
-    return {name: None if entry is None else _plain(entry) for name, entry in plan.items()}
+def _short(value: Any) -> str:
+    text = json.dumps(value, default=str)
+    return text if len(text) <= 200 else text[:200] + "..."
 
 
-def _plain(entry: Entry) -> Any:
+def to_json(entry: Entry | None) -> Any:
+    """An entry as it is in a mapping file."""
+    if entry is None:
+        return None
     sources: Any = entry.sources[0] if len(entry.sources) == 1 else list(entry.sources)
-    found = {"part": entry.part, "transpose": entry.transpose, "flatten": entry.flatten}
-    options: dict[str, Any] = {key: list(value) for key, value in found.items() if value is not None}
-    if entry.flatten == ():
-        options["flatten"] = False
-    if not options and len(entry.sources) == 1:
-        return sources
-    return {"from": sources, **options}
+    options: dict[str, Any] = {} if entry.part is None else {"part": list(entry.part)}
+    if entry.steps is not None:
+        options["steps"] = [_plain(step) for step in entry.steps]
+    return {"from": sources, **options} if options or len(entry.sources) > 1 else sources
 
 
-def entry_of_parts(parts: Sequence[PartOf], source: Network) -> Entry:
-    """The entry that takes ``parts``, in this order."""
-    sources = tuple(dict.fromkeys(part.name for part in parts))
-    offered = _offered(sources, source)
-    chosen = tuple(offered.index(part) for part in parts)
-    return Entry(sources, None if chosen == tuple(range(len(offered))) else chosen)
+def _plain(step: Step) -> dict[str, Any]:
+    numbers: Any = step.numbers[0] if step.name == "join" else list(step.numbers)
+    return {step.name: numbers, **({"axis": step.axis} if step.axis else {})}
 
 
-def _offered(sources: Iterable[str], source: Network) -> list[PartOf]:
-    return [PartOf(name, k) for name in sources for k in range(len(source.parameters[name].parts))]
+def shape_after(steps: Sequence[Step], shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+    """The shape of what ``steps`` make of tensors; ValueError where that is not possible."""
+    found = list(shapes)
+    for step in steps:
+        found = [_joined(step, found)] if step.name == "join" else [_after(step, shape) for shape in found]
+    if len(found) > 1:
+        raise ValueError("several tensors need a step that joins them")
+    return found[0]
 
 
-def check(plan: Plan, source: Network, target: Network) -> None:
-    """`ModelError` where an entry names what is not there, or what cannot become what it should."""
-    for name, entry in plan.items():
-        if name not in target.parameters:
-            raise ModelError("the mapping names it, but the target has no such tensor", tensor=name)
-        if entry is not None:
-            _check_entry(entry, target.parameters[name], source)
-    missing = [name for name in target.parameters if name not in plan]
-    if missing:
-        raise ModelError(
-            f"the mapping does not say where {len(missing)} tensors of the target come from: {', '.join(missing[:8])}; "
-            "null keeps one as it is"
-        )
+def _joined(step: Step, shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+    (axis,) = step.numbers
+    rests = {(*shape[:axis], *shape[axis + 1 :]) for shape in shapes if axis < len(shape)}
+    if len(rests) != 1 or any(axis >= len(shape) for shape in shapes):
+        raise ValueError(f"tensors of the shapes {list(map(list, shapes))} cannot be joined along axis {axis}")
+    return (*shapes[0][:axis], sum(shape[axis] for shape in shapes), *shapes[0][axis + 1 :])
 
 
-def _check_entry(entry: Entry, wanted: Parameter, source: Network) -> None:
-    for name in entry.sources:
-        if name not in source.parameters:
-            raise ModelError(f"the mapping takes it from {name!r}, which the source does not have", tensor=wanted.name)
-    if entry.transpose is not None:
-        _check_transpose(entry, wanted, source.parameters[entry.sources[0]])
-        return
-    parts = _chosen(entry, wanted, source)
-    if [_unnormalized(part) for part in parts] != [_unnormalized(part) for part in wanted.parts]:
-        raise ModelError(
-            f"is {_described(wanted.parts)}, but {', '.join(entry.sources)} is {_described(parts)}; the mapping can "
-            'say {"from": name, "transpose": axes}',
-            tensor=wanted.name,
-        )
-    if entry.flatten and (wanted.kind not in _MATRICES or prod(entry.flatten) != wanted.parts[0].shape[1]):
-        raise ModelError(f"{list(entry.flatten)} is not what its inputs are flattened from", tensor=wanted.name)
+def _after(step: Step, shape: tuple[int, ...]) -> tuple[int, ...]:
+    fits = {
+        "transpose": sorted(step.numbers) == list(range(len(shape))),
+        "reshape": prod(step.numbers) == prod(shape),
+        "take": step.axis < len(shape) and all(n < shape[step.axis] for n in step.numbers),
+        "slice": step.axis < len(shape) and 0 <= step.numbers[0] < step.numbers[-1] <= shape[step.axis]
+        if step.numbers
+        else False,
+    }
+    if not fits[step.name]:
+        raise ValueError(f"{step.name} {list(step.numbers)} is not possible for the shape {list(shape)}")
+    if step.name == "transpose":
+        return tuple(shape[axis] for axis in step.numbers)
+    if step.name == "reshape":
+        return step.numbers
+    count = len(step.numbers) if step.name == "take" else step.numbers[1] - step.numbers[0]
+    return (*shape[: step.axis], count, *shape[step.axis + 1 :])
 
 
-def _unnormalized(part: Part) -> Part:
-    """``part`` without the difference that normalization makes, which graphs may have taken apart."""
-    return Part("bias", part.shape) if part.role == "shift" else part
+def apply(steps: Sequence[Step], arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """What ``steps`` make of ``arrays``; see `shape_after`."""
+    found: list[NDArray[Any]] = list(arrays)
+    for step in steps:
+        if step.name == "join":
+            found = [np.concatenate(found, step.numbers[0])]
+        else:
+            found = [_applied(step, array) for array in found]
+    return found[0]
 
 
-_MATRICES = ("dense", "dense_input_first")
-
-
-def _check_transpose(entry: Entry, wanted: Parameter, given: Parameter) -> None:
-    axes = entry.transpose or ()
-    if len(entry.sources) > 1 or entry.part is not None or entry.flatten:
-        raise ModelError("a transposed tensor has one source, and neither part nor flatten", tensor=wanted.name)
-    if sorted(axes) != list(range(len(given.shape))) or tuple(given.shape[a] for a in axes) != wanted.shape:
-        raise ModelError(
-            f"has shape {wanted.shape}, {given.name!r} of shape {given.shape} transposed by {list(axes)} has not",
-            tensor=wanted.name,
-        )
-
-
-def _chosen(entry: Entry, wanted: Parameter, source: Network) -> list[Part]:
-    offered = [part for name in entry.sources for part in source.parameters[name].parts]
-    if entry.part is None:
-        return offered
-    if max(entry.part, default=0) >= len(offered) or not entry.part:
-        raise ModelError(f"part {list(entry.part)} of {_described(offered)} does not exist", tensor=wanted.name)
-    return [offered[k] for k in entry.part]
-
-
-def _described(parts: Iterable[Part]) -> str:
-    return " and ".join(f"{part.role} {list(part.shape)}" for part in parts)
-
-
-def converted(
-    entry: Entry, wanted: Parameter, source: Network, target: Network, tensors: Mapping[str, NDArray[Any]]
-) -> NDArray[Any]:
-    """The tensor that ``entry``, which `check` has seen, describes: in the shape and layout of the target."""
-    if entry.transpose is not None:
-        return np.transpose(tensors[entry.sources[0]], entry.transpose)
-    parts = [part for name in entry.sources for part in source.parameters[name].layout.split(tensors[name])]
-    if entry.part is not None:
-        parts = [parts[k] for k in entry.part]
-    if entry.flatten and source.channels_last != target.channels_last:
-        flattened = flattened_to_last if target.channels_last else flattened_to_first
-        parts = [flattened(parts[0], entry.flatten)]
-    return wanted.layout.join(parts, wanted.shape)
+def _applied(step: Step, array: NDArray[Any]) -> NDArray[Any]:
+    match step.name:
+        case "transpose":
+            return np.transpose(array, step.numbers)
+        case "reshape":
+            return np.reshape(array, step.numbers)
+        case "take":
+            return np.take(array, step.numbers, step.axis)
+        case _:
+            return np.take(array, np.arange(*step.numbers), step.axis)

@@ -1,202 +1,266 @@
-"""Finding out which tensor of one model is which of another: by names, by order, or by structure.
+"""Finding out which tensor of one model is which of another, and what tells it.
 
-What is matched are canonical parts, so that one tensor of a recurrent layer may meet several. A match is never a
-guess: what is not determined is a `ModelError` that lists the candidates.
+What is matched are canonical parts, so that one tensor of a recurrent layer may meet several. Every pair has its
+`Evidence`; one that only an order decided is doubtful, and a run of both models has to confirm it.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
-from functools import partial
-from typing import Literal, TypeVar
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
-from nnc_adapters.convert.layouts import Part
-from nnc_adapters.convert.mapping import Entry, Plan, entry_of_parts
-from nnc_adapters.convert.network import UNKNOWN, Network, PartOf
+from nnc_adapters.convert.flattening import Answers, Orders, orders
+from nnc_adapters.convert.flow import overlay
+from nnc_adapters.convert.mapping import Entry, MappingFile
+from nnc_adapters.convert.naming import equal_names, plain, role_free, same_layers
+from nnc_adapters.convert.network import UNKNOWN, Network, Parameter
+from nnc_adapters.convert.parts import Part, PartOf
+from nnc_adapters.convert.stated import stated
 from nnc_core.errors import ModelError
 
-__all__ = ["By", "match", "unanswered", "with_questions"]
+__all__ = ["By", "Evidence", "Matched", "match"]
 
 By = Literal["names", "order", "structure"]
+Evidence = Literal["mapping", "dataflow", "name", "layer", "alone", "order"]
 
 Parts = Mapping[PartOf, Part]
 Pairs = dict[PartOf, PartOf]
 """Of every part of the target, the part of the source."""
 
-_ADVICE = "a mapping file can say which is which, --print-map shows what one looks like"
-_SHOWN = 8
-_Key = TypeVar("_Key")
+
+@dataclass(frozen=True)
+class Matched:
+    """``pairs`` of parts with their ``evidence``; ``raw`` entries take tensors as they are stored.
+
+    ``kept`` tensors of the target stay as they are, ``missing`` ones found nothing; ``open`` matrices are square and of
+    the same name on both sides, and may be transposed or not.
+    """
+
+    source: Network
+    target: Network
+    pairs: Pairs
+    evidence: Mapping[PartOf, Evidence]
+    raw: Mapping[str, Entry]
+    kept: tuple[str, ...]
+    orders: Orders
+    open: tuple[str, ...] = ()
+    candidates: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @property
+    def missing(self) -> list[str]:
+        """The tensors of the target for which nothing was found."""
+        done = {ref.name for ref in self.pairs} | self.raw.keys() | set(self.kept)
+        incomplete = {ref.name for ref in self.target.parts() if ref not in self.pairs} - self.raw.keys()
+        own = self.target.parameters
+        return [
+            name
+            for name in own
+            if own[name].fill is None and name not in self.kept and name in incomplete | (own.keys() - done)
+        ]
+
+    @property
+    def doubtful(self) -> list[str]:
+        """The tensors that only an order decided, or whose order of inputs nothing tells."""
+        by_order = [ref.name for ref, how in self.evidence.items() if how == "order"]
+        return list(dict.fromkeys((*by_order, *self.orders.unsure, *self.open)))
+
+    @property
+    def unused(self) -> list[str]:
+        """The tensors of the source that go nowhere."""
+        used = {ref.name for ref in self.pairs.values()} | {s for e in self.raw.values() for s in e.sources}
+        return [name for name, p in self.source.parameters.items() if name not in used and p.fill is None]
 
 
-def match(source: Network, target: Network, by: By | None = None) -> Plan:
-    """A plan for all parameters of ``target``, in its order; `ModelError` where some are ambiguous or left over.
+def match(
+    source: Network,
+    target: Network,
+    by: By | None = None,
+    stated_: MappingFile | None = None,
+    answers: Answers | None = None,
+) -> Matched:
+    """Pairs for all parts of ``target``, as far as there are; what is ``stated_`` in a mapping comes first.
 
     ``by`` names are equal names; ``by`` order, the n-th part is the n-th part; ``by`` structure, parts of one role are
-    the same where they alone have a shape, or in their order if this leads to the same shapes everywhere. Without
-    ``by``, equal names that fit come first, then parts that alone have a role and shape; order decides nothing. Graphs
-    are in the order of their operations, all else as it is stored: variables of a SavedModel mostly by their names.
+    the same in their order if this leads to the same shapes everywhere. Without ``by``, networks that are known are
+    laid over each other; then come equal names, what is alone with its role and shape, and at last the order.
     """
-    given, wanted = source.parts(), target.parts()
-    pairs = _MATCHERS[by](given, wanted)
-    _check_complete(pairs, given, wanted, by)
-    found = {
-        name: entry_of_parts([pairs[PartOf(name, k)] for k in range(len(parameter.parts))], source)
-        for name, parameter in target.parameters.items()
-    }
-    return with_questions(found, source, target)
+    file = stated_ or MappingFile()
+    source, target, open_ = _with_stored_names(source, target)
+    pairs, raw, kept = stated(file.entries, source, target)
+    state = _Matching(source, target, dict(pairs), dict.fromkeys(pairs, "mapping"), {*raw, *kept})
+    _RULES[by](state)
+    found = {ref: given for ref, given in state.pairs.items() if ref.name not in raw}
+    undecided = tuple(
+        name for name in open_ if name not in file.entries and state.evidence.get(PartOf(name, 0)) != "dataflow"
+    )
+    return Matched(
+        source, target, found, state.evidence, raw, tuple(kept),
+        orders(source, target, found, {**file.flatten, **(answers or {})}), undecided, state.candidates(),
+    )  # fmt: skip
 
 
-def _by_default(given: Parts, wanted: Parts) -> Pairs:
-    same = _by_names(given, wanted)
-    taken = set(same.values())
-    rest = {ref: part for ref, part in given.items() if ref not in taken}
-    open_ = {ref: part for ref, part in wanted.items() if ref not in same}
-    return same | _by_structure(rest, open_, trust_order=False)
+@dataclass
+class _Matching:
+    source: Network
+    target: Network
+    pairs: Pairs
+    evidence: dict[PartOf, Evidence]
+    done: set[str]
+    """Tensors of the target of which the mapping says everything."""
+
+    def add(self, found: Mapping[PartOf, PartOf], evidence: Evidence) -> int:
+        """Keep pairs whose two sides are free; how many there were."""
+        taken, count = set(self.pairs.values()), 0
+        for wanted, given in found.items():
+            if wanted not in self.pairs and given not in taken and wanted.name not in self.done:
+                self.pairs[wanted], self.evidence[wanted] = given, evidence
+                taken.add(given)
+                count += 1
+        return count
+
+    def open(self) -> tuple[Parts, Parts]:
+        """The parts of both sides that have no partner."""
+        taken = set(self.pairs.values())
+        given = {ref: part for ref, part in self.source.parts().items() if ref not in taken}
+        theirs = self.target.parts().items()
+        return given, {ref: part for ref, part in theirs if ref not in self.pairs and ref.name not in self.done}
+
+    def candidates(self) -> dict[str, tuple[str, ...]]:
+        """For each tensor of the target that has no partner, the tensors of the source that it could come from."""
+        given, wanted = self.open()
+        alike = _grouped(given, _whole)
+        return {ref.name: tuple(dict.fromkeys(r.name for r in alike[_whole(part)])) for ref, part in wanted.items()}
 
 
-def _by_names(given: Parts, wanted: Parts) -> Pairs:
-    """Tensors of one name whose parts are all the same."""
-    ours, theirs = _of_tensors(given), _of_tensors(wanted)
-    names = [name for name in theirs if ours.get(name) == theirs[name]]
-    return {PartOf(name, k): PartOf(name, k) for name in names for k in range(len(theirs[name]))}
+def _by_default(state: _Matching) -> None:
+    _by_dataflow(state)
+    _by_names(state)
+    _by_elimination(state)
+    state.add(_in_order(*state.open()), "order")
+    _by_elimination(state)
 
 
-def _of_tensors(parts: Parts) -> dict[str, list[Part]]:
-    found: defaultdict[str, list[Part]] = defaultdict(list)
-    for ref, part in parts.items():
-        found[ref.name].append(part)
-    return found
+def _by_dataflow(state: _Matching) -> None:
+    source, target = state.source, state.target
+    if source.trace is None or target.trace is None:
+        return
+    same = equal_names(source, target)
+    found = overlay((source.trace, source.parts()), (target.trace, target.parts()), state.pairs, same)
+    if found is None:
+        return
+    named = {ref for ref in found.tied if same.get(ref) == found.pairs[ref]}
+    state.add({ref: given for ref, given in found.pairs.items() if ref not in found.tied}, "dataflow")
+    state.add({ref: found.pairs[ref] for ref in found.tied & named}, "name")
+    state.add({ref: found.pairs[ref] for ref in found.pairs if ref in found.tied - named}, "order")
 
 
-def _by_order(given: Parts, wanted: Parts) -> Pairs:
+def _by_names(state: _Matching) -> None:
+    state.add(equal_names(state.source, state.target), "name")
+
+
+def _by_elimination(state: _Matching) -> None:
+    """What is alone, then what is in the same layer, until nothing is left to find."""
+    found = 1
+    while found:
+        found = state.add(_alone(*state.open()), "alone")
+        found += state.add(same_layers(state.source, state.target, state.pairs), "layer")
+
+
+def _by_structure(state: _Matching) -> None:
+    _by_elimination(state)
+    state.add(_in_order(*state.open()), "order")
+    _by_elimination(state)
+
+
+def _by_order(state: _Matching) -> None:
+    given, wanted = state.open()
     for place, (ours, theirs) in enumerate(zip(given, wanted, strict=False), 1):
-        if given[ours] != wanted[theirs]:
+        if role_free(given[ours]) != role_free(wanted[theirs]):
             raise ModelError(
-                f"number {place} in order is {_text(theirs, wanted)} in the target, "
-                f"{_text(ours, given)} in the source; {_ADVICE}",
+                f"number {place} in order is {described(theirs, wanted)} in the target, "
+                f"{described(ours, given)} in the source; --print-map shows what could be which",
                 tensor=theirs.name,
             )
-    return dict(zip(wanted, given, strict=False))
+    state.add(dict(zip(wanted, given, strict=False)), "order")
 
 
-def _by_structure(given: Parts, wanted: Parts, *, trust_order: bool) -> Pairs:
+def _alone(given: Parts, wanted: Parts) -> Pairs:
+    same, like = _grouped(_known(given), _whole), _grouped(_known(wanted), _whole)
+    return {refs[0]: same[part][0] for part, refs in like.items() if len(refs) == len(same[part]) == 1}
+
+
+def _in_order(given: Parts, wanted: Parts) -> Pairs:
+    """Parts of one role, in their order, where this leads to the same shapes."""
     pairs: Pairs = {}
     given, wanted = _known(given), _known(wanted)
     ours, theirs = _grouped(given, _role), _grouped(wanted, _role)
     for role, refs in theirs.items():
-        if trust_order and [wanted[r] for r in refs] == [given[r] for r in ours[role]]:
+        if [wanted[r].shape for r in refs] == [given[r].shape for r in ours[role]]:
             pairs.update(zip(refs, ours[role], strict=True))
     same, like = _grouped(given, _whole), _grouped(wanted, _whole)
-    alone = (part for part, refs in like.items() if len(refs) == len(same[part]) == 1)
-    return {like[part][0]: same[part][0] for part in alone} | pairs
+    for part, refs in like.items():
+        if len(refs) == len(same[part]) and not any(ref in pairs for ref in refs):
+            pairs.update(zip(refs, same[part], strict=True))
+    return pairs
+
+
+def _with_stored_names(source: Network, target: Network) -> tuple[Network, Network, list[str]]:
+    """Matrices of the same name and shape are stored alike: what a name alone made of one yields to what the other is.
+
+    A square one could be transposed all the same; such matrices are named.
+    """
+    ours = {plain(name): p for name, p in source.parameters.items()}
+    changed: tuple[dict[str, Parameter], dict[str, Parameter]] = ({}, {})
+    open_: list[str] = []
+    for name, wanted in target.parameters.items():
+        given = ours.get(plain(name))
+        if given is None or given.shape != wanted.shape or len(wanted.shape) != 2 or not given.assumed ^ wanted.assumed:
+            continue
+        known, assumed = (given, wanted) if wanted.assumed else (wanted, given)
+        if known.kind == "dense_input_first" and assumed.kind == "dense":
+            if known.shape[0] == known.shape[1]:
+                open_.append(name)
+            side = changed[1 if wanted.assumed else 0]
+            side[assumed.name] = replace(assumed, kind=known.kind, layout=known.layout, parts=known.parts)
+    networks = [replace(n, parameters={**n.parameters, **c}) for n, c in zip((source, target), changed, strict=True)]
+    return networks[0], networks[1], open_
+
+
+def described(ref: PartOf, parts: Parts) -> str:
+    """A part in words."""
+    return f"{ref.name} ({parts[ref].role} {list(parts[ref].shape)})"
 
 
 def _known(parts: Parts) -> Parts:
     return {ref: part for ref, part in parts.items() if not part.role.startswith(UNKNOWN)}
 
 
-def _role(part: Part) -> str:
-    return part.role
+def _role(part: Part) -> Hashable:
+    return role_free(part)[0]
 
 
-def _whole(part: Part) -> Part:
-    return part
+def _whole(part: Part) -> Hashable:
+    return role_free(part)
 
 
-def _grouped(parts: Parts, key: Callable[[Part], _Key]) -> defaultdict[_Key, list[PartOf]]:
-    found: defaultdict[_Key, list[PartOf]] = defaultdict(list)
+def _grouped(parts: Parts, key: Callable[[Part], Hashable]) -> defaultdict[Hashable, list[PartOf]]:
+    found: defaultdict[Hashable, list[PartOf]] = defaultdict(list)
     for ref, part in parts.items():
         found[key(part)].append(ref)
     return found
 
 
-def _check_complete(pairs: Pairs, given: Parts, wanted: Parts, by: By | None) -> None:
-    """`ModelError` that tells what could be one of several from what could be none."""
-    taken = set(pairs.values())
-    ours = _grouped({ref: part for ref, part in given.items() if ref not in taken}, _whole)
-    theirs = _grouped({ref: part for ref, part in wanted.items() if ref not in pairs}, _whole)
-    by_structure = by not in ("names", "order")
-    both = [part for part in theirs if part in ours and by_structure and not part.role.startswith(UNKNOWN)]
-    missing = [ref for part, refs in theirs.items() if part not in both for ref in refs]
-    unused = [ref for part, refs in ours.items() if part not in both for ref in refs]
-    texts = []
-    if missing:
-        texts.append(f"the target needs {_listed(_text(ref, wanted) for ref in missing)}")
-    if unused:
-        texts.append(f"the source has left {_listed(_text(ref, given) for ref in unused)}")
-    if both:
-        doubts = (f"{_named(part)}: {_names(theirs[part])} from {_names(ours[part])}" for part in both)
-        texts.append(f"ambiguous are {_listed(doubts)}")
-    if texts:
-        how = "--by structure takes them in order; " if both and not missing and not unused and by is None else ""
-        raise ModelError(f"the models do not match: {'; '.join(texts)}; {how}{_ADVICE}")
-
-
-def with_questions(plan: Plan, source: Network, target: Network) -> Plan:
-    """``plan`` with ``[C, 0, 0]`` for every matrix that may follow a flattened image, where frameworks flatten
-    differently: how large the image is, or that there is none, cannot be seen in the weights."""
-    if source.channels_last == target.channels_last:
-        return plan
-    channels = {**_flattened(target), **_of_target(plan, _flattened(source))}
-    answered = dict(plan)
-    for name, count in channels.items():
-        entry = plan.get(name)
-        if entry is not None and entry.flatten is None and entry.transpose is None:
-            answered[name] = Entry(entry.sources, entry.part, None, (count, 0, 0))
-    return answered
-
-
-def _of_target(plan: Plan, channels: Mapping[str, int]) -> dict[str, int]:
-    found = {name: entry.sources[0] for name, entry in plan.items() if entry is not None}
-    return {name: channels[first] for name, first in found.items() if first in channels}
-
-
-def _flattened(network: Network) -> dict[str, int]:
-    """The matrices that directly follow a convolution and have a multiple of its channels as inputs."""
-    found: dict[str, int] = {}
-    channels = 0
-    for parameter in network.parameters.values():
-        role, shape = parameter.parts[0]
-        if role.endswith("_weight"):  # a recurrent cell
-            channels = 0
-        if role != "weight" or parameter.kind == "embedding":
-            continue
-        if len(shape) == 2:
-            if channels and shape[1] > channels and shape[1] % channels == 0:
-                found[parameter.name] = channels
-            channels = 0
-        elif len(shape) > 2:
-            channels = shape[1] if parameter.kind == "deconv" else shape[0]
-    return found
-
-
-def unanswered(plan: Plan) -> list[str]:
-    """The tensors for which ``flatten`` is still the question of `with_questions`."""
-    return [name for name, entry in plan.items() if entry is not None and entry.flatten and 0 in entry.flatten]
-
-
-def _text(ref: PartOf, parts: Parts) -> str:
-    return f"{ref.name} ({_named(parts[ref])})"
-
-
-def _named(part: Part) -> str:
-    return f"{part.role} {list(part.shape)}"
-
-
-def _names(refs: Iterable[PartOf]) -> str:
-    return " / ".join(ref.name for ref in refs)
-
-
-def _listed(texts: Iterable[str]) -> str:
+def listed(texts: Iterable[str], most: int = 4) -> str:
+    """The first few, and how many there are."""
     found = list(texts)
-    more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
-    return ", ".join(found[:_SHOWN]) + more
+    return ", ".join(found[:most]) + (f" and {len(found) - most} more" if len(found) > most else "")
 
 
-_MATCHERS: dict[By | None, Callable[[Parts, Parts], Pairs]] = {
+_RULES: dict[By | None, Callable[[_Matching], None]] = {
     None: _by_default,
     "names": _by_names,
     "order": _by_order,
-    "structure": partial(_by_structure, trust_order=True),
+    "structure": _by_structure,
 }

@@ -6,6 +6,7 @@ import re
 from collections import defaultdict
 from collections.abc import Mapping
 
+from nnc_adapters.convert.layouts import BACKWARD_KIND
 from nnc_adapters.tensorflow.hdf5 import plain_name
 from nnc_core.nnr_model import ModelInfo, ParameterType
 
@@ -35,7 +36,8 @@ def _pytorch_kind(name: str, shapes: Shapes) -> str:
     if found:
         state = shapes.get(f"{prefix}{dot}weight_hh{found[3] or ''}", ())
         cell = _CELLS.get(state[0] // max(state[1], 1)) if len(state) == 2 else None
-        return f"{cell}.{_PYTORCH_PLACES[found[1], found[2]]}" if cell else "other"
+        end = BACKWARD_KIND if (found[3] or "").endswith("_reverse") else ""
+        return f"{cell}.{_PYTORCH_PLACES[found[1], found[2]]}{end}" if cell else "other"
     rank = len(shapes[name])
     if rank == 1 and last == "bias":
         return "shift" if len(shapes.get(f"{prefix}{dot}weight", ())) == 1 else "bias"
@@ -83,7 +85,9 @@ def tensorflow_kinds(shapes: Shapes, info: ModelInfo) -> dict[str, str | None]:
     for layer, members in layers.items():
         cell = _keras_cell(layer, members, shapes)
         for last, name in members.items():
-            kinds[name] = _cell_kind(cell, last) or _variable_kind(layer, last, len(shapes[name]), roles.get(name))
+            kinds[name] = _cell_kind(cell, last, layer) or _variable_kind(
+                layer, last, len(shapes[name]), roles.get(name)
+            )
     return {name: kinds[name] for name in shapes}
 
 
@@ -92,15 +96,17 @@ def _keras_cell(layer: str, members: Mapping[str, str], shapes: Shapes) -> str |
     if len(state) != 2 or not state[0]:
         return None
     cell = _CELLS.get(state[1] // state[0])
-    if cell != "gru" or "bias" not in members:
-        # without a bias nothing tells the two kinds of GRU apart; their matrices are alike
+    if cell != "gru":
         return cell
+    if "bias" not in members:
+        return "unknown gru"  # without a bias nothing tells the two kinds apart
     return "gru" if len(shapes[members["bias"]]) == 2 else "gru_reset_before"
 
 
-def _cell_kind(cell: str | None, last: str) -> str | None:
+def _cell_kind(cell: str | None, last: str, layer: str) -> str | None:
     place = {"kernel": "input", "recurrent_kernel": "state", "bias": "bias"}.get(last)
-    return f"{cell}.{place}" if cell and place else None
+    end = BACKWARD_KIND if any(piece.startswith("backward") for piece in layer.split("/")) else ""
+    return f"{cell}.{place}{end}" if cell and place else None
 
 
 def _variable_kind(layer: str, last: str, rank: int, role: ParameterType | None) -> str | None:

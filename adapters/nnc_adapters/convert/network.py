@@ -3,47 +3,48 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, field
 
-from nnc_adapters.base import Adapter
-from nnc_adapters.convert import graphs, names
-from nnc_adapters.convert.layouts import CHANNELS_LAST, LAYOUTS, Framework, Layout, Part, Same, Shape
-from nnc_adapters.shared.dtypes import FLOATS
-from nnc_adapters.tensorflow.manifest import unpack
-from nnc_core.limits import Limits
-from nnc_core.nnr_model import SourceModel
+from nnc_adapters.convert.axes import Axis
+from nnc_adapters.convert.described import Described
+from nnc_adapters.convert.layouts import CHANNELS_LAST, Framework, Same, Vector, layout
+from nnc_adapters.convert.parts import Layout, Part, PartOf, Shape
+from nnc_adapters.convert.trace import Trace
 
-__all__ = ["UNKNOWN", "Network", "Parameter", "PartOf", "describe"]
+__all__ = ["UNKNOWN", "Network", "Parameter", "network"]
 
 UNKNOWN = "unknown in"
 """How the role of a part begins of which nothing is known but where it comes from."""
 
 
-class PartOf(NamedTuple):
-    """One part of a tensor, by the tensor's name and the part's place in it."""
-
-    name: str
-    place: int
-
-
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """A tensor of floating-point numbers; ``kind`` is a row of `LAYOUTS`, None where it is not known."""
+    """A tensor of floating-point numbers; ``kind`` is a row of `LAYOUTS`, None where it is not known.
+
+    ``fill`` is the value of one that is not in the model, because a layer was made without it. ``assumed`` says that a
+    name alone tells the kind.
+    """
 
     name: str
     shape: Shape
     kind: str | None
     layout: Layout
     parts: tuple[Part, ...]
+    fill: float | None = None
+    assumed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """The parameters of a model in its own order; ``framework`` is None where it is not known."""
+    """The parameters of a model in its own order; ``framework`` is None where it is not known.
+
+    ``trace`` is None where nothing tells what follows what; ``layers`` are the names of the layers of tensors.
+    """
 
     framework: Framework | None
     parameters: Mapping[str, Parameter]
+    trace: Trace | None = None
+    layers: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def channels_last(self) -> bool:
@@ -54,48 +55,44 @@ class Network:
         """Every part of every parameter, in order."""
         return {PartOf(p.name, k): part for p in self.parameters.values() for k, part in enumerate(p.parts)}
 
-
-def describe(model: SourceModel, adapter: Adapter, limits: Limits) -> Network:
-    """The parameters of a model that ``adapter`` has read."""
-    family = _family(model, adapter, limits)
-    framework = next((known for known in LAYOUTS if known == family), None)
-    arrays = ((name, model.tensors[name]) for name in model.tensors)
-    shapes = {name: array.shape for name, array in arrays if array.dtype.name in FLOATS}
-    kinds = _kinds(adapter, framework, model, shapes, limits)
-    return Network(framework, {n: _parameter(n, shapes[n], kind, framework, family) for n, kind in kinds.items()})
+    def axis(self, part: PartOf, place: int) -> Axis | None:
+        """What an axis of a part consists of; None where it is not known."""
+        if self.trace is None or part in self.trace.conflicts:
+            return None
+        axis = self.trace.axes.get((part, place))
+        return axis if axis is not None and axis.is_known else None
 
 
-def _family(model: SourceModel, adapter: Adapter, limits: Limits) -> str:
-    """Which layouts to expect: TFLite has its own, which only its graph could tell."""
-    if adapter.name == "tensorflow" and model.topology is not None:
-        return "tflite" if unpack(model.topology.data, limits).kind == "tflite" else adapter.name
-    return adapter.layout or adapter.name
+def network(
+    framework: Framework | None,
+    family: str,
+    shapes: Mapping[str, Shape],
+    kinds: Mapping[str, str | None],
+    described: Described | None = None,
+    layers: Mapping[str, str] | None = None,
+) -> Network:
+    """The network of tensors ``shapes``: what ``described`` knows comes first, then what ``kinds`` tell."""
+    known = dict(described.kinds) if described else {}
+    order = [name for name in known if name in shapes]
+    found = {name: _parameter(name, shapes[name], known[name], framework, family) for name in order}
+    for name in shapes:
+        if name not in found:
+            found[name] = _parameter(name, shapes[name], kinds.get(name), framework, family, assumed=True)
+    for name, (value, size) in (described.neutral if described else {}).items():
+        vector = Vector(known[name])
+        found[name] = Parameter(name, (size,), known[name], vector, tuple(vector.parts((size,))), value)
+    return Network(framework, found, described.trace if described else None, layers or {})
 
 
-def _kinds(
-    adapter: Adapter, framework: Framework | None, model: SourceModel, shapes: Mapping[str, Shape], limits: Limits
-) -> Mapping[str, str | None]:
-    if adapter.layout:
-        kinds = adapter.kinds(model)
-        return {name: kinds.get(name) for name in shapes}
-    if framework == "pytorch":
-        return names.pytorch_kinds(shapes)
-    if framework == "tensorflow":
-        return names.tensorflow_kinds(shapes, model.model_info)
-    if framework == "onnx" and model.topology is not None:
-        return graphs.onnx_kinds(model.topology.data, shapes, limits)
-    if framework == "nnef" and model.topology is not None:
-        return graphs.nnef_kinds(model.topology.data.decode("utf-8", "replace"), shapes)
-    return dict.fromkeys(shapes)
-
-
-def _parameter(name: str, shape: Shape, kind: str | None, framework: Framework | None, family: str) -> Parameter:
+def _parameter(
+    name: str, shape: Shape, kind: str | None, framework: Framework | None, family: str, *, assumed: bool = False
+) -> Parameter:
     if framework is not None and kind is not None:
         try:
-            layout = LAYOUTS[framework][kind]
-            return Parameter(name, shape, kind, layout, tuple(layout.parts(shape)))
+            found = layout(framework, kind)
+            return Parameter(name, shape, kind, found, tuple(found.parts(shape)), assumed=assumed)
         except (KeyError, ValueError):  # it is called like something that it cannot be
             pass
     # the same where both models are of one family and call it by one name
     unknown = Same(f"{UNKNOWN} {family}")
-    return Parameter(name, shape, None, unknown, tuple(unknown.parts(shape)))
+    return Parameter(name, shape, None, unknown, tuple(unknown.parts(shape)), assumed=True)

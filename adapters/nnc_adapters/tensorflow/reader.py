@@ -12,7 +12,7 @@ from nnc_core.errors import ModelError
 from nnc_core.limits import Limits
 from nnc_core.nnr_model import SourceModel
 
-__all__ = ["kind", "read"]
+__all__ = ["kind", "opened", "read"]
 
 
 def kind(path: Path) -> str | None:
@@ -33,12 +33,13 @@ def kind(path: Path) -> str | None:
 def read(path: Path, options: Options) -> SourceModel:
     """Read a model as the ``options`` say."""
     try:
-        return source_model(_opened(path, options.limits), options)
+        return source_model(opened(path, options.limits), options)
     except ModelError as error:
         raise ModelError(error.message, file=error.file or str(path), tensor=error.tensor) from error
 
 
-def _opened(path: Path, limits: Limits) -> Opened:
+def opened(path: Path, limits: Limits) -> Opened:
+    """The files of a model and the variables in them; `ModelError` where it is damaged."""
     match kind(path):
         case "folder":
             return folder.open_folder(path, limits)
