@@ -120,7 +120,7 @@ def test_a_bitstream_for_the_other_layout_is_written(ours: Path, theirs: Path, t
     with nnc_core.open(target) as file, nnc_core.open(tmp_path / "theirs.nnr") as like:
         assert list(file) == list(like)  # what is small stays in the topology
     nnc_adapters.decompress(target, tmp_path / "back.onnx")
-    np.testing.assert_allclose(outputs(tmp_path / "back.onnx"), outputs(ours), atol=0.02)
+    np.testing.assert_allclose(outputs(tmp_path / "back.onnx"), outputs(ours), rtol=0.03)
     convert(ours, tmp_path / "again.nnr", into=tmp_path / "theirs.nnr", by="structure")
     assert (tmp_path / "again.nnr").read_bytes() == target.read_bytes()
 

@@ -18,6 +18,7 @@ from typing import Any
 
 import nnc_core
 from nnc_adapters import api, registry
+from nnc_adapters.base import Options
 from nnc_adapters.convert.deciding import CheckError, Pair
 from nnc_adapters.convert.mapping import Entry, MappingFile, answers_from, load, to_json
 from nnc_adapters.convert.matching import By, Matched
@@ -29,7 +30,6 @@ from nnc_adapters.convert.remarks import differences, losses
 from nnc_adapters.convert.running import Input, module_from
 from nnc_adapters.convert.suffixes import BITSTREAMS, check_suffix
 from nnc_adapters.shared.files import about, check_free
-from nnc_adapters.shared.selection import floats_of_any_size
 from nnc_core import CodingParameters, Limits, ModelError
 
 __all__ = ["By", "CheckError", "ConvertReport", "convert", "plan"]
@@ -119,8 +119,8 @@ def convert(
         result = pair.verified(decision, check)
         matched, tensors = decision.matched, moved(decision.matched, pair.source.content.tensors)
         remarks = [*differences(matched), *losses(tensors, pair.target.content.tensors), *pair.notes()]
-        with _written(target, pair.target.file, parameters, threads, force) as path, floats_of_any_size():
-            pair.target.adapter.write(tensors, None, path, into=pair.target.file, force=force)
+        with _written(target, pair.target.file, parameters, threads, force) as path:
+            pair.target.write(tensors, path, force=force)
         return ConvertReport(
             target, len(tensors), sum(prod(matched.target.parameters[name].shape) for name in tensors), _plan(matched),
             list(matched.kept), matched.unused, list(decision.doubtful), list(decision.proven), result.difference,
@@ -209,7 +209,7 @@ def _opened(path: Path, said: _Said, module: Any, declared: tuple[Input, ...]) -
     if topology is None:
         raise ModelError("carries no topology: what its tensors are to the network is not known", file=str(path))
     with tempfile.TemporaryDirectory() as folder:
-        adapter = registry.configured(registry.adapter(topology.storage_format), limits=said.limits)
+        adapter = registry.adapter(topology.storage_format)
         restored = Path(folder, "model" + adapter.default_suffix(topology))
         with about(path):
             api.decompress(path, restored, threads=said.threads, limits=said.limits)
@@ -217,9 +217,10 @@ def _opened(path: Path, said: _Said, module: Any, declared: tuple[Input, ...]) -
 
 
 def _read(path: Path, limits: Limits, module: Any, declared: tuple[Input, ...]) -> Model:
-    adapter = registry.configured(registry.find(path), limits=limits)
-    with about(path), floats_of_any_size():
-        return Model(path, adapter, adapter.read(path), limits, module if adapter.name == "pytorch" else None, declared)
+    adapter = registry.find(path)
+    with about(path):
+        content = adapter.read(path, Options(limits, all_floats=True))
+    return Model(path, adapter, content, limits, module if adapter.name == "pytorch" else None, declared)
 
 
 @contextmanager

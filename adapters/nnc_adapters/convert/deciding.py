@@ -23,7 +23,6 @@ from nnc_adapters.convert.network import Network
 from nnc_adapters.convert.parts import Part
 from nnc_adapters.convert.reading import Model, preferred
 from nnc_adapters.convert.running import CannotRun, Runner
-from nnc_adapters.shared.selection import floats_of_any_size
 from nnc_core.errors import ModelError, NncError
 
 __all__ = ["CheckError", "Decision", "Pair"]
@@ -168,8 +167,7 @@ class _Written:
         self.folder = tempfile.TemporaryDirectory()
         path = Path(self.folder.name, "model" + "".join(model.file.suffixes[-2:]))
         try:
-            with floats_of_any_size():
-                model.adapter.write(dict(self.weights.items()), None, path, into=model.file, force=True)
+            model.write(self.weights, path, force=True)
         except (NncError, OSError) as error:
             self.folder.cleanup()
             raise CannotRun(f"it cannot be written to be run: {error}") from error

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nnc_adapters.base import Adapter
+from nnc_adapters import api
+from nnc_adapters.base import Adapter, Options
 from nnc_adapters.convert import graphs, names
 from nnc_adapters.convert.checking import examples, layouts
 from nnc_adapters.convert.described import Described
@@ -23,7 +24,6 @@ from nnc_adapters.convert.parts import Shape
 from nnc_adapters.convert.running import CannotRun, Input, Runner, load_module, runner
 from nnc_adapters.convert.trace import Trace
 from nnc_adapters.shared.dtypes import FLOATS
-from nnc_adapters.shared.selection import floats_of_any_size
 from nnc_core.errors import ModelError
 from nnc_core.limits import Limits
 from nnc_core.nnr_model import SourceModel
@@ -177,8 +177,11 @@ class Model:
     def _tensors(self, file: Path | None) -> Mapping[str, Array]:
         if file is None:
             return self.content.tensors
-        with floats_of_any_size():
-            return self.adapter.read(file).tensors
+        return self.adapter.read(file, Options(self.limits, all_floats=True)).tensors
+
+    def write(self, tensors: Mapping[str, Array], path: Path, *, force: bool) -> None:
+        """Write the model with other ``tensors``."""
+        api.write_into(self.adapter, tensors, self.file, path, Options(self.limits, all_floats=True), force=force)
 
 
 def _named(module: Any) -> list[tuple[str, Any]]:
