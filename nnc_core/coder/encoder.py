@@ -253,23 +253,23 @@ def _identify(header: CompressedDataUnitHeader, names: Sequence[str]) -> None:
 
 
 def _place(header: CompressedDataUnitHeader, node: Node, history: History) -> None:
-    """Say where in the parameter update tree the unit is."""
+    """Say where in the parameter update tree the unit is; a parent without a payload is named by its number."""
     header.node_id_present_flag = node.node_id_present_flag
     if node.node_id_present_flag:
         header.device_id = node.device_id
-    by_id = node.parent_node_id_present_flag and node.parent_node_id_type == ParentNodeIdType.ICNN_NDU_ID
-    if node.node_id_present_flag or by_id:
-        header.parameter_id = node.parameter_id
-        header.put_node_depth = history.depth + 1 if node.parent_node_id_present_flag else 0
-    if node.parent_node_id_present_flag:
-        _name_parent(header, node, history)
+    updates = node.parent_node_id_present_flag
+    kind = node.parent_node_id_type if history.sha256 else ParentNodeIdType.ICNN_NDU_ID
+    if node.node_id_present_flag or (updates and kind == ParentNodeIdType.ICNN_NDU_ID):
+        header.parameter_id, header.put_node_depth = node.parameter_id, history.depth + updates
+    if updates:
+        _name_parent(header, kind, node, history)
 
 
-def _name_parent(header: CompressedDataUnitHeader, node: Node, history: History) -> None:
-    header.parent_node_id_present_flag, header.parent_node_id_type = True, node.parent_node_id_type
-    if node.parent_node_id_type == ParentNodeIdType.ICNN_NDU_ID:
+def _name_parent(header: CompressedDataUnitHeader, kind: ParentNodeIdType, node: Node, history: History) -> None:
+    header.parent_node_id_present_flag, header.parent_node_id_type = True, kind
+    if kind == ParentNodeIdType.ICNN_NDU_ID:
         header.parent_device_id = node.parent_device_id
-    elif node.parent_node_id_type == ParentNodeIdType.ICNN_NDU_PL_SHA256:
+    elif kind == ParentNodeIdType.ICNN_NDU_PL_SHA256:
         header.parent_node_payload_sha256 = int.from_bytes(history.sha256, "big")
     else:
         header.parent_node_payload_sha512 = int.from_bytes(history.sha512, "big")
