@@ -29,7 +29,7 @@ import nnc_core
 from nnc_core import CodingParameters, NnrFile
 from nnc_core.approximator.native import quantize_dependent, quantize_uniform
 from nnc_core.approximator.step import step_size
-from nnc_core.coder.block import decode_levels
+from nnc_core.coder.decoder import decode_levels
 from nnc_core.tables.code_points import PayloadType
 
 Tensors = dict[str, NDArray[Any]]

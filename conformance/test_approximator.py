@@ -19,6 +19,7 @@ from nnc_core.approximator.codebook import codebook_of
 from nnc_core.approximator.data import joined, split
 from nnc_core.approximator.step import bit_depth_qp, bit_depth_range, qp_against_overflow, real_qp, step_size
 from nnc_core.nnr_model import ModelInfo
+from nnc_core.syntax.codebook import IntegerCodebook
 from nnc_core.tables.blocks import BATCH_NORM, Member
 
 Floats = NDArray[np.float32]
@@ -190,6 +191,7 @@ def test_a_codebook_has_all_levels_once_and_leads_back_to_them(levels: list[int]
     matrix = np.array([levels], np.int32)
     book = codebook_of(matrix)
     assert book.values.tolist() == sorted(set(levels))
+    assert book.egk == IntegerCodebook.from_values(book.values, book.zero_offset).codebook_egk
     tensor = with_codebook(Approximation(matrix, qp=0), book)
     np.testing.assert_array_equal(reconstructed(tensor, 2).values, matrix)
 

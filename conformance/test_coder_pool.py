@@ -183,9 +183,10 @@ def test_any_executor_gives_the_same_bytes_and_tensors() -> None:
     with ThreadPoolExecutor(2) as threads, ProcessPoolExecutor(2, get_context("spawn")) as processes:
         assert nnc_core.encode(TENSORS, executor=threads) == expected
         assert nnc_core.encode(TENSORS, executor=processes) == expected
-        decoded = nnc_core.decode(expected, executor=threads)
+        decoded = [nnc_core.decode(expected, executor=pool) for pool in (threads, processes)]
     for name, array in nnc_core.decode(expected, threads=1).items():
-        np.testing.assert_array_equal(decoded[name], array)
+        for each in decoded:
+            np.testing.assert_array_equal(each[name], array)
 
 
 def test_threads_do_not_change_the_bytes() -> None:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 import nnc_core
 from nnc_core import NnrFile, ReplayError, UpdateError
-from nnc_core.coder.block import decode_levels
+from nnc_core.coder.decoder import decode_levels
 from nnc_core.coder.history import Histories
 from nnc_core.tables.code_points import PayloadType
 

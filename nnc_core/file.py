@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import mmap
 import os
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
+from itertools import accumulate
 from math import prod
 from pathlib import Path
 from types import MappingProxyType, TracebackType
@@ -18,7 +20,8 @@ from numpy.typing import NDArray
 
 from nnc_core.bitstream import Bitstream, DataUnit, UnitRecord
 from nnc_core.bitstream.marks import mark_of, numpy_name, restored
-from nnc_core.coder.block import decode_unit, output_shapes, read_qp, unit_dtype
+from nnc_core.coder.block import output_shapes, unit_dtype
+from nnc_core.coder.decoder import DecodedUnit, decode_unit, read_qp
 from nnc_core.coder.history import Histories
 from nnc_core.coder.pool import Job, Outcome, Window, in_order, merged, thread_count
 from nnc_core.errors import PayloadError
@@ -133,8 +136,9 @@ class NnrFile(LazyMapping[NDArray[Any]]):
     ) -> Iterator[tuple[str, NDArray[Any]]]:
         """Decode every tensor in bitstream order, several at a time."""
         self._check_total()
-        for tensors in in_order(map(self._job, self._carriers), threads, executor):
-            yield from tensors.items()
+        jobs = (Job(partial(_decode, each, self._known(each)), _decoded_size(each)) for each in self._carriers)
+        for carrier, decoded in zip(self._carriers, in_order(jobs, threads, executor), strict=True):
+            yield from self._noted(carrier, decoded).items()
 
     @contextmanager
     def decoding_ahead(self, threads: int | None = None) -> Iterator[Mapping[str, NDArray[Any]]]:
@@ -156,7 +160,7 @@ class NnrFile(LazyMapping[NDArray[Any]]):
         if self._history is None:
             raise ValueError("the file was opened without a history")
         for carrier in self._carriers:
-            if any(unit.index not in self._left for unit in carrier.units):
+            if carrier.units[0].index not in self._left:
                 self._decoded(carrier)
         return {**self._history, **{name: left for each in self._left.values() for name, left in each.items()}}
 
@@ -186,25 +190,22 @@ class NnrFile(LazyMapping[NDArray[Any]]):
         return {name: carrier for carrier in self._carriers for name in carrier.names}
 
     def _job(self, carrier: _Carrier) -> _DecodingJob:
-        return Job(partial(self._decoded, carrier), sum(map(_decoded_size, carrier.units)))
+        return Job(partial(self._decoded, carrier), _decoded_size(carrier))
 
-    def _decoded(self, carrier: _Carrier) -> dict[str, NDArray[Any]]:
-        size = sum(map(_decoded_size, carrier.units))
-        self._limits.check("decoded_bytes", size, f"tensor {carrier.names[0]!r}")
-        decoded = [self._decoded_unit(unit) for unit in carrier.units]
-        if carrier.plain:
-            return decoded[0]
-        try:
-            parts = [(mark_of(name), array) for tensors in decoded for name, array in tensors.items()]
-            return {carrier.names[0]: restored(parts)}
-        except PayloadError as error:
-            error.unit, error.tensor = carrier.units[0].index, carrier.names[0]
-            raise
+    def _decoded(self, carrier: _Carrier) -> _Tensors:
+        self._limits.check("decoded_bytes", _decoded_size(carrier), f"tensor {carrier.names[0]!r}")
+        return self._noted(carrier, _decode(carrier, self._known(carrier)))
 
-    def _decoded_unit(self, unit: DataUnit) -> dict[str, NDArray[Any]]:
-        decoded = decode_unit(unit, self._history)
+    def _known(self, carrier: _Carrier) -> Histories | None:
+        """What the bitstreams before left of the tensors in some units."""
+        if self._history is None:
+            return None
+        names = (name for unit in carrier.units for name in unit.names)
+        return {name: self._history[name] for name in names if name in self._history}
+
+    def _noted(self, carrier: _Carrier, decoded: DecodedUnit) -> _Tensors:
         if self._history is not None:
-            self._left[unit.index] = decoded.histories
+            self._left[carrier.units[0].index] = decoded.histories
         return decoded.tensors
 
     def _infos(self, carrier: _Carrier) -> Iterator[TensorInfo]:
@@ -226,11 +227,27 @@ class NnrFile(LazyMapping[NDArray[Any]]):
             )
 
     def _check_total(self) -> None:
-        self._limits.check("decoded_bytes", sum(map(_decoded_size, self.bitstream.data_units)))
+        self._limits.check("decoded_bytes", sum(map(_decoded_size, self._carriers)))
 
 
-def _decoded_size(unit: DataUnit) -> int:
-    return sum(map(prod, output_shapes(unit).values())) * unit_dtype(unit.header).itemsize
+def _decoded_size(carrier: _Carrier) -> int:
+    return sum(
+        sum(map(prod, output_shapes(unit).values())) * unit_dtype(unit.header).itemsize for unit in carrier.units
+    )
+
+
+def _decode(carrier: _Carrier, histories: Histories | None) -> DecodedUnit:
+    """The tensors that some units make, and what these leave for the next update."""
+    decoded = [decode_unit(unit, histories) for unit in carrier.units]
+    if carrier.plain:
+        return decoded[0]
+    try:
+        parts = [(mark_of(name), array) for each in decoded for name, array in each.tensors.items()]
+        left = {name: history for each in decoded for name, history in each.histories.items()}
+        return DecodedUnit({carrier.names[0]: restored(parts)}, left)
+    except PayloadError as error:
+        error.unit, error.tensor = carrier.units[0].index, carrier.names[0]
+        raise
 
 
 class _Ahead(LazyMapping[NDArray[Any]]):
@@ -247,15 +264,15 @@ class _Ahead(LazyMapping[NDArray[Any]]):
         self._jobs = jobs
         self._places = {name: place for place, each in enumerate(carriers) for name in each.names}
         self._groups = list(merged(jobs))
-        self._group_of = [group for group, (_, count) in enumerate(self._groups) for _ in range(count)]
+        self._firsts = list(accumulate((count for _, count in self._groups), initial=0))
         self._next = 0
         self._running: dict[int, Future[_Outcome]] = {}
-        self._decoded: dict[int, dict[str, NDArray[Any]]] = {}
+        self._decoded: dict[int, _Tensors] = {}
 
     def __getitem__(self, name: str) -> NDArray[Any]:
         place = self._places[name]
         if self._window is not None and name not in self._decoded.get(place, ()):
-            self._fetch(self._group_of[place], self._window)
+            self._fetch(bisect_right(self._firsts, place) - 1, self._window)
         if name not in self._decoded.get(place, ()):  # alone, failed, or asked for again
             self._decoded[place] = self._jobs[place].run()
         array = self._decoded[place].pop(name)
@@ -272,7 +289,7 @@ class _Ahead(LazyMapping[NDArray[Any]]):
             self._start(window)
         if group in self._running:
             results = window.take(self._running.pop(group)).results
-            for place, tensors in enumerate(results, self._group_of.index(group)):
+            for place, tensors in enumerate(results, self._firsts[group]):
                 self._decoded[place] = dict(tensors)
 
     def _start(self, window: Window[_Outcome]) -> None:

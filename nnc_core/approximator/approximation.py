@@ -35,6 +35,11 @@ class Approximation:
         """Whether the integers stand for something else."""
         return self.qp is not None
 
+    @property
+    def is_integer(self) -> bool:
+        """Whether the values are integers that mean themselves."""
+        return self.qp is None and self.values.dtype.kind == "i"
+
     def matrix(self) -> NDArray[Any]:
         """The values as the coder sees them: rows x width, C-contiguous, the first dimension being the rows."""
         return np.ascontiguousarray(self.values.reshape(len(self.values), -1))

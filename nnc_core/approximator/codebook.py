@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,8 +51,16 @@ def codebook_of(levels: NDArray[np.int32], cabac_unary_length_minus1: int = 10) 
     entries, indices, counts = np.unique(levels, return_inverse=True, return_counts=True)
     matrix = indices.reshape(len(levels), -1)
     sample = np.ascontiguousarray(matrix[: max(1, _SAMPLE // matrix.shape[1])], np.int32)
-    books = [Codebook(entries.astype(np.int32), zero) for zero in _zeros(counts)]
+    books = [Codebook(entries.astype(np.int32), zero, _egk(entries)) for zero in _zeros(counts)]
     return min(books, key=lambda book: _coded_size(sample, book, cabac_unary_length_minus1))
+
+
+def _egk(entries: NDArray[Any]) -> int:
+    """The order of the exponential-Golomb code in which the differences between entries take the fewest bits."""
+    wide = entries.astype(np.int64)
+    gaps = wide[1:] - wide[:-1] - 1
+    bits = [int((2 * np.frexp((gaps >> k) + 1)[1] - 1 + k).sum()) for k in range(16)]
+    return bits.index(min(bits))
 
 
 def _zeros(counts: NDArray[np.int64]) -> Sequence[int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from nnc_core.bitstream.units import UnitRecord, place
 from nnc_core.errors import UnitOrderError
@@ -18,6 +18,12 @@ class DataUnit:
 
     units: tuple[UnitRecord, ...]
     _data: memoryview = field(repr=False, compare=False)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickled with its own bytes only, for pools of processes."""
+        start = self.units[0].offset
+        units = tuple(replace(u, offset=u.offset - start, payload_offset=u.payload_offset - start) for u in self.units)
+        return _restored, (units, bytes(self._data[start : self.units[-1].offset + self.units[-1].size]))
 
     @property
     def index(self) -> int:
@@ -82,3 +88,7 @@ class DataUnit:
             message = "no parameter set in force has a qp_density"
             raise UnitOrderError(message, unit=self.index, rule="qp-density")
         return found
+
+
+def _restored(units: tuple[UnitRecord, ...], data: bytes) -> DataUnit:
+    return DataUnit(units, memoryview(data))

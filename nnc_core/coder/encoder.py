@@ -236,7 +236,7 @@ def _payload_type(tensor: Approximation, group: Sequence[Member]) -> PayloadType
         return PayloadType.NNR_PT_BLOCK
     if tensor.is_quantized:
         return PayloadType.NNR_PT_FLOAT
-    return PayloadType.NNR_PT_INT if tensor.values.dtype.kind == "i" else PayloadType.NNR_PT_RAW_FLOAT
+    return PayloadType.NNR_PT_INT if tensor.is_integer else PayloadType.NNR_PT_RAW_FLOAT
 
 
 def _integer_codebook(book: Codebook) -> IntegerCodebook:

@@ -118,24 +118,25 @@ def _mistakes(model_info: ModelInfo, parameters: Mapping[str, NDArray[Any]]) -> 
             yield f"parameter_index {number} is that of {count} tensors"
     groups: dict[str, list[str]] = {}
     for name, identifier in model_info.get("block_identifier", {}).items():
-        if name in parameters:
-            groups.setdefault(identifier, []).append(name)
+        groups.setdefault(identifier, []).append(name)
     for identifier, names in groups.items():
-        if len(names) > 1:
-            yield from _mistakes_of_block(identifier, [types.get(n, "unspecified") for n in names], names, parameters)
+        if len(names) > 1 and any(name in parameters for name in names):
+            yield from _mistakes_of_block(identifier, {n: types.get(n, "unspecified") for n in names}, parameters)
 
 
 def _mistakes_of_block(
-    identifier: str, types: list[ParameterType], names: list[str], parameters: Mapping[str, NDArray[Any]]
+    identifier: str, types: Mapping[str, ParameterType], parameters: Mapping[str, NDArray[Any]]
 ) -> Iterator[str]:
-    weights = [name for name, kind in zip(names, types, strict=True) if kind.endswith(".weight")]
+    weights = [name for name, kind in types.items() if kind.endswith(".weight")]
     if len(weights) != 1:
         yield f"block {identifier!r} has {len(weights)} weights, expected 1"
         return
-    for kind, count in Counter(types).items():
-        if count > 1:
+    for kind, count in Counter(types.values()).items():
+        if count > 1 and kind != "unspecified":
             yield f"block {identifier!r} has {count} tensors of type {kind}, expected 1"
-    rows = np.shape(parameters[weights[0]])[:1]
-    for name in names:
-        if name not in weights and np.shape(parameters[name]) != rows:
+    vectors = [name for name in types if name in parameters and name not in weights]
+    # A weight that was decomposed is not there.
+    rows = np.shape(parameters[weights[0]])[:1] if weights[0] in parameters else np.shape(parameters[vectors[0]])
+    for name in vectors:
+        if np.shape(parameters[name]) != rows:
             yield f"{name!r} in block {identifier!r} has shape {np.shape(parameters[name])}, expected {rows}"
