@@ -101,7 +101,11 @@ def decompose(
     error: float | None = None,
     ratio: float | None = None,
 ) -> ApproxData:
-    """Replace weights by two factors where these are smaller; see `decomposition.decompose` for the choice of rank."""
+    """Replace weights by two factors where these are smaller; see `decomposition.decompose` for the choice of rank.
+
+    The shapes of such weights are kept in ``model_info``, as ``parameter_dimensions``.
+    """
+    dimensions = model_info.setdefault("parameter_dimensions", {})
 
     def factors(block: DataBlock) -> Members:
         weight = block.members.get(Member.WEIGHT)
@@ -110,11 +114,9 @@ def decompose(
         found = decomposition.decompose(weight.values, rank=rank, error=error, ratio=ratio)
         if found is None:
             return block.members
-        return {
-            **without(block.members, Member.WEIGHT),
-            Member.G: Approximation(found[0]),
-            Member.H: Approximation(found[1]),
-        }
+        dimensions[block.block.weight] = list(weight.values.shape)
+        g, h = (Approximation(factor, scan_order=weight.scan_order) for factor in found)
+        return {**without(block.members, Member.WEIGHT), Member.G: g, Member.H: h}
 
     return _change(approx_data, model_info, factors)
 
