@@ -250,7 +250,8 @@ def _blocks(decoded: Iterable[_DecodedUnit], info: ModelInfo) -> Iterator[DataBl
         unit, tensors = queue.popleft()
         kinds = _kinds(unit, queue)
         for _ in range(len(kinds) - len(tensors)):
-            tensors |= queue.popleft()[1]
+            unit, further = queue.popleft()  # in the end the one with the dimensions of the weight
+            tensors |= further
         if len(kinds) == len(tensors):
             yield _block(unit, dict(zip(kinds, tensors, strict=True)), tensors, info)
         else:  # tensors that were cut out of a coded one

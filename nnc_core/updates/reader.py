@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnc_core.bitstream.data_units import DataUnit
-from nnc_core.coder.block import decode_unit
+from nnc_core.coder.decoder import decode_unit
 from nnc_core.coder.history import History
 from nnc_core.coder.pool import Job, in_order
 from nnc_core.errors import BitstreamError, IntegrityError, ModelError
