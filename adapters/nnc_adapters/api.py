@@ -16,14 +16,16 @@ from numpy.typing import NDArray
 import nnc_core
 from nnc_adapters import registry
 from nnc_adapters.base import DEFAULTS, Adapter, Options
+from nnc_adapters.cautions import Cautions
 from nnc_adapters.containers import plain
 from nnc_adapters.reports import CompressReport, DecompressReport, Progress, Watched
 from nnc_adapters.shared.files import check_free, replacing
 from nnc_adapters.shared.lazy import overlay
 from nnc_core import CodingParameters, Limits, ModelError
-from nnc_core.nnr_model import Topology
+from nnc_core.nnr_model import SourceModel, Topology
+from nnc_core.tables.code_points import NnrUnitType
 
-__all__ = ["CompressReport", "DecompressReport", "Progress", "compress", "decompress", "write_into"]
+__all__ = ["CompressReport", "DecompressReport", "Progress", "compress", "compress_model", "decompress", "write_into"]
 
 SUFFIX = ".nnr"
 _COMPRESSED = (b"PK\3\4", b"\x1f\x8b")  # zip and gzip
@@ -58,21 +60,48 @@ def compress(
         target = _bitstream_of(source, adapter)
     with _opened(target, source, force) as stream:
         model = adapter.read(source, options)
-        tensors = Watched(model.tensors)
-        watched = replace(model, tensors=tensors)
-        after = nnc_core.write(
-            stream, watched, parameters=parameters, threads=threads, progress=progress, limits=limits
+        report = compress_model(
+            model, stream, parameters=parameters, threads=threads, progress=progress, limits=limits, source=source
         )
+    payload = _payload_bytes(target, limits)
+    return replace(report, payload_bytes=payload, seconds=time.perf_counter() - started)
+
+
+def compress_model(
+    model: SourceModel,
+    stream: BinaryIO,
+    *,
+    parameters: CodingParameters | None = None,
+    threads: int | None = None,
+    progress: Progress | None = None,
+    limits: Limits | None = None,
+    source: Path | int,
+) -> CompressReport:
+    """Compress what an adapter has read from the file ``source``, or from so many bytes."""
+    started = time.perf_counter()
+    plan = nnc_core.plan(model, parameters, threads=threads)
+    cautions = Cautions(plan)
+    tensors = Watched(model.tensors, look=cautions.look)
+    watched = replace(model, tensors=tensors)
+    after = nnc_core.write(stream, watched, plan=plan, threads=threads, progress=progress, limits=limits)
+    before = source if isinstance(source, int) else _bytes_before(source, model.topology, tensors.nbytes)
     rules = parameters.rules if parameters else ()
     return CompressReport(
-        bytes_before=_bytes_before(source, model.topology, tensors.nbytes),
+        bytes_before=before,
         bytes_after=after,
         tensors=len(tensors),
         weights=tensors.weights,
         seconds=time.perf_counter() - started,
-        unused_rules=tuple(rule.pattern for rule in rules if not any(map(rule.applies_to, tensors))),
-        remarks=model.remarks,
+        warnings=tuple(cautions.warnings(rules, model.remarks, tensors.nbytes, before)),
     )
+
+
+def _payload_bytes(target: str | Path | BinaryIO, limits: Limits | None) -> int | None:
+    """What the data units in a file take."""
+    if not isinstance(target, str | Path) or not Path(target).is_file():
+        return None
+    with nnc_core.open(target, limits=limits) as file:
+        return sum(unit.size for unit in file.units if unit.type == NnrUnitType.NNR_NDU)
 
 
 def _opened(target: str | Path | BinaryIO, source: Path, force: bool) -> AbstractContextManager[BinaryIO]:

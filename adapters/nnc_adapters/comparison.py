@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -11,7 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnc_adapters.shared.dtypes import FLOATS, converted
+from nnc_core import Rule
 from nnc_core.nnr_model import SourceModel, Topology
+from nnc_core.planner.exactness import exact_by_value
 
 __all__ = ["MIN_SQNR", "TensorComparison", "TopologyVerdict", "compare", "compare_tensor", "compare_topology", "judge"]
 
@@ -71,11 +73,10 @@ def compare_tensor(name: str, before: NDArray[Any], after: NDArray[Any]) -> Tens
     if before.dtype.name in FLOATS and after.dtype.name in FLOATS:
         after = converted(after, before.dtype)
     m = _measured(before, after)
-    integers = before.dtype.kind in "iub"
     return TensorComparison(
         *what,
         exact=m.error == 0,
-        exact_because="integers" if integers else None,
+        exact_because=_by_value(before),
         max_abs_error=m.error,
         error_to_rms=_ratio(m.error, math.sqrt(m.energy / max(before.size, 1))),
         relative_error=m.relative,
@@ -88,17 +89,26 @@ def compare_tensor(name: str, before: NDArray[Any], after: NDArray[Any]) -> Tens
     )
 
 
-def judge(result: TensorComparison, model: SourceModel, min_sqnr: float = MIN_SQNR) -> TensorComparison:
+def _by_value(before: NDArray[Any]) -> str | None:
+    if before.dtype.kind in "iub":
+        return "integers"
+    return (exact_by_value(before) or None) if before.dtype.name in FLOATS and before.size else None
+
+
+def judge(
+    result: TensorComparison, model: SourceModel, min_sqnr: float = MIN_SQNR, rules: Iterable[Rule] = ()
+) -> TensorComparison:
     """``result`` with the reason why no value may change, if there is one, and with the ``problem`` that it has.
 
-    A tensor is destroyed below ``min_sqnr`` decibels; zeros must stay zeros.
+    A tensor is destroyed below ``min_sqnr`` decibels; zeros must stay zeros. The ``rules`` are those that the model was
+    compressed with: they can say that a tensor may change, or must not.
     """
     variance = model.model_info.get("parameter_type", {}).get(result.name) == "bn.var"
-    result = replace(
-        result,
-        exact_because=model.exact.get(result.name, result.exact_because),
-        relative_error=result.relative_error if variance else None,
-    )
+    reason = model.exact.get(result.name, result.exact_because)
+    asked = dict(change for rule in rules if rule.applies_to(result.name) for change in rule.changes)
+    if "exact" in asked and reason != "integers":
+        reason = "a rule" if asked["exact"] else None
+    result = replace(result, exact_because=reason, relative_error=result.relative_error if variance else None)
     return replace(result, problem=result.problem or _problem(result, min_sqnr))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +21,9 @@ Progress = Callable[[int, int], None]
 class CompressReport:
     """What `compress` did.
 
-    ``bytes_before`` counts the model with its weights, wherever the format keeps these. ``unused_rules`` are the
-    patterns of rules that match no tensor, ``remarks`` what a person should know about the model.
+    ``bytes_before`` counts the model with its weights, wherever the format keeps these. ``weights`` are the numbers in
+    coded tensors, ``payload_bytes`` what these take, None where that was not counted: for a target that is not a file.
+    ``warnings`` are sentences about what a user may not expect.
     """
 
     bytes_before: int
@@ -31,8 +31,8 @@ class CompressReport:
     tensors: int
     weights: int
     seconds: float
-    unused_rules: tuple[str, ...] = ()
-    remarks: tuple[str, ...] = ()
+    payload_bytes: int | None = None
+    warnings: tuple[str, ...] = ()
 
     @property
     def percent(self) -> float:
@@ -40,9 +40,9 @@ class CompressReport:
         return 100 * self.bytes_after / max(self.bytes_before, 1)
 
     @property
-    def bits_per_weight(self) -> float:
-        """Bits of the whole bitstream, topology included, for each number in a coded tensor; infinite without any."""
-        return 8 * self.bytes_after / self.weights if self.weights else math.inf
+    def bits_per_weight(self) -> float | None:
+        """Bits for each number in a coded tensor, topology and headers of the model left out; None if not known."""
+        return 8 * self.payload_bytes / self.weights if self.weights and self.payload_bytes is not None else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,16 +56,24 @@ class DecompressReport:
 
 
 class Watched(LazyMapping[NDArray[Any]]):
-    """Tensors that are counted as they pass, each name once."""
+    """Tensors that are counted, each name once, and shown to ``look`` as they pass."""
 
-    def __init__(self, tensors: Mapping[str, NDArray[Any]], progress: Progress | None = None) -> None:
+    def __init__(
+        self,
+        tensors: Mapping[str, NDArray[Any]],
+        progress: Progress | None = None,
+        look: Callable[[str, NDArray[Any]], None] | None = None,
+    ) -> None:
         self._tensors = tensors
         self._progress = progress
+        self._look = look
         self._seen: dict[str, tuple[int, int]] = {}
 
     def __getitem__(self, name: str) -> NDArray[Any]:
         array = self._tensors[name]
         self._seen[name] = array.size, array.nbytes
+        if self._look is not None:
+            self._look(name, array)
         if self._progress is not None:
             self._progress(len(self._seen), len(self._tensors))
         return array

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from nnc_adapters.comparison import (
 )
 from nnc_adapters.containers import plain
 from nnc_adapters.shared.files import about
+from nnc_core import Rule
 from nnc_core.errors import ModelError, UnsupportedError
 from nnc_core.lazy import LazyMapping
 from nnc_core.limits import Limits
@@ -59,6 +60,7 @@ def verify(
     min_sqnr: float = MIN_SQNR,
     keep_optimizer: bool = True,
     opaque: bool = False,
+    rules: Iterable[Rule] = (),
     threads: int | None = None,
     limits: Limits | None = None,
 ) -> VerifyReport:
@@ -66,7 +68,8 @@ def verify(
 
     Not acceptable are a tensor below ``min_sqnr`` decibels, zeros that became something else, a change of what must be
     exact, values that are not finite and were, tensors that are missing or have another shape, and a topology that
-    differs or from which no model can be restored. ``compressed`` may be a container of NNR as well. Raises what
+    differs or from which no model can be restored. ``rules`` are those that the model was compressed with; what they
+    let change may change. ``compressed`` may be a container of NNR as well. Raises what
     `compress` and `decompress` raise where one of the two cannot be read.
     """
     original, compressed = Path(original), Path(compressed)
@@ -78,7 +81,7 @@ def verify(
         with file.decoding_ahead(threads) as decoded:
             passing = _Compared(model, decoded)
             problem = None if file.topology is None else _restore(file.topology, passing, options)
-            tensors = tuple(judge(result, model, min_sqnr) for result in passing.all())
+            tensors = tuple(judge(result, model, min_sqnr, rules) for result in passing.all())
     return _report("cannot be restored" if problem else verdict, problem, tensors)
 
 

@@ -27,7 +27,7 @@ def run(*arguments: str | Path, stdin: bytes = b"") -> subprocess.CompletedProce
 def test_a_bitstream_goes_through_pipes_unchanged(model: Path, bitstream: Path) -> None:
     coded = run("compress", model, "-o", "-")
     assert coded.stdout == bitstream.read_bytes()
-    assert b"bits per weight" in coded.stderr
+    assert b"weights" in coded.stderr
 
 
 def test_reading_commands_take_a_bitstream_from_stdin(model: Path, bitstream: Path) -> None:

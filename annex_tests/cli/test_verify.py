@@ -125,3 +125,19 @@ def test_verify_leaves_nothing_behind(
     before = sorted(tmp_path.iterdir())
     assert nnc("verify", model, bitstream).exit_code == 0
     assert sorted(tmp_path.iterdir()) == before
+
+
+def test_values_that_are_exact_by_themselves_must_not_change_unless_a_rule_says_so(safetensors: Any, nnc: Nnc) -> None:
+    mask = (_RANDOM.random((32, 16)) < 0.5).astype(np.float32)
+    model = safetensors({"mask": mask, "w": WEIGHT})
+    assert nnc("compress", model).exit_code == 0
+    exact = found(nnc("verify", model, model.with_suffix(".nnr"), "--json"))["tensors"][0]
+    assert (exact["exact"], exact["exact_because"], exact["problem"]) == (True, "few different values", None)
+    rule = "--rule", "mask=exact=0,qp=-37"
+    assert nnc("compress", model, "-f", *rule).exit_code == 0
+    changed = nnc("verify", model, model.with_suffix(".nnr"))
+    assert changed.exit_code == 1
+    assert "changed, and must not: few different values" in changed.stdout
+    assert nnc("verify", model, model.with_suffix(".nnr"), *rule).exit_code == 0
+    kept = "--rule", "w=exact=1"
+    assert nnc("verify", model, model.with_suffix(".nnr"), *rule, *kept).exit_code == 1

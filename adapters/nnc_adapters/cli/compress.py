@@ -18,21 +18,14 @@ from nnc_adapters.cli.options import (
     opaque_option,
     pipe_path,
     readable,
+    rule_option,
     stdout,
     threads_option,
 )
 from nnc_core import CodingParameters, Limits
-from nnc_core.planner.parameters import Rule
 
 _DEFAULT = CodingParameters()
 _PROFILES = {"2022": 0, "2024": 1}
-
-
-def _rules(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> tuple[Rule, ...]:
-    try:
-        return tuple(Rule.parse(text) for text in value)
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from None
 
 
 @click.command()
@@ -61,14 +54,7 @@ def _rules(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -
     help="cabac_unary_length_minus1 of the binarization.",
 )
 @click.option("--profile", type=click.Choice(list(_PROFILES)), default="2024", show_default=True, help="Edition.")
-@click.option(
-    "--rule",
-    "rules",
-    metavar="REGEX=KEY=VALUE,...",
-    multiple=True,
-    callback=_rules,
-    help="Other values for tensors whose name matches.",
-)
+@rule_option
 @drop_optimizer_option
 @opaque_option
 @threads_option
@@ -103,10 +89,8 @@ def compress(
             progress=progress,
             limits=limits,
         )
-    for pattern in report.unused_rules:
-        console.message(f"warning: the rule {pattern!r} matches no tensor")
-    for remark in report.remarks:
-        console.message(f"note: {remark}")
+    for warning in report.warnings:
+        console.message(f"warning: {warning}")
     if as_json:
         derived = {"percent": report.percent, "bits_per_weight": report.bits_per_weight}
         console.print_json({**console.plain(report), **derived})
@@ -137,7 +121,7 @@ def _parameters(
 
 
 def _summary(report: api.CompressReport) -> str:
-    density = f", {report.bits_per_weight:.3f} bits per weight" if report.weights else ""
+    density = "" if report.bits_per_weight is None else f" at {report.bits_per_weight:.3f} bits"
     return (
         f"{report.bytes_before} to {report.bytes_after} bytes ({report.percent:.2f} %), {report.tensors} tensors, "
         f"{report.weights} weights{density}, {report.seconds:.2f} s"

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, TextIO, TypeVar
 import click
 
 from nnc_adapters.shared.files import about
-from nnc_core import Limits
+from nnc_core import Limits, Rule
 
 PIPE = "-"
 _Output = TypeVar("_Output", Path, "Path | None")
@@ -35,6 +35,13 @@ class _FilePath(click.Path):
         if str(value) == PIPE and not self.pipe:
             self.fail("a pipe is not possible here; ./- is a file of this name", param, ctx)
         return super().convert(value, param, ctx)
+
+
+def _rules(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> tuple[Rule, ...]:
+    try:
+        return tuple(Rule.parse(text) for text in value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
 
 
 def _limits(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> Limits:
@@ -61,6 +68,16 @@ limit_option = click.option(
     multiple=True,
     callback=_limits,
     help="Raise or lower a bound on what a file may ask for; may be repeated.",
+)
+rule_option = click.option(
+    "--rule",
+    "rules",
+    metavar="REGEX=KEY=VALUE,...",
+    multiple=True,
+    callback=_rules,
+    help="Other settings for the tensors whose name matches REGEX somewhere; of several that set one, the last wins. "
+    "Keys: exact (1 keeps a tensor as it is, 0 lets it be quantized whatever it is), qp, dq, param_opt, row_skip, "
+    "scan, unary.",
 )
 threads_option = click.option("--threads", type=click.IntRange(min=1), help="Worker threads [default: one per core].")
 drop_optimizer_option = click.option(

@@ -18,11 +18,12 @@ from nnc_adapters.cli.options import (
     opaque_option,
     pipe_path,
     readable,
+    rule_option,
     threads_option,
 )
 from nnc_adapters.comparison import MIN_SQNR, TensorComparison
 from nnc_adapters.verification import VerifyReport
-from nnc_core import Limits
+from nnc_core import Limits, Rule
 
 
 @click.command()
@@ -36,6 +37,7 @@ from nnc_core import Limits
     show_default=True,
     help="The worst signal-to-noise ratio that is acceptable for a tensor.",
 )
+@rule_option
 @drop_optimizer_option
 @opaque_option
 @threads_option
@@ -45,6 +47,7 @@ def verify(
     original: Path,
     compressed: Path,
     min_sqnr: float,
+    rules: tuple[Rule, ...],
     drop_optimizer: bool,
     opaque: bool,
     threads: int | None,
@@ -55,13 +58,15 @@ def verify(
 
     Exits with 1 if a tensor is destroyed (see --min-sqnr), missing or of another shape, if zeros became non-zero, if
     values changed that must be exact, or if the topology differs or no model can be restored from it. The model is
-    restored in a temporary folder for that. FILE.nnr may be - for stdin, and a container that carries NNR.
+    restored in a temporary folder for that. Give the same --rule as to compress where it lets values change that would
+    be exact. FILE.nnr may be - for stdin, and a container that carries NNR.
     """
     with readable(compressed) as path:
         report = verification.verify(
             original,
             path,
             min_sqnr=min_sqnr,
+            rules=rules,
             keep_optimizer=not drop_optimizer,
             opaque=opaque,
             threads=threads,

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import io
-import time
 from collections.abc import Callable, Iterator, Mapping
 from copy import copy
 from dataclasses import replace
-from math import prod
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, BinaryIO, cast, overload
@@ -16,6 +14,7 @@ import torch
 from torch import nn
 
 import nnc_core
+from nnc_adapters.api import compress_model
 from nnc_adapters.base import Options
 from nnc_adapters.pytorch import reader, roles
 from nnc_adapters.pytorch.layout import REPOSITORY, File, Model, is_companion, is_weights, scan
@@ -81,13 +80,10 @@ def compress(
     `PytorchAdapter`. A file appears complete or not at all, and replaces an existing one only with ``force``:
     `FileExistsError`.
     """
-    started = time.perf_counter()
     model, before = _source(module, keep_optimizer, opaque)
 
     def write(stream: BinaryIO) -> CompressReport:
-        after = nnc_core.write(stream, model, parameters=parameters, threads=threads, progress=progress)
-        weights = sum(prod(shape) for shape in _shapes(model).values())
-        return CompressReport(before, after, len(model.tensors), weights, time.perf_counter() - started)
+        return compress_model(model, stream, parameters=parameters, threads=threads, progress=progress, source=before)
 
     if target is None:
         whole = io.BytesIO()
