@@ -157,6 +157,27 @@ def test_parts_are_joined_again_although_their_performance_is_no_number() -> Non
     assert join(split(stream.getvalue())) == stream.getvalue()
 
 
+def test_a_part_has_all_units_of_its_tensor() -> None:
+    rng = np.random.default_rng(4)
+    tensors = {
+        "w": rng.normal(size=(20, 30)).astype(np.float32),
+        "exact": rng.normal(size=(20, 30)).astype(np.float32),
+        "half": rng.normal(size=400).astype(np.float16),
+        "exceptional": np.where(rng.random(4000) < 0.002, np.inf, rng.normal(size=4000)).astype(np.float32),
+        "unsigned": rng.integers(120, 136, 500).astype(np.uint8),
+        "w@plain": np.ones(30, np.float32),
+    }
+    rules = (nnc_core.Rule.parse("^(exact|half)$=exact=1"),)
+    data = nnc_core.encode(tensors, parameters=CodingParameters(rules=rules))
+    parts, whole = split(data), nnc_core.decode(data)
+    assert list(parts) == list(whole) == list(tensors)
+    for name, array in whole.items():
+        alone = nnc_core.decode(parts[name])
+        assert list(alone) == [name]
+        np.testing.assert_array_equal(alone[name], array, strict=True)
+    assert join(parts) == data
+
+
 @pytest.mark.parametrize("name", [3, None, b"w", ("w",)])
 def test_a_name_that_is_no_text_is_refused(name: object) -> None:
     with pytest.raises(ModelError, match="expected text"):

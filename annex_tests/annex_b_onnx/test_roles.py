@@ -172,10 +172,11 @@ def test_a_tensor_with_two_roles_has_none(info):
 
 def test_integer_weights_have_roles_too(adapter, make_model, tmp_path):
     nodes = [node("QLinearConv", ["x", "s", "z", "w", "s", "z", "s", "z", "b"], ["y"])]
+    rng = np.random.default_rng(3)
     weights = [
-        numpy_helper.from_array(np.ones((256, 1, 1, 1), np.int8), "w"),
-        numpy_helper.from_array(np.ones(256, np.int32), "b"),
-        numpy_helper.from_array(np.ones(256, np.float32), "s"),
+        numpy_helper.from_array(rng.integers(-5, 5, (256, 4, 1, 1)).astype(np.int8), "w"),
+        numpy_helper.from_array(rng.integers(-5, 5, 256).astype(np.int32), "b"),
+        numpy_helper.from_array(rng.random(256).astype(np.float32), "s"),
     ]
     onnx.save(make_model(nodes, weights), tmp_path / "m.onnx")
     found = adapter.read(tmp_path / "m.onnx").model_info

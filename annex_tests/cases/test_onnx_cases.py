@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 import nnc_adapters
+import nnc_core
 from nnc_adapters.cli import main
 from nnc_adapters.onnx import OnnxAdapter
 from nnc_core.nnr_model import SourceModel
@@ -375,6 +377,12 @@ def test_normalizations_in_pieces_leave_the_weights_before_them_alone(read: Read
     assert not read(model_of(nodes, tensors)).exact
 
 
+def test_a_rule_overrules_what_is_exact(tmp_path: Path) -> None:
+    onnx.save(model_of(SENSITIVE["division"], {"v": V}), tmp_path / "m.onnx")
+    nnc("compress", tmp_path / "m.onnx", "--rule", "^v$=qp=-20")
+    assert sqnr(V, nnc_core.decode((tmp_path / "m.nnr").read_bytes())["v"]) < 60
+
+
 # Weights of any operator ----------------------------------------------------------------------------------------------
 
 
@@ -436,6 +444,25 @@ def test_what_one_of_them_needs_holds_for_all_that_share_bytes(tmp_path: Path, r
 
 # The files themselves -------------------------------------------------------------------------------------------------
 
+FILES = sorted(path.relative_to(SHARED).as_posix() for path in SHARED.rglob("*.onnx"))
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_case_round_trips_and_is_no_larger_than_deflated(
+    tmp_path: Path, restored: Callable[..., Path], name: str
+) -> None:
+    back = restored(case(name))
+    folder = case(name).parent if "/" in name else None
+    before = b"".join(p.read_bytes() for p in sorted(folder.iterdir())) if folder else case(name).read_bytes()
+    assert (tmp_path / "coded.nnr").stat().st_size <= len(zlib.compress(before, 9)) + 200
+    assert arrays(back).keys() == arrays(case(name)).keys()
+
+
+@pytest.mark.parametrize("name", ["layerscale_1d_1e-6", "mixed_rows", "contrib_fusedmatmul", "sparse_2_4"])
+def test_a_case_keeps_every_tensor_at_30_db(restored: Callable[..., Path], name: str) -> None:
+    back = arrays(restored(case(f"{name}.onnx")))
+    assert all(sqnr(array, back[key]) >= 30 for key, array in arrays(case(f"{name}.onnx")).items())
+
 
 @pytest.mark.parametrize(
     "name", ["cast_mul_scale", "dequantize_com.microsoft", "eps_vector", "scaler_tiny_1d", "floor_table"]
@@ -451,6 +478,12 @@ def test_the_angles_of_rotary_embeddings_are_right_at_large_positions(restored: 
     feeds = {onnx.load(original).graph.input[0].name: np.arange(4090, 4100).reshape(1, 1, -1)}
     for expected, found in zip(outputs(original, feeds), outputs(restored(original), feeds), strict=True):
         np.testing.assert_array_equal(found, expected)
+
+
+def test_masks_are_exact_and_small(tmp_path: Path, restored: Callable[..., Path]) -> None:
+    mask = arrays(case("mask_neg_inf.onnx"))["m"]
+    np.testing.assert_array_equal(arrays(restored(case("mask_neg_inf.onnx")))["m"], mask)
+    assert (tmp_path / "coded.nnr").stat().st_size < 0.03 * mask.nbytes
 
 
 def test_pruned_weights_stay_pruned(restored: Callable[..., Path]) -> None:

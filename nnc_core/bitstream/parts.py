@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from nnc_core.bitstream import Bitstream, UnitRecord
+from nnc_core.bitstream.marks import mark_of
 from nnc_core.errors import BitstreamError, ModelError, UnitOrderError, UnsupportedError
 from nnc_core.lazy import LazyMapping
 from nnc_core.limits import Limits
@@ -172,7 +173,7 @@ def _groups(units: Iterable[UnitRecord]) -> Iterator[tuple[str, list[UnitRecord]
     for record in units:
         if record.type != NnrUnitType.NNR_NDU:
             continue
-        if not fragments and not _continues(record) and group:
+        if not fragments and group and not _continues(record) and not _belongs(record, group[0]):
             yield _key(group), group
             group = []
         group.append(record)
@@ -182,10 +183,15 @@ def _groups(units: Iterable[UnitRecord]) -> Iterator[tuple[str, list[UnitRecord]
 
 
 def _key(group: list[UnitRecord]) -> str:
-    name = group[0].names[0]
+    name = mark_of(group[0].names[0]).tensor
     if name == MODEL:
         raise ModelError("the tensor has the name that is reserved for the model", tensor=name)
     return name
+
+
+def _belongs(record: UnitRecord, first: UnitRecord) -> bool:
+    """Whether the unit carries a part of the tensor that ``first`` carries another part of."""
+    return mark_of(record.names[0]).tensor == mark_of(first.names[0]).tensor
 
 
 def _continues(record: UnitRecord) -> bool:

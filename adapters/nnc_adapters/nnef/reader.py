@@ -24,6 +24,9 @@ from nnc_core.tables.code_points import TopologyStorageFormat
 
 DAT, NNR = ".dat", ".nnr"
 
+# Smaller tensors cost less than their files, whatever their values: these have headers, and twice a name.
+_FEW_BYTES = 2048
+
 
 @dataclass(frozen=True, slots=True)
 class _Variable:
@@ -74,7 +77,7 @@ def _read(path: Path, options: Options, lossless: bool) -> SourceModel:
     if lossless:
         reasons |= {v.label: "not coded in the archive" for v in variables if v.file.endswith(DAT)}
     coded = {v.label: v for v in variables if v.label in options.chosen or _is_coded(v, reasons, options)}
-    exact = {v.label: v for v in variables if v.label not in coded and _fits(v)}
+    exact = {v.label: v for v in variables if v.label not in coded and _fits(v) and _costs_less(v, options)}
     tensors = {v.label: v for v in variables if v.label in coded or v.label in exact}
     topology = Topology(
         TopologyStorageFormat.NNR_TPL_NNEF, text, quantization, _private(list(tensors.values()), files, limits)
@@ -151,7 +154,14 @@ def _is_coded(variable: _Variable, reasons: Mapping[str, str], options: Options)
     """Whether a tensor of floats may lose precision."""
     name, elements = variable.header.dtype.name, variable.header.elements
     allowed = variable.is_float and variable.label not in reasons
-    return allowed and selection.is_coded(name, elements, variable.load, all_floats=options.all_floats)
+    coded = allowed and selection.is_coded(name, elements, variable.load, all_floats=options.all_floats)
+    return coded and selection.costs_less(variable.load, exact=False, all_floats=options.all_floats)
+
+
+def _costs_less(variable: _Variable, options: Options) -> bool:
+    """Whether an exact tensor takes fewer bytes than its file would in the topology."""
+    stays = variable.file.endswith(NNR) or variable.header.data_length < _FEW_BYTES
+    return stays or selection.costs_less(variable.load, exact=True, all_floats=options.all_floats)
 
 
 def _fits(variable: _Variable) -> bool:

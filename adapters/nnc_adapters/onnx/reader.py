@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from google.protobuf.descriptor import FieldDescriptor  # type: ignore[import-untyped]
 from google.protobuf.message import DecodeError, EncodeError  # type: ignore[import-untyped]
 from numpy.typing import NDArray
@@ -191,18 +190,14 @@ def is_coded(tensor: _Tensor, flow: Dataflow, folder: values.Folder, options: Op
     name, elements = values.dtype(kind).name, values.count(proto)
     if not selection.is_coded(name, elements, load, all_floats=options.all_floats):
         return False
-    return not (tensor.exact and kind == TensorProto.DOUBLE) or _is_single(load())
+    exact = bool(tensor.exact) or kind in values.INTEGERS
+    return selection.costs_less(load, exact=exact, all_floats=options.all_floats)
 
 
 def _reason(sites: Iterable[Site], sensitivity: Sensitivity) -> str | None:
     """Why a tensor in these places must be exact; None where it may change, or has no fractions."""
     floats = (Value(site.scope, site.name) for site in sites if site.tensor.data_type in values.FLOATS)
     return next((reason for value in floats if (reason := sensitivity.reason(value)) is not None), None)
-
-
-def _is_single(array: NDArray[Any]) -> bool:
-    """Whether the values are the same in float32."""
-    return bool((array.astype(np.float32) == array).all())
 
 
 def _loader(tensor: TensorProto, folder: values.Folder) -> functools.partial[NDArray[Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -9,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnc_adapters.shared.dtypes import FLOATS, INTEGERS
+from nnc_core.planner.exactness import worth_coding
 
-__all__ = ["SMALLEST_FLOATS", "SMALLEST_INTEGERS", "fits", "is_coded"]
+__all__ = ["SMALLEST_FLOATS", "SMALLEST_INTEGERS", "costs_less", "fits", "is_coded"]
 
 SMALLEST_FLOATS = 16
 SMALLEST_INTEGERS = 256
@@ -18,6 +20,7 @@ SMALLEST_INTEGERS = 256
 _MOST = (1 << 31) - 1
 # Types whose values are all within what the codec can express.
 _ALWAYS_FIT = (FLOATS | INTEGERS) - {"float64", "int32", "uint32", "int64"}
+_FEW_BYTES, _WORTH_SEEING = 4096, 64
 # How many values are looked at together, so that a large tensor in a file does not have to fit into memory.
 _PIECE = 1 << 20
 
@@ -31,6 +34,32 @@ def is_coded(data_type: str, elements: int, load: Callable[[], NDArray[Any]], *,
     smallest = 1 if all_floats else SMALLEST_FLOATS
     enough = (data_type in FLOATS and elements >= smallest) or (data_type in INTEGERS and elements >= SMALLEST_INTEGERS)
     return enough and fits(data_type, load)
+
+
+def costs_less(load: Callable[[], NDArray[Any]], *, exact: bool, all_floats: bool = False) -> bool:
+    """Whether a tensor that is coded takes fewer bytes than in the topology, or not many more.
+
+    What is quantized does. Numbers that must be ``exact`` are compared, and so are masks, by their infinities; no other
+    values decide, so that models of one structure have the same tensors. Few floats stay tensors even if they take a
+    little more: they can be seen there, and a rule can overrule what is exact. ``all_floats`` are tensors in any case.
+    """
+    if all_floats:
+        return True
+    array = load()
+    if not (exact or _is_mask(array)) or worth_coding(array):
+        return True
+    few = array.dtype.kind not in "iu" and array.nbytes <= _FEW_BYTES
+    return few and len(zlib.compress(array.tobytes())) + _WORTH_SEEING >= array.nbytes
+
+
+def _is_mask(array: NDArray[Any]) -> bool:
+    """Whether more than one value in 16 is infinite or not a number."""
+    if array.dtype.kind in "iu":
+        return False
+    flat = array.reshape(-1)
+    with np.errstate(over="ignore", invalid="ignore"):
+        pieces = (flat[at : at + _PIECE].astype(np.float32, copy=False) for at in range(0, flat.size, _PIECE))
+        return 16 * sum(int(np.count_nonzero(~np.isfinite(piece))) for piece in pieces) > flat.size
 
 
 def fits(data_type: str, load: Callable[[], NDArray[Any]]) -> bool:
