@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from nnc_core.bitstream import Bitstream, DataUnit, UnitRecord
 from nnc_core.bitstream.marks import mark_of, numpy_name, restored
+from nnc_core.bitstream.scope import Sink, refuse
 from nnc_core.coder.block import output_shapes, unit_dtype
 from nnc_core.coder.decoder import DecodedUnit, decode_unit, read_qp
 from nnc_core.coder.history import Histories
@@ -75,7 +76,7 @@ class NnrFile(LazyMapping[NDArray[Any]]):
     has its own name.
 
     ``history`` is what the bitstreams before left, and makes this one an update of theirs; then `history_after` is
-    what the next one needs.
+    what the next one needs. ``sink`` as for `Bitstream`.
     """
 
     def __init__(
@@ -84,11 +85,12 @@ class NnrFile(LazyMapping[NDArray[Any]]):
         limits: Limits | None = None,
         input_parameters: Mapping[str, InputParameters] | None = None,
         history: Histories | None = None,
+        sink: Sink = refuse,
     ) -> None:
         self._limits = limits or Limits()
         self._map = data if isinstance(data, mmap.mmap) else None
         known = input_parameters or {}
-        self.bitstream = Bitstream(data, self._limits, known.get)
+        self.bitstream = Bitstream(data, self._limits, known.get, sink)
         self._history = history
         self._left: dict[int, Histories] = {}
 

@@ -72,8 +72,11 @@ def test_whether_a_file_can_be_read_is_no_question_of_usage(
 
 def test_a_truncated_bitstream_is_3(nnc: Nnc, model: Path, bitstream: Path) -> None:
     bitstream.write_bytes(bitstream.read_bytes()[:-1])
-    for arguments in (["inspect", bitstream], ["verify", model, bitstream], ["decompress", bitstream, "-o", "x"]):
+    for arguments in (["verify", model, bitstream], ["decompress", bitstream, "-o", "x"]):
         assert_fails(nnc(*arguments), 3, f"{bitstream}: unit")
+    shown = nnc("inspect", bitstream)
+    assert shown.exit_code == 3
+    assert f"{bitstream}: unit" in shown.stderr
 
 
 def test_an_empty_file_is_3(nnc: Nnc, tmp_path: Path) -> None:

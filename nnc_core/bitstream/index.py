@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import cached_property
 from itertools import chain
 from types import MappingProxyType
@@ -15,12 +16,14 @@ from nnc_core.bitstream.units import UnitRecord, trace
 from nnc_core.bitstream.walk import Walk
 from nnc_core.limits import Limits
 from nnc_core.nnr_model import Topology
-from nnc_core.syntax.context import InputParameters, nothing_known
+from nnc_core.syntax.context import InputParameters, SyntaxContext, nothing_known
 from nnc_core.syntax.driver import Buffer
 from nnc_core.syntax.model_parameter_set import ModelParameterSet
 from nnc_core.syntax.pruning import PruningTopologyContainer
 from nnc_core.syntax.reader import TracedElement
 from nnc_core.tables.code_points import NnrUnitType
+
+_UNKNOWN = 63
 
 
 class Bitstream:
@@ -45,7 +48,21 @@ class Bitstream:
         self.units: tuple[UnitRecord, ...] = tuple(walk.units())
         self.general_profile_idc: int = walk.scope.context.general_profile_idc
         self.mps: ModelParameterSet | None = walk.scope.mps
+        self.context: SyntaxContext = walk.scope.context
         self.topology_elements: tuple[str, ...] = walk.scope.context.topology_elements
+
+    @property
+    def rest(self) -> UnitRecord | None:
+        """What follows the units where the violation of a size, or of what others depend on, has ended the walk."""
+        start = max((unit.offset + unit.size for unit in self.units), default=0)
+        size = len(self._data) - start
+        if size == 0:
+            return None
+        rest = UnitRecord(len(self.units), start, size, _UNKNOWN, None, start, size, context=self.context)
+        for element in self.trace(rest):
+            if element.name == "nnr_unit_type" and isinstance(element.value, int):
+                return replace(rest, type=element.value)
+        return rest
 
     @cached_property
     def data_units(self) -> tuple[DataUnit, ...]:

@@ -70,10 +70,11 @@ def trace(data: memoryview, unit: UnitRecord) -> list[TracedElement]:
     """
     tracer = Tracer(data, unit.offset, unit.offset + unit.size, unit=unit.index)
     with suppress(BitstreamError, LimitError):
-        nnr_unit_size(tracer, UnitHeader())
-        nnr_unit_header(tracer, UnitHeader())
-        header = read_header(tracer, unit.type, unit.context)
-        table = UNIT_TYPES[unit.type].payload if unit.type in UNIT_TYPES else None
+        h = UnitHeader()
+        nnr_unit_size(tracer, h)
+        nnr_unit_header(tracer, h)
+        header = read_header(tracer, h.nnr_unit_type, unit.context)
+        table = UNIT_TYPES[h.nnr_unit_type].payload if h.nnr_unit_type in UNIT_TYPES else None
         whole = unit.partial_data_counter <= 1
         if table is not None and whole and compression_format(header) == TopologyCompressionFormat.NNR_PT_RAW:
             table.run(tracer, table.record(), header, unit.context)

@@ -71,10 +71,9 @@ def decode_levels(unit: DataUnit, histories: Histories | None = None) -> dict[st
     _check_supported(h)
     tensors = parts(unit)
     found = {part.name: _history(h, part.name, histories) for part in tensors}
-    shapes = [_shape(unit, part, found[part.name]) for part in tensors]
-    qp_bits = 6 + unit.qp_density if is_quantized(h) else 0
+    matrices = [_shape(unit, part, found[part.name]) for part in tensors]
     try:
-        decoded = _named(tensors, decode_payload(unit.payload, shapes, qp_bits))
+        decoded = _named(tensors, decode_payload(unit.payload, matrices, qp_bits(unit)))
     except BitstreamError:
         if None in found.values():
             raise _missing(h, unit.names[0]) from None
@@ -83,6 +82,16 @@ def decode_levels(unit: DataUnit, histories: Histories | None = None) -> dict[st
         raise _missing(h, unit.names[0])
     _check_entry_points(h, tensors, decoded)
     return decoded
+
+
+def shapes(unit: DataUnit, histories: Histories | None = None) -> list[Shape]:
+    """What the payload coder is told about each coded tensor of a data unit, in payload order."""
+    return [_shape(unit, part, _history(unit.header, part.name, histories)) for part in parts(unit)]
+
+
+def qp_bits(unit: DataUnit) -> int:
+    """How many bins the quantization parameter in front of each tensor has; 0 where there is none."""
+    return 6 + unit.qp_density if is_quantized(unit.header) else 0
 
 
 def _named(tensors: tuple[Part, ...], decoded: Iterator[CodedTensor]) -> dict[str, CodedTensor]:

@@ -7,6 +7,7 @@ keeps every element, `Sampler` fills it with legal random values.
 
 from __future__ import annotations
 
+from nnc_core.syntax.aggregate import AggregateUnitHeader
 from nnc_core.syntax.codebook import IntegerCodebook, integer_codebook
 from nnc_core.syntax.context import InputParameters, SyntaxContext
 from nnc_core.syntax.data_unit import (
@@ -17,6 +18,7 @@ from nnc_core.syntax.data_unit import (
     nnr_compressed_data_unit_header,
 )
 from nnc_core.syntax.driver import Buffer, Syntax
+from nnc_core.syntax.layer_parameter_set import LayerParameterSet
 from nnc_core.syntax.model_parameter_set import ModelParameterSet, nnr_model_parameter_set_payload
 from nnc_core.syntax.quantization import (
     QuantizationUnitHeader,
@@ -46,10 +48,12 @@ from nnc_core.syntax.units import (
 from nnc_core.syntax.writer import Sizer, Writer
 
 __all__ = [
+    "AggregateUnitHeader",
     "Buffer",
     "CompressedDataUnitHeader",
     "InputParameters",
     "IntegerCodebook",
+    "LayerParameterSet",
     "ModelParameterSet",
     "QuantizationUnitHeader",
     "QuantizationUnitPayload",

@@ -16,6 +16,7 @@ from nnc_adapters.cli.errors import reported
 from nnc_adapters.cli.extract import extract
 from nnc_adapters.cli.formats import formats
 from nnc_adapters.cli.inspect import inspect
+from nnc_adapters.cli.validate import validate
 from nnc_adapters.cli.verify import verify
 
 
@@ -43,5 +44,5 @@ def main() -> None:
     """Compress neural networks with ISO/IEC 15938-17 (Neural Network Coding)."""
 
 
-for _command in (compress, convert, decompress, embed, extract, formats, inspect, verify):
+for _command in (compress, convert, decompress, embed, extract, formats, inspect, validate, verify):
     main.add_command(_command)

@@ -6,25 +6,23 @@ import dataclasses
 import io
 import json
 import math
+import shutil
 import sys
-from collections.abc import Iterator, Mapping
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import IntEnum
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 import click
-from rich import box
-from rich.cells import cell_len
-from rich.console import Console, JustifyMethod
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
 from nnc_adapters.reports import Progress as ProgressCallback
 
 _PIPE_WIDTH = 10_000  # lines that another program reads are not to be folded
 _NARROWEST = 20  # a folded column that is still readable
-_GAP = 3
+_GAP = 2
 
 
 def printable(text: str) -> str:
@@ -67,31 +65,91 @@ def plain(value: Any) -> Any:
     return value
 
 
+@dataclasses.dataclass
+class Table:
+    """Rows of text under column names: ``>`` in front of a name aligns one right, ``~`` lets one be folded."""
+
+    columns: tuple[str, ...]
+    rows: list[tuple[str, ...]] = dataclasses.field(default_factory=list)
+
+    def add_row(self, *cells: str) -> None:
+        """Add a row with a cell for each column."""
+        self.rows.append(cells)
+
+    def lines(self, width: int) -> Iterator[str]:
+        """The lines of the table, folded to ``width`` characters as far as it stays readable."""
+        names = [column.lstrip(">~") for column in self.columns]
+        widths = self._widths(names, width)
+        yield from self._folded(names, widths)
+        yield "\u2500" * (sum(widths) + _GAP * (len(widths) - 1))
+        for row in self.rows:
+            yield from self._folded(row, widths)
+
+    def _widths(self, names: list[str], width: int) -> list[int]:
+        """What each column takes; those that can be folded share what the others leave."""
+        widths = [max(map(cells_of, column)) for column in zip(names, *self.rows, strict=True)]
+        excess = sum(widths) + _GAP * (len(widths) - 1) - width
+        foldable = sorted((w, i) for i, w in enumerate(widths) if self.columns[i][0] == "~" and w > _NARROWEST)
+        for wide, i in reversed(foldable):
+            cut = max(0, min(excess, wide - _NARROWEST))
+            widths[i] -= cut
+            excess -= cut
+        return widths
+
+    def _folded(self, row: Sequence[str], widths: list[int]) -> Iterator[str]:
+        pieces = [_fold(cell, width) for cell, width in zip(row, widths, strict=True)]
+        for line in zip_longest(*pieces, fillvalue=""):
+            aligned = map(_aligned, line, widths, self.columns)
+            yield (" " * _GAP).join(aligned).rstrip()
+
+
+def _aligned(text: str, width: int, column: str) -> str:
+    padding = " " * (width - cells_of(text))
+    return padding + text if column[0] == ">" else text + padding
+
+
+def _fold(text: str, width: int) -> list[str]:
+    """The text in pieces that are not wider than ``width``."""
+    if cells_of(text) <= width:
+        return [text]
+    pieces = [""]
+    for character in text:
+        if cells_of(pieces[-1]) + cells_of(character) > width:
+            pieces.append("")
+        pieces[-1] += character
+    return pieces
+
+
+def cells_of(text: str) -> int:
+    """How many character cells of a terminal the text takes."""
+    if text.isascii():
+        return len(text)
+    return sum(_cells(character) for character in text)
+
+
+def _cells(character: str) -> int:
+    if unicodedata.combining(character):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "FW" else 1
+
+
 def table(*columns: str) -> Table:
-    """A table with these columns: ``>`` in front of a name aligns one right, ``~`` lets one be folded."""
-    result = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    for column in columns:
-        side: JustifyMethod = "right" if column[0] == ">" else "left"
-        result.add_column(column.lstrip(">~"), justify=side, overflow="fold", no_wrap=column[0] != "~")
-    return result
+    """A table with these columns; see `Table`."""
+    return Table(columns)
 
 
 def print_table(content: Table) -> None:
     """Print a table as wide as the terminal, but readable; where stdout is none, as wide as it wants to be."""
-    console = Console(markup=False, highlight=False, emoji=False)
-    console.width = max(console.width, _least_width(content)) if console.is_terminal else _PIPE_WIDTH
-    console.print(content)
-
-
-def _least_width(content: Table) -> int:
-    widths = [max(cell_len(str(cell)) for cell in (c.header, *c.cells)) for c in content.columns]
-    folded = [w if c.no_wrap else min(w, _NARROWEST) for w, c in zip(widths, content.columns, strict=True)]
-    return sum(folded) + _GAP * (len(folded) - 1)
+    width = shutil.get_terminal_size().columns if sys.stdout is not None and sys.stdout.isatty() else _PIPE_WIDTH
+    click.echo("\n".join(content.lines(width)))
 
 
 @contextmanager
 def progress(label: str) -> Iterator[ProgressCallback | None]:
     """A progress bar that follows what its callback is told; ``None`` where stderr is no terminal, or a dumb one."""
+    from rich.console import Console  # here, since only long commands on a terminal need it
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
     console = Console(stderr=True)
     if not console.is_terminal or console.is_dumb_terminal:
         yield None

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import mmap
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import fields
 from enum import IntEnum
 from math import prod
@@ -10,21 +14,24 @@ from typing import Any
 
 import click
 
-import nnc_core
-from nnc_adapters.cli import console
+from nnc_adapters.cli import console, trace
 from nnc_adapters.cli.options import json_option, limit_option, pipe_path, readable
 from nnc_adapters.containers import plain
-from nnc_core import Limits, NnrFile
+from nnc_core import Limits, NnrFile, TensorInfo
 from nnc_core.bitstream import UnitRecord
+from nnc_core.errors import BitstreamError, NncError
 from nnc_core.syntax import (
+    AggregateUnitHeader,
     CompressedDataUnitHeader,
+    LayerParameterSet,
     ModelParameterSet,
     QuantizationUnitHeader,
     StartUnitHeader,
     TopologyUnitHeader,
-    TracedElement,
 )
+from nnc_core.syntax.unit_types import UNIT_TYPES
 from nnc_core.tables.code_points import (
+    AggregateUnitType,
     GeneralProfileIdc,
     NnrUnitType,
     QuantizationStorageFormat,
@@ -32,67 +39,156 @@ from nnc_core.tables.code_points import (
     TopologyStorageFormat,
 )
 
-_BITS_SHOWN = 64
-
 
 @click.command()
 @click.argument("source", metavar="FILE.nnr", type=pipe_path)
-@click.option("--trace", is_flag=True, help="Show every syntax element above the arithmetic coder, with its bits.")
+@click.option("--trace", "traced", is_flag=True, help="Show every syntax element above the arithmetic coder.")
+@click.option("--bins", is_flag=True, help="With --trace: show every bin of the payloads, too, and what it costs.")
+@click.option("--unit", type=click.IntRange(min=0), metavar="N", help="Show this unit only.")
+@click.option("--tensor", metavar="NAME", help="Show the units of this tensor only.")
+@click.option("--offset", type=click.IntRange(min=0), metavar="BYTE", help="Show the unit with this byte only.")
+@click.option("--sort", type=click.Choice(["position", "size"]), default="position", help="The order of the units.")
 @limit_option
 @json_option
-def inspect(source: Path, trace: bool, limits: Limits, as_json: bool) -> None:
+def inspect(
+    source: Path,
+    traced: bool,
+    bins: bool,
+    unit: int | None,
+    tensor: str | None,
+    offset: int | None,
+    sort: str,
+    limits: Limits,
+    as_json: bool,
+) -> None:
     """Show the units and tensors of a bitstream without decoding it.
 
-    FILE.nnr may be - for stdin, and a container that carries NNR.
+    FILE.nnr may be - for stdin, and a container that carries NNR. A damaged bitstream is shown up to the damage.
     """
-    with readable(source) as given, plain(given, limits) as path, nnc_core.open(path, limits=limits) as file:
+    with readable(source) as given, _plain(given, limits) as path, _opened(path, limits) as (file, violations):
+        if violations and not _is_bitstream(file):
+            raise violations[0]
+        units = list(filter(_wanted(file, unit, tensor, offset), _units(file)))
+        if sort == "size":
+            units.sort(key=lambda each: -each.size)
         if as_json:
-            console.print_json(_description(file, trace))
-        elif trace:
-            _show_trace(file)
+            console.print_json(_description(file, units, traced))
+        elif traced:
+            trace.show(file, units, {each.index: _title(each) for each in units}, bins=bins)
         else:
-            _show_units(file)
+            _show_units(file, units)
+        if violations:
+            raise violations[0]
 
 
-def _description(file: NnrFile, trace: bool) -> dict[str, Any]:
-    units = [_unit(unit) for unit in file.units]
-    if trace:
-        for described, unit in zip(units, file.units, strict=True):
-            described["elements"] = [element._asdict() for element in file.bitstream.trace(unit)]
-    return {"bytes": sum(unit.size for unit in file.units), "units": units, "tensors": file.tensors}
+@contextmanager
+def _plain(source: Path, limits: Limits) -> Iterator[Path]:
+    """A file with one bitstream and nothing else; ``source`` itself also where it is damaged."""
+    with ExitStack() as stack:
+        try:
+            path = stack.enter_context(plain(source, limits))
+        except BitstreamError:
+            path = source
+        yield path
+
+
+@contextmanager
+def _opened(path: Path, limits: Limits) -> Iterator[tuple[NnrFile, list[BitstreamError]]]:
+    """The file as far as it can be read, and what is wrong with it."""
+    violations: list[BitstreamError] = []
+    with path.open("rb") as stream:
+        empty = os.fstat(stream.fileno()).st_size == 0
+        data = b"" if empty else mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+    with NnrFile(data, limits, sink=violations.append) as file:
+        yield file, violations
+
+
+def _is_bitstream(file: NnrFile) -> bool:
+    return any(isinstance(unit.header, StartUnitHeader) for unit in file.units[:1])
+
+
+def _units(file: NnrFile) -> tuple[UnitRecord, ...]:
+    rest = file.bitstream.rest
+    return file.units if rest is None else (*file.units, rest)
+
+
+def _wanted(file: NnrFile, index: int | None, tensor: str | None, offset: int | None) -> Callable[[UnitRecord], bool]:
+    if tensor is not None and not any(tensor in unit.names for unit in file.units):
+        raise click.BadParameter(f"the bitstream has no tensor {tensor!r}", param_hint="--tensor")
+
+    def wanted(unit: UnitRecord) -> bool:
+        return (
+            (index is None or unit.index == index)
+            and (tensor is None or tensor in unit.names)
+            and (offset is None or unit.offset <= offset < unit.offset + unit.size)
+        )
+
+    return wanted
+
+
+def _description(file: NnrFile, units: Sequence[UnitRecord], traced: bool) -> dict[str, Any]:
+    described = [_unit(unit) for unit in units]
+    if traced:
+        for each, unit in zip(described, units, strict=True):
+            each["elements"] = [element._asdict() for element in file.bitstream.trace(unit)]
+    size = sum(unit.size for unit in _units(file) if unit.within is None)
+    return {"bytes": size, "units": described, "tensors": _tensors(file)}
 
 
 def _unit(unit: UnitRecord) -> dict[str, Any]:
-    """What a unit record says, without the context that it was read in."""
-    description = {f.name: getattr(unit, f.name) for f in fields(unit) if f.name != "context"}
+    """What a unit record says, without what else is in force for it."""
+    left_out = ("context", "quantization")
+    description = {f.name: getattr(unit, f.name) for f in fields(unit) if f.name not in left_out}
     return {**description, "type": _name(NnrUnitType, unit.type)}
 
 
-def _show_units(file: NnrFile) -> None:
-    table = console.table(
-        "unit", ">offset", ">bytes", "payload", ">qp", ">dq", ">scan", ">bits/weight", "~shape", "~content"
-    )
-    for unit in file.units:
-        table.add_row(_name(NnrUnitType, unit.type), str(unit.offset), str(unit.size), *_columns(unit, file))
+def _tensors(file: NnrFile) -> Mapping[str, TensorInfo]:
+    """What is known of the tensors; nothing where the damage is in their payloads."""
+    try:
+        return file.tensors
+    except NncError:
+        return {}
+
+
+def _show_units(file: NnrFile, units: Sequence[UnitRecord]) -> None:
+    table = console.table(">#", ">bytes", "kind", ">qp", ">bits/w", "~shape", "~content")
+    tensors = _tensors(file)
+    for unit in units:
+        table.add_row(str(unit.index), str(unit.size), *_columns(unit, tensors))
     console.print_table(table)
 
 
-def _columns(unit: UnitRecord, file: NnrFile) -> tuple[str, ...]:
-    content = console.printable(_content(unit))
-    h = unit.header
-    if not isinstance(h, CompressedDataUnitHeader):
-        return *[""] * 6, content
-    infos = [file.tensors[name] for name in unit.names if name in file.tensors]
+def _columns(unit: UnitRecord, tensors: Mapping[str, TensorInfo]) -> tuple[str, ...]:
+    infos = [tensors[name] for name in unit.names if name in tensors]
     weights = sum(prod(info.shape) for info in infos)
     return (
-        h.nnr_compressed_data_unit_payload_type.name,
+        _kind(unit),
         " ".join(str(info.qp) for info in infos if info.qp is not None),
-        str(int(h.dq_flag)),
-        str(h.scan_order),
-        f"{8 * unit.size / weights:.3f}" if weights else "",
+        f"{8 * unit.size / weights:.2f}" if weights else "",
         " ".join("x".join(map(str, info.shape)) or "scalar" for info in infos),
-        content,
+        console.printable(_content(unit)),
     )
+
+
+def _kind(unit: UnitRecord) -> str:
+    """The unit type or, for data, the payload type, with what else decides how it is coded."""
+    h = unit.header
+    if not isinstance(h, CompressedDataUnitHeader):
+        return _name(NnrUnitType, unit.type).removeprefix("NNR_")
+    tools = (
+        h.nnr_compressed_data_unit_payload_type.name.removeprefix("NNR_PT_"),
+        "dq" * h.dq_flag,
+        "cb" * h.codebook_present_flag,
+        f"s{h.scan_order}" * (h.scan_order > 0),
+        f"part {unit.partial_data_counter}" * (unit.partial_data_counter > 1),
+    )
+    return " ".join(filter(None, tools))
+
+
+def _title(unit: UnitRecord) -> str:
+    content = _content(unit)
+    title = _name(NnrUnitType, unit.type)
+    return console.printable(f"{title}, {content}" if content else title)
 
 
 def _content(unit: UnitRecord) -> str:
@@ -100,30 +196,26 @@ def _content(unit: UnitRecord) -> str:
     if isinstance(h, StartUnitHeader):
         return _name(GeneralProfileIdc, h.general_profile_idc)
     if isinstance(h, ModelParameterSet):
-        quantized = h.mps_qp_density is not None
-        return f"qp {h.mps_quantization_parameter}, qp_density {h.mps_qp_density}" if quantized else ""
+        return _quantization(h.mps_quantization_parameter, h.mps_qp_density)
+    if isinstance(h, LayerParameterSet):
+        return _quantization(h.lps_quantization_parameter, h.lps_qp_density)
     if isinstance(h, TopologyUnitHeader):
         storage = _name(TopologyStorageFormat, h.topology_storage_format)
         return f"{storage} {_name(TopologyCompressionFormat, h.topology_compression_format)}"
     if isinstance(h, QuantizationUnitHeader):
         storage = _name(QuantizationStorageFormat, h.quantization_storage_format)
         return f"{storage} {_name(TopologyCompressionFormat, h.quantization_compression_format)}"
+    if h is None and unit.type in UNIT_TYPES:
+        return "damaged"
+    if isinstance(h, AggregateUnitHeader):
+        return f"{_name(AggregateUnitType, h.nnr_aggregate_unit_type)}, {len(h.units)} units"
     return " ".join(unit.names)
+
+
+def _quantization(qp: int | None, qp_density: int | None) -> str:
+    return "" if qp_density is None else f"qp {qp}, qp_density {qp_density}"
 
 
 def _name(kind: type[IntEnum], value: int) -> str:
     """The standard's name for a code point, or the number of a reserved or private one."""
     return kind(value).name if value in kind._value2member_map_ else str(value)
-
-
-def _show_trace(file: NnrFile) -> None:
-    for unit in file.units:
-        click.echo(f"unit {unit.index}, byte {unit.offset}: {_name(NnrUnitType, unit.type)}")
-        for element in file.bitstream.trace(unit):
-            click.echo(_line(element))
-
-
-def _line(element: TracedElement) -> str:
-    bits = element.bits if len(element.bits) <= _BITS_SHOWN else f"{element.bits[:_BITS_SHOWN]}..."
-    value = "" if element.value is None else f" = {console.printable(str(console.plain(element.value)))}"
-    return f"  {element.bit_offset:>8}  {element.descriptor:<8} {element.name}{value}  {bits}"
