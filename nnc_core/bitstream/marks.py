@@ -159,7 +159,9 @@ def packed(data: bytes) -> NDArray[np.float32]:
     return np.frombuffer(data + bytes(-len(data) % 4), "<f4")
 
 
-def _bytes(raw: NDArray[np.float32], size: int) -> NDArray[np.uint8]:
+def _bytes(raw: NDArray[Any], size: int) -> NDArray[np.uint8]:
+    if raw.dtype != np.float32:
+        raise PayloadError(f"{raw.dtype} values, expected float32")
     data = raw.astype("<f4", copy=False).view(np.uint8)
     if not size <= len(data) < size + 4:
         raise PayloadError(f"{len(data)} bytes, expected {size}")
@@ -206,7 +208,7 @@ def _floats(patterns: NDArray[Any], dtype: str) -> NDArray[Any]:
 
 def _joined(mark: Mark, exponents: NDArray[Any], rest_mark: Mark, rest: NDArray[Any]) -> NDArray[Any]:
     bits, dtype = _BITS[mark.dtype], mark.dtype
-    if rest_mark.dtype != dtype or rest.dtype != np.float32:
+    if rest_mark.dtype != dtype:
         raise PayloadError(f"exponents of {dtype} beside a rest of {rest_mark.dtype}")
     biased = _whole(exponents).astype(np.int64) + mark.number
     if biased.size and not (biased.min() >= 0 and biased.max() < 1 << _EXPONENT_BITS[dtype]):
