@@ -9,6 +9,8 @@ by one or two units that any decoder reads as what they are, integers or raw flo
 ``w@bfloat16.none``           the bit patterns of ``w``, mapped to integers that grow with the values
 ``w@bfloat16.exponent-118``   the biased exponents of ``w``, less 118; it is followed by
 ``w@bfloat16.rest``           signs and mantissas, packed into raw floats
+``w@float32.index``           places in a list of bit patterns, one for each value of ``w``; it is followed by
+``w@float32.palette``         the list, packed into raw floats
 ``w@float32.places``          after a unit ``w``: what to add to the index of each exceptional value to get the next one
 ``w@float32.values``          the bytes of these values, packed into raw floats
 ``w@plain``                   the tensor that is itself called ``w``, where ``w`` looks like one of these names
@@ -43,7 +45,8 @@ __all__ = [
 ]
 
 PLAIN = "plain"
-PATTERNS, EXPONENT, REST, PLACES, VALUES, INTEGER = "none", "exponent", "rest", "places", "values", "value"
+PATTERNS, EXPONENT, REST, INTEGER = "none", "exponent", "rest", "value"
+INDEX, PALETTE, PLACES, VALUES = "index", "palette", "places", "values"
 
 _EXPONENT_BITS = {"float16": 5, "bfloat16": 8, "float32": 8, "float64": 11}
 _BITS = {"float16": 16, "bfloat16": 16, "float32": 32, "float64": 64}
@@ -51,7 +54,7 @@ _INTEGERS = r"u?int(?:8|16|32|64)"
 _FLOATS = "|".join(_BITS)
 _NAME = re.compile(
     rf"(?P<name>.*)@(?:{PLAIN}|(?P<integer>{_INTEGERS})\.{INTEGER}(?P<offset>[+-]\d{{1,20}})"
-    rf"|(?P<float>{_FLOATS})\.(?:(?P<part>{PATTERNS}|{REST}|{PLACES}|{VALUES})|{EXPONENT}-(?P<bias>\d{{1,4}})))",
+    rf"|(?P<float>{_FLOATS})\.(?:(?P<part>{PATTERNS}|{REST}|{INDEX}|{PALETTE}|{PLACES}|{VALUES})|{EXPONENT}-(?P<bias>\d{{1,4}})))",
     re.DOTALL,
 )
 
@@ -181,6 +184,8 @@ def restored(parts: Sequence[tuple[Mark, NDArray[Any]]]) -> NDArray[Any]:
             return _floats(_unmapped(_whole(array), _BITS[mark.dtype]), mark.dtype)
         if found.keys() == {EXPONENT, REST}:
             return _joined(*found[EXPONENT], *found[REST])
+        if found.keys() == {INDEX, PALETTE}:
+            return _looked_up(found[INDEX][1], *found[PALETTE])
         if found.keys() == {PLAIN, PLACES, VALUES}:
             return _with_exceptions(found[PLAIN][1], found[PLACES][1], *found[VALUES])
     raise PayloadError(f"the units {[marked(mark) for mark, _ in parts]} do not make a tensor")
@@ -222,13 +227,26 @@ def _joined(mark: Mark, exponents: NDArray[Any], rest_mark: Mark, rest: NDArray[
     return _floats((values & ((one << mantissa) - one)) | (biased.astype(values.dtype) << mantissa) | sign, dtype)
 
 
+def _listed(mark: Mark, raw: NDArray[Any], count: int) -> NDArray[Any]:
+    """The values whose bytes are packed into raw floats."""
+    itemsize = _BITS[mark.dtype] // 8
+    patterns = _bytes(raw.reshape(-1), count * itemsize)[: count * itemsize].view(f"<u{itemsize}")
+    return _floats(patterns.astype(f"u{itemsize}"), mark.dtype)
+
+
+def _looked_up(indices: NDArray[Any], mark: Mark, raw: NDArray[Any]) -> NDArray[Any]:
+    count = int(_whole(indices).max(initial=-1)) + 1
+    if np.any(indices < 0):
+        raise PayloadError("a place before the beginning of a list")
+    found: NDArray[Any] = _listed(mark, raw, count)[indices]
+    return found
+
+
 def _with_exceptions(array: NDArray[Any], steps: NDArray[Any], mark: Mark, raw: NDArray[Any]) -> NDArray[Any]:
     places = np.cumsum(_whole(steps).reshape(-1), dtype=np.int64)
     if np.any(steps < 0) or np.any(places >= array.size):
         raise PayloadError(f"places of exceptional values outside of a tensor of {array.size} values")
-    itemsize = _BITS[mark.dtype] // 8
-    patterns = _bytes(raw.reshape(-1), len(places) * itemsize)[: len(places) * itemsize].view(f"<u{itemsize}")
-    values = _floats(patterns.astype(f"u{itemsize}"), mark.dtype)
+    values = _listed(mark, raw, len(places))
     if values.dtype != array.dtype:
         raise PayloadError(f"{values.dtype} values in a tensor of {array.dtype}")
     result: NDArray[Any] = array.copy()

@@ -100,6 +100,8 @@ def _quantized(name: str, array: NDArray[Any], plan: TensorPlan, form: Format) -
     values = as_floats(name, array)
     step = step_size(plan.qp, form.qp_density)
     strange = _beyond(values, step)
+    if plan.exact:
+        strange = _or_negative_zeros(strange, values)
     if strange is not None and 16 * strange.sum() > strange.size and (raw := _as_raw(array, values)) is not None:
         yield _raw(marks.escaped(name), raw)
         return
@@ -120,6 +122,13 @@ def _beyond(values: NDArray[np.float32], step: float) -> NDArray[np.bool_] | Non
         return None
     strange: NDArray[np.bool_] = ~(np.abs(values) < bound)
     return strange
+
+
+def _or_negative_zeros(strange: NDArray[np.bool_] | None, values: NDArray[np.float32]) -> NDArray[np.bool_] | None:
+    zeros: NDArray[np.bool_] = np.signbit(values) & (values == 0)
+    if not zeros.any():
+        return strange
+    return zeros if strange is None else strange | zeros
 
 
 def _levels(matrix: NDArray[np.float32], step: float, plan: TensorPlan) -> NDArray[np.int32]:
@@ -191,6 +200,16 @@ def _patterns(name: str, array: NDArray[Any], plan: TensorPlan, form: Format) ->
     yield _integer_unit(unit, marks.mapped(marks.bit_patterns(array)), plan, form)
 
 
+def _palette(name: str, array: NDArray[Any], plan: TensorPlan, form: Format) -> Iterator[Unit]:
+    """Indices into the list of all bit patterns, the most frequent first."""
+    dtype = _float_type(name, array)
+    entries, indices, counts = np.unique(marks.bit_patterns(array), return_inverse=True, return_counts=True)
+    order = np.argsort(-counts, kind="stable")
+    places = np.argsort(order, kind="stable").astype(np.int32)[indices].reshape(array.shape)
+    yield _integer_unit(marks.marked(Mark(name, marks.INDEX, dtype)), places, plan, form)
+    yield _raw(marks.marked(Mark(name, marks.PALETTE, dtype)), marks.packed(_little(entries[order])))
+
+
 def _planes(name: str, array: NDArray[Any], plan: TensorPlan, form: Format) -> Iterator[Unit]:
     dtype = _float_type(name, array)
     exponents, rest = marks.planes(marks.bit_patterns(array), dtype)
@@ -223,6 +242,7 @@ _CODERS: dict[Method, Callable[[str, NDArray[Any], TensorPlan, Format], Iterator
     Method.CODEBOOK: _codebook,
     Method.RAW: _raw_floats,
     Method.PATTERNS: _patterns,
+    Method.PALETTE: _palette,
     Method.PLANES: _planes,
     Method.INTEGERS: _integers,
 }

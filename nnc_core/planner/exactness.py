@@ -49,9 +49,9 @@ def exact_by_value(array: NDArray[Any]) -> str:
     return "multiples of a power of two" if most <= (1 << (15 if vector else 8)) else ""
 
 
-def _few(values: NDArray[np.float32]) -> bool:
-    """Whether the values are few different ones, none of them infinite or not a number."""
-    patterns = values.reshape(-1).view(np.uint32)
+def _few(values: NDArray[Any]) -> bool:
+    """Whether the values have few different bit patterns."""
+    patterns = marks.bit_patterns(values).reshape(-1)
     if not patterns.size:
         return False
     most = min(_FEW, max(2, patterns.size // _REPEATED))
@@ -60,19 +60,19 @@ def _few(values: NDArray[np.float32]) -> bool:
         if found.size > most:
             return False
         found = np.union1d(found, patterns[at : at + _ONE_BLOCK])
-    return found.size <= min(most, (patterns.size + 1) // 2 + 1) and bool(np.isfinite(found.view(np.float32)).all())
+    return found.size <= min(most, (patterns.size + 1) // 2 + 1)
 
 
 def _lattice(values: NDArray[np.float32], limit: int = 1 << 24) -> tuple[int, int] | None:
     """The exponent of the largest power of two that divides all values, and the largest quotient.
 
-    `None` where that is beyond the ``limit``, or a value is infinite, not a number, or -0, which no decoder returns.
+    `None` where that is beyond the ``limit``, or a value is infinite or not a number.
     """
     flat = values.reshape(-1)
     exponent, peak = 255, 0.0
     for at in (slice(None, None, max(1, flat.size >> 8)), *_blocks(flat.size)):
         part = flat[at]
-        if not np.isfinite(part).all() or np.any(np.signbit(part) & (part == 0)):
+        if not np.isfinite(part).all():
             return None
         exponent = min(exponent, _lowest_bit(part[part != 0]))
         peak = max(peak, float(np.abs(part).max()))
@@ -101,12 +101,12 @@ def _lowest_bit(nonzeros: NDArray[np.float32]) -> int:
 def exact_plan(name: str, array: NDArray[Any], plan: TensorPlan, form: Format, *, readable: bool = False) -> TensorPlan:
     """The way to send a floating-point tensor as it is that takes the fewest bytes.
 
-    What every decoder gives back as the tensor itself is preferred, unless it takes 3 % more, or in any case where it
-    is to be ``readable``. `ModelError` for a tensor that NNR cannot express.
+    What every decoder gives back as the tensor itself is preferred, unless it takes 3 % more; where it is to be
+    ``readable``, so are steps and codebooks, whatever they take. `ModelError` for a tensor that NNR cannot express.
     """
     array = known(array).reshape(array.shape or (1,))
     found = list(_candidates(array, as_floats(name, array), plan, form))
-    plans = [each for each in found if not readable or each.method not in _MARKED] or found
+    plans = [each for each in found if not readable or each.method in _READABLE] or found
     if not plans:
         raise ModelError(f"must be exact, which NNR cannot express for {array.dtype}", tensor=name)
     if len(plans) == 1:
@@ -115,7 +115,8 @@ def exact_plan(name: str, array: NDArray[Any], plan: TensorPlan, form: Format, *
     return min(plans, key=lambda each: _size(name, sample, each, form) * _PREFERENCE[each.method])
 
 
-_MARKED = (Method.PATTERNS, Method.PLANES)
+_READABLE = (Method.QUANTIZED, Method.CODEBOOK)
+_MARKED = (Method.PATTERNS, Method.PALETTE, Method.PLANES)
 _PREFERENCE = dict.fromkeys(Method, 1.0) | dict.fromkeys(_MARKED, 1.03)
 
 
@@ -127,11 +128,13 @@ def _candidates(
         qp = found[0] << form.qp_density
         if found[1] <= 1 << 24:
             yield replace(plan, method=Method.QUANTIZED, qp=qp, dq_flag=False)
-        if _few(values):
+        if _few(values) and not np.any(np.signbit(values) & (values == 0)):
             yield replace(plan, method=Method.CODEBOOK, qp=qp)
     if array.dtype.name == "float32" or (array.dtype.itemsize > 4 and single):
         yield replace(plan, method=Method.RAW)
     if marks.float_type(array.dtype) is not None:
+        if _few(array):
+            yield replace(plan, method=Method.PALETTE)
         if array.dtype.itemsize <= 2:
             yield replace(plan, method=Method.PATTERNS)
         yield replace(plan, method=Method.PLANES)

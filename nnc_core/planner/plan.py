@@ -30,6 +30,9 @@ class Method(str, Enum):
     PATTERNS = "patterns"
     """Bit patterns of 8 or 16 bits as integers (NNR_PT_INT), see `nnc_core.bitstream.marks`."""
 
+    PALETTE = "palette"
+    """Indices into the list of all bit patterns (NNR_PT_INT), see `nnc_core.bitstream.marks`."""
+
     PLANES = "planes"
     """The exponents coded (NNR_PT_INT), signs and mantissas as they are, see `nnc_core.bitstream.marks`."""
 

@@ -9,13 +9,26 @@ from typing import Final
 from nnc_core.approximator.step import step_size
 from nnc_core.planner.statistics import Statistics
 
-__all__ = ["LEAST_RMS", "WEIGHT_FLOOR", "model_rms", "qp_of", "step_for", "too_wide", "vector_step", "weight_step"]
+__all__ = [
+    "LEAST_RMS",
+    "NARROW_FLOOR",
+    "WEIGHT_FLOOR",
+    "model_rms",
+    "qp_of",
+    "step_for",
+    "too_wide",
+    "vector_step",
+    "weight_step",
+]
 
 MODEL: Final = 36.0
 """dB that the noise of weights lies below the rms of all weights of the model."""
 
 WEIGHT_FLOOR: Final = 30.0
 """The least SQNR in dB of a tensor of weights."""
+
+NARROW_FLOOR: Final = 43.0
+"""The same for narrow ones, which have few values: factors of a product, where errors add up, and last layers."""
 
 _VECTOR: Final = 60.0
 _QUIET: Final = 20.0
@@ -32,8 +45,8 @@ _OCTAVES = range(-32, 32)
 LEAST_RMS: Final = 2.0 ** _OCTAVES[0] * 64
 """What is smaller all in all has no steps that are fine enough, whatever its quantization parameter."""
 
-_MOST_STEPS: Final = 1 << 26
-"""How many steps an ordinary value has at most."""
+_MOST_STEPS, _VECTOR_STEPS = 1 << 26, 1 << 20
+"""How many steps an ordinary value has at most, of weights and in a vector."""
 
 
 def model_rms(weights: Iterable[Statistics]) -> float:
@@ -51,7 +64,8 @@ def step_for(rms: float, sqnr: float, dq_flag: bool) -> float:
 
 def weight_step(found: Statistics, rms: float, dq_flag: bool) -> float:
     """The step of a tensor of weights in a model whose weights have this ``rms``."""
-    steps = [step_for(rms, MODEL, dq_flag), step_for(found.rms, WEIGHT_FLOOR, dq_flag)]
+    floor = NARROW_FLOOR if found.narrow else WEIGHT_FLOOR
+    steps = [step_for(rms, MODEL, dq_flag), step_for(found.rms, floor, dq_flag)]
     if found.quiet < found.rms:
         steps.append(step_for(found.quiet, _QUIET, dq_flag))
     return max(min(steps), found.peak / _MOST_STEPS)
@@ -59,7 +73,7 @@ def weight_step(found: Statistics, rms: float, dq_flag: bool) -> float:
 
 def vector_step(found: Statistics, dq_flag: bool) -> float:
     """The step of a vector."""
-    return max(min(_VECTOR_STEP, step_for(found.rms, _VECTOR, dq_flag)), found.peak / _MOST_STEPS)
+    return max(min(_VECTOR_STEP, step_for(found.rms, _VECTOR, dq_flag)), found.peak / _VECTOR_STEPS)
 
 
 def too_wide(found: Statistics, vector: bool) -> bool:

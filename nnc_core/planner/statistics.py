@@ -18,6 +18,7 @@ _FEW = 1 / 500
 _MIXED = 10
 """How much the rms of a tensor is above the mean, on a logarithmic scale, of its rows or columns if these are mixed."""
 _QUIET = 0.01
+_NARROW, _TIMES = 64, 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,8 @@ class Statistics:
 
     ``size`` and ``energy`` (the sum of squares) leave out the few that lie far beyond the others. ``least`` is the
     smallest magnitude that is not 0. ``quiet`` is the rms of the quietest rows or columns where these differ widely in
-    scale, and otherwise that of the tensor.
+    scale, and otherwise that of the tensor. ``narrow`` says that the tensor has far fewer rows than columns, or the
+    reverse, like the factors of a product.
     """
 
     size: int
@@ -34,6 +36,7 @@ class Statistics:
     peak: float
     least: float
     quiet: float
+    narrow: bool = False
 
     @property
     def rms(self) -> float:
@@ -59,7 +62,13 @@ def statistics(values: NDArray[np.float32]) -> Statistics:
         if values.size <= _BLOCK or is_vector(values.shape):
             least = min(least, float(ordinary[ordinary > 0].min(initial=np.inf)))
     rms = math.sqrt(energy / size) if size else 0.0
-    return Statistics(size, energy, peak, least, rms if bound < math.inf else _quiet(values, rms))
+    quiet = rms if bound < math.inf else _quiet(values, rms)
+    return Statistics(size, energy, peak, least, quiet, _is_narrow(values))
+
+
+def _is_narrow(values: NDArray[np.float32]) -> bool:
+    shorter, longer = sorted((len(values), values.size // len(values)))
+    return values.ndim == 2 and shorter <= _NARROW and longer >= _TIMES * shorter
 
 
 def _magnitudes(flat: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
@@ -80,16 +89,16 @@ def _ordinary(flat: NDArray[np.float32]) -> float:
 
 
 def _bound(counts: NDArray[np.int64]) -> float:
-    """From the number of values for each exponent: below the highest gap with only a few values above it."""
+    """From the number of values for each exponent: below the lowest gap with only a few values above it."""
     infinite, counts[255], counts[0] = counts[255], 0, 0
     occupied = np.flatnonzero(counts)
-    most = _FEW * counts.sum()
+    most, bound = _FEW * counts.sum(), float(np.finfo(np.float32).max) if infinite else math.inf
     for lower, upper in zip(occupied[-2::-1], occupied[:0:-1], strict=True):
         if counts[upper:].sum() > most:
             break
         if upper - lower > _GAP:
-            return math.ldexp(1.0, int(lower) - 126)
-    return math.inf if not infinite else float(np.finfo(np.float32).max)
+            bound = math.ldexp(1.0, int(lower) - 126)
+    return bound
 
 
 def _quiet(values: NDArray[np.float32], rms: float) -> float:
