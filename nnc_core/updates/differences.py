@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from nnc_core.errors import ModelError
 
-__all__ = ["Difference", "Literal", "applied", "difference", "exponents", "is_float", "patterns_of"]
+__all__ = ["Difference", "Literal", "applied", "difference", "exponents", "is_float", "parts_of", "patterns_of"]
 
 _LEAST = -(1 << 31)
 """The one 32-bit integer that the arithmetic coder cannot hold."""
@@ -69,13 +69,14 @@ def difference(new: NDArray[Any], base: NDArray[Any]) -> Difference:
     signed = _mapped(new)
     with np.errstate(over="ignore"):
         change = signed - _mapped(base)
-    if change.dtype.itemsize < 8:
-        parts: tuple[NDArray[np.int32], ...] = (change.astype(np.int32),)
-    else:
-        low = change.astype(np.int32)  # the lower half, as a signed number
-        with np.errstate(over="ignore"):
-            parts = (((change - low) >> 32).astype(np.int32), low)
-    return _without_least(parts, new)
+    return _without_least(parts_of(change) if change.itemsize == 8 else (change,), new)
+
+
+def parts_of(change: NDArray[np.int64]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """The upper and the lower half of 64-bit differences; the lower one is signed as well."""
+    low = change.astype(np.int32)
+    with np.errstate(over="ignore"):
+        return ((change - low) >> 32).astype(np.int32), low
 
 
 def _without_least(parts: tuple[NDArray[np.int32], ...], new: NDArray[Any]) -> Difference:

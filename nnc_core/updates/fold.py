@@ -20,8 +20,9 @@ from nnc_core.nnr_model import Topology
 from nnc_core.syntax.driver import Buffer
 from nnc_core.tables.code_points import TopologyStorageFormat
 from nnc_core.updates.coding import CodedUpdate, coded_update
+from nnc_core.updates.differences import parts_of
 from nnc_core.updates.manifest import Manifest
-from nnc_core.updates.naming import UnitName, read_name
+from nnc_core.updates.naming import HALVES, UnitName, read_name, unit_names
 from nnc_core.updates.reader import manifest_of
 from nnc_core.updates.writer import update_parameters
 
@@ -35,7 +36,7 @@ class _Sum:
     """What all updates so far add to the bit patterns of a unit; its history is what the next one needs."""
 
     shape: tuple[int, ...]
-    levels: NDArray[np.int32]
+    levels: NDArray[np.int64]
     history: History = field(default_factory=History)
 
 
@@ -97,26 +98,36 @@ def _unit_name(name: str) -> UnitName:
 def _add(sums: dict[str, _Sum], file: NnrFile, device_id: int) -> None:
     for unit in file.bitstream.data_units:
         name = unit.names[0]
+        _unit_name(name)
         known = sums.get(name)
         history = History(device_id=device_id) if known is None else known.history
         decoded = decode_unit(unit, {name: history})
         levels = decoded.tensors[name]
-        if _unit_name(name).half is not None:
-            raise UnsupportedError("64-bit differences", "differences of 64 bits cannot be folded: apply the updates")
         if known is None:
-            known = sums[name] = _Sum(levels.shape, np.zeros(levels.shape, np.int32))
+            known = sums[name] = _Sum(levels.shape, np.zeros(levels.shape, np.int64))
         if levels.shape != known.shape or levels.dtype != np.int32:
             raise ModelError(f"has {levels.dtype} {levels.shape} after int32 {known.shape}", tensor=name)
-        with np.errstate(over="ignore"):
-            known.levels = known.levels + levels
+        known.levels = known.levels + levels
         known.history = decoded.histories[name]
 
 
 def _units(sums: dict[str, _Sum], device_id: int) -> Iterator[CodedUpdate]:
     for name, total in sums.items():
-        if (total.levels == _LEAST).any():
+        levels = _folded(name, sums)
+        if (levels == _LEAST).any():
             raise UnsupportedError("literals", f"the sum of the updates of {name!r} needs literal elements")
-        parameter_id = total.history.parameter_id
-        history = History(device_id=device_id, parameter_id=parameter_id)
-        levels = total.levels.reshape(total.shape[0], -1)
-        yield coded_update(name, total.shape, levels, history)
+        history = History(device_id=device_id, parameter_id=total.history.parameter_id)
+        yield coded_update(name, total.shape, levels.reshape(total.shape[0], -1), history)
+
+
+def _folded(name: str, sums: dict[str, _Sum]) -> NDArray[np.int32]:
+    """What a unit adds in all, modulo 2**32; of 64-bit differences its half."""
+    marked, total = _unit_name(name), sums[name].levels
+    if marked.half is None:
+        return total.astype(np.int32)
+    names = unit_names(marked.tensor, marked.dtype, marked.order, len(HALVES))
+    if not all(each in sums for each in names):
+        raise ModelError("the update has one half of a tensor", tensor=marked.tensor)
+    high, low = (sums[each].levels for each in names)
+    with np.errstate(over="ignore"):
+        return parts_of((high << 32) + low)[HALVES.index(marked.half)]

@@ -16,6 +16,7 @@ from nnc_adapters.cli.errors import reported
 from nnc_adapters.cli.extract import extract
 from nnc_adapters.cli.formats import formats
 from nnc_adapters.cli.inspect import inspect
+from nnc_adapters.cli.updates import chain, diff, fold, patch
 from nnc_adapters.cli.validate import validate
 from nnc_adapters.cli.verify import verify
 
@@ -37,12 +38,27 @@ class _Program(click.Group):
     cls=_Program,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit codes: 0 done, 1 negative finding, 2 usage, 3 bad bitstream, 4 not supported, 5 file error, "
-    "6 limit exceeded, 7 missing package, 130 interrupted.",
+    "6 limit exceeded, 7 missing package, 8 update does not come next, 130 interrupted.",
 )
 @click.version_option(nnc_core.__version__, prog_name="nnc")
 def main() -> None:
     """Compress neural networks with ISO/IEC 15938-17 (Neural Network Coding)."""
 
 
-for _command in (compress, convert, decompress, embed, extract, formats, inspect, validate, verify):
+_COMMANDS = (
+    chain,
+    compress,
+    convert,
+    decompress,
+    diff,
+    embed,
+    extract,
+    fold,
+    formats,
+    inspect,
+    patch,
+    validate,
+    verify,
+)
+for _command in _COMMANDS:
     main.add_command(_command)

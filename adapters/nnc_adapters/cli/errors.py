@@ -18,6 +18,7 @@ from nnc_core.errors import (
     ModelError,
     NncError,
     UnsupportedError,
+    UpdateError,
 )
 
 
@@ -32,6 +33,7 @@ class ExitCode(IntEnum):
     FILE = 5
     LIMIT = 6
     MISSING_DEPENDENCY = 7
+    UPDATE = 8
     INTERRUPTED = 130
     BROKEN_PIPE = 141
 
@@ -42,6 +44,7 @@ _CODES: dict[type[Exception], ExitCode] = {
     LimitError: ExitCode.LIMIT,
     MissingDependencyError: ExitCode.MISSING_DEPENDENCY,
     ModelError: ExitCode.FILE,
+    UpdateError: ExitCode.UPDATE,
     OSError: ExitCode.FILE,
 }
 

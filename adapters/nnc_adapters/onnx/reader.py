@@ -55,7 +55,7 @@ def _read(path: Path, options: Options) -> SourceModel:
     meant = sensitivity(flow, places, folder)
     groups = tied_together(topology_elem_ids(places, limits), folder)
     tensors = [_Tensor(name, tied, _reason(tied, meant)) for name, tied in groups.items()]
-    coded = {t.name: t for t in tensors if t.name in options.chosen or is_coded(t, flow, folder, options)}
+    coded = {t.name: t for t in tensors if _is_chosen(t, options) or is_coded(t, flow, folder, options)}
     info = roles.model_info({name: tensor.sites for name, tensor in coded.items()}, flow)
     return SourceModel(
         LazyTensors({name: _loader(tensor.proto, folder) for name, tensor in coded.items()}),
@@ -63,6 +63,10 @@ def _read(path: Path, options: Options) -> SourceModel:
         info,
         _exact(coded, info, tensors),
     )
+
+
+def _is_chosen(tensor: _Tensor, options: Options) -> bool:
+    return tensor.name in options.chosen and tensor.proto.data_type in values.WHOLE_BYTES
 
 
 def _exact(coded: Mapping[str, _Tensor], info: ModelInfo, tensors: list[_Tensor]) -> dict[str, str]:

@@ -28,6 +28,9 @@ INTEGERS = frozenset(
     }
 )
 
+WHOLE_BYTES = FLOATS | INTEGERS | {TensorProto.BOOL, TensorProto.UINT64}
+"""The types that `load` knows."""
+
 # The location of bytes that were lifted out of the model file itself; no file can have this name.
 ITSELF = "\0"
 
@@ -133,7 +136,7 @@ def _type_name(data_type: int) -> str:
 
 
 def dtype(data_type: int) -> np.dtype[Any]:
-    """The numpy type of one of `FLOATS` or `INTEGERS`."""
+    """The numpy type of one of `WHOLE_BYTES`."""
     # older versions of the package take float32 for bfloat16
     bfloat16 = data_type == TensorProto.BFLOAT16
     return np.dtype(ml_dtypes.bfloat16 if bfloat16 else helper.tensor_dtype_to_np_dtype(data_type))
@@ -172,7 +175,7 @@ def _check_typed(tensor: TensorProto, stored: str, elements: int) -> None:
 
 
 def load(tensor: TensorProto, folder: Folder) -> NDArray[Any]:
-    """The values of a checked tensor of one of the types `FLOATS` or `INTEGERS`, in its own shape and type."""
+    """The values of a checked tensor of one of the types `WHOLE_BYTES`, in its own shape and type."""
     native = dtype(tensor.data_type)
     if is_external(tensor):
         flat = _from_bytes(folder.span(tensor).bytes(), native)

@@ -131,7 +131,7 @@ class _Skeleton:
 
 
 def _weight(tensor: TensorProto, name: str) -> _Weight:
-    if tensor.data_type not in values.FLOATS | values.INTEGERS:
+    if tensor.data_type not in values.WHOLE_BYTES:
         raise ModelError(f"the topology declares data type {tensor.data_type} for a weight", tensor=name)
     return _Weight(tensor.data_type, tuple(tensor.dims), values.byte_size(tensor) or 0)
 

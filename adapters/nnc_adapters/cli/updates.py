@@ -1,0 +1,197 @@
+"""``nnc diff``, ``nnc patch``, ``nnc fold`` and ``nnc chain``: updates of models."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import click
+
+from nnc_adapters.cli import console
+from nnc_adapters.cli.errors import ExitCode
+from nnc_adapters.cli.options import file_path, force_option, json_option, limit_option, threads_option
+from nnc_core import Limits, LossyOptions, UpdateOptions
+
+_DIGITS = 12
+
+
+def _pattern(ctx: click.Context, param: click.Parameter, value: str | None) -> re.Pattern[str] | None:
+    try:
+        return None if value is None else re.compile(value)
+    except re.error as error:
+        raise click.BadParameter(f"{value!r} is not a regular expression: {error}") from None
+
+
+@click.command()
+@click.argument("base", metavar="BASE", type=file_path)
+@click.argument("new", metavar="NEW", type=file_path)
+@click.option("-o", "--output", type=file_path, required=True, help="The update to write.")
+@click.option("--exact", is_flag=True, help="Restore NEW bit for bit; without it, changes are quantized.")
+@click.option(
+    "--step",
+    type=click.FloatRange(min=0, min_open=True),
+    default=1.0,
+    show_default=True,
+    help="Quantization step in terms of the rms of all changes: more is smaller and coarser.",
+)
+@click.option("--qp", type=int, help="Absolute quantization parameter in place of --step, 16 to the doubling.")
+@click.option("--no-dq", is_flag=True, help="Use uniform instead of dependent quantization.")
+@click.option(
+    "--sparsity",
+    type=click.FloatRange(min=0, max=1, max_open=True),
+    default=0.0,
+    help="Leave this share of the changes of weights, the smallest, for the next update.",
+)
+@click.option("--structured", is_flag=True, help="With --sparsity: leave whole rows.")
+@click.option(
+    "--order",
+    type=click.Choice(["base", "parent", "none"]),
+    default="base",
+    show_default=True,
+    help="How exact differences are ordered: by exponents of the chain's first model, of BASE, or as they lie.",
+)
+@click.option("--only", metavar="REGEX", callback=_pattern, help="Look only at tensors whose name matches.")
+@click.option(
+    "--state", type=file_path, help="Keep what the next update builds on in this file; makes updates a chain."
+)
+@click.option("--restart", is_flag=True, help="Begin a new chain: the update needs nothing but BASE.")
+@threads_option
+@limit_option
+@force_option
+@json_option
+def diff(
+    base: Path,
+    new: Path,
+    output: Path,
+    exact: bool,
+    only: re.Pattern[str] | None,
+    state: Path | None,
+    restart: bool,
+    threads: int | None,
+    limits: Limits,
+    force: bool,
+    as_json: bool,
+    **coding: Any,
+) -> None:
+    """Write what makes NEW of BASE: two models of the same network, or bitstreams, in whatever formats."""
+    from nnc_adapters import updates
+
+    lossy = {name: coding[name] for name in ("step", "qp", "sparsity", "structured")}
+    options = UpdateOptions(
+        exact=exact,
+        lossy=LossyOptions(dq_flag=not coding["no_dq"], **lossy),
+        order=coding["order"],
+        only=lambda name: only is None or only.search(name) is not None,
+    )
+    with console.progress("comparing") as progress:
+        report = updates.diff(
+            base,
+            new,
+            output,
+            options,
+            state=state,
+            restart=restart,
+            threads=threads,
+            force=force,
+            progress=progress,
+            limits=limits,
+        )
+    if not report.same_structure:
+        console.message("warning: the models differ in more than numbers; a patch keeps the structure of BASE")
+    if as_json:
+        console.print_json(report)
+    else:
+        m = report.manifest
+        changed = f"{report.tensors} tensors with {report.elements} elements change"
+        console.message(f"{output}: {report.size} bytes, {changed}; update {m.sequence} of the chain {_short(m.chain)}")
+
+
+@click.command()
+@click.argument("base", metavar="BASE", type=file_path)
+@click.argument("updates", metavar="UPDATE.nnr...", type=file_path, nargs=-1, required=True)
+@click.option("-o", "--output", type=file_path, required=True, help="The model to write, in the format of BASE.")
+@click.option("--state", type=file_path, help="The state that the last patch left; it is written anew.")
+@click.option("--skip-applied", is_flag=True, help="Pass over updates that BASE has already.")
+@click.option("--unverified", is_flag=True, help="Admit updates that do not say which model they are for.")
+@threads_option
+@limit_option
+@force_option
+@json_option
+def patch(
+    base: Path,
+    updates: tuple[Path, ...],
+    output: Path,
+    state: Path | None,
+    skip_applied: bool,
+    unverified: bool,
+    threads: int | None,
+    limits: Limits,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Apply updates to BASE in the order given; BASE is a model or a bitstream."""
+    from nnc_adapters import updates as api
+
+    with console.progress("patching") as progress:
+        report = api.patch(
+            base,
+            updates,
+            output,
+            state=state,
+            skip_applied=skip_applied,
+            unverified=unverified,
+            threads=threads,
+            force=force,
+            progress=progress,
+            limits=limits,
+        )
+    if as_json:
+        console.print_json(report)
+    else:
+        skipped = f", {report.skipped} skipped" if report.skipped else ""
+        console.message(f"{output}: {report.applied} updates applied{skipped}, {report.tensors} tensors changed")
+
+
+@click.command()
+@click.argument("updates", metavar="UPDATE.nnr...", type=file_path, nargs=-1, required=True)
+@click.option("-o", "--output", type=file_path, required=True, help="The update to write.")
+@limit_option
+@force_option
+@json_option
+def fold(updates: tuple[Path, ...], output: Path, limits: Limits, force: bool, as_json: bool) -> None:
+    """Make one of consecutive exact updates, the first of which begins a chain."""
+    from nnc_adapters import updates as api
+
+    manifest = api.fold(updates, output, force=force, limits=limits)
+    if as_json:
+        console.print_json({"output": output, "manifest": manifest})
+    else:
+        span = f"{_short(manifest.base)} to {_short(manifest.result)}"
+        console.message(f"{output}: {output.stat().st_size} bytes, {len(updates)} updates in one, from {span}")
+
+
+@click.command()
+@click.argument("paths", metavar="FOLDER|UPDATE.nnr...", type=file_path, nargs=-1, required=True)
+@limit_option
+@json_option
+def chain(paths: tuple[Path, ...], limits: Limits, as_json: bool) -> None:
+    """List updates in their order; the exit code is 1 where one is missing."""
+    from nnc_adapters import updates as api
+
+    found = api.links(paths, limits=limits)
+    if as_json:
+        console.print_json([{**console.plain(link), "file": str(link.file)} for link in found])
+    else:
+        for link in found:
+            m = link.manifest
+            follows = "begins a chain" if m.restart else f"follows on {link.follows.name if link.follows else '?'}"
+            gap = "  UPDATE BEFORE IS MISSING" if link.missing else ""
+            digests = f"{_short(m.base)} -> {_short(m.result)}"
+            click.echo(console.printable(f"{link.file}  {m.kind} {m.sequence}  {digests}  {follows}{gap}"))
+    if any(link.missing for link in found):
+        raise click.exceptions.Exit(ExitCode.NEGATIVE_FINDING)
+
+
+def _short(digest: str) -> str:
+    return digest[:_DIGITS]

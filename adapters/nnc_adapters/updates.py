@@ -1,0 +1,261 @@
+"""Updates of model files: what makes one model of another, as a bitstream, and the way back."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from numpy.typing import NDArray
+
+import nnc_core
+from nnc_adapters import api, registry
+from nnc_adapters.base import Adapter, Options, SourceModel, Topology
+from nnc_adapters.containers import plain
+from nnc_adapters.containers.concatenation import Concatenation
+from nnc_adapters.reports import Progress, Watched
+from nnc_adapters.shared.files import check_free, replacing
+from nnc_core import Limits, ModelError, ReplayError, UpdateOptions
+from nnc_core.lazy import LazyMapping
+from nnc_core.updates import (
+    Chain,
+    Manifest,
+    PatchedModel,
+    load_chain,
+    manifest_of,
+    save_chain,
+    write_update,
+)
+from nnc_core.updates import fold as fold_updates
+
+__all__ = ["DiffReport", "LinkReport", "PatchReport", "diff", "fold", "links", "patch"]
+
+
+class _Everything(frozenset[str]):
+    """A set that has every name."""
+
+    def __contains__(self, name: object) -> bool:
+        return True
+
+
+class _Model(NamedTuple):
+    """A model with all its numbers among the tensors, and what writes it."""
+
+    source: SourceModel
+    topology: Topology
+    adapter: Adapter
+
+
+@dataclass(frozen=True, slots=True)
+class DiffReport:
+    """What `diff` wrote; without ``same_structure`` the models differ in more than numbers, which the update leaves."""
+
+    size: int
+    tensors: int
+    elements: int
+    manifest: Manifest
+    same_structure: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PatchReport:
+    """What `patch` did: the file it wrote, the updates that it applied and skipped, and the tensors that changed."""
+
+    target: Path
+    applied: int
+    skipped: int
+    tensors: int
+
+
+@dataclass(frozen=True, slots=True)
+class LinkReport:
+    """One update among several: its place in its chain, and whether the one before it is there, too.
+
+    ``follows`` is the file that it follows on, `None` for the first of a chain, and ``missing`` says that no file has
+    the update before.
+    """
+
+    file: Path
+    manifest: Manifest
+    follows: Path | None
+    missing: bool
+
+
+def diff(
+    base: str | Path,
+    new: str | Path,
+    target: str | Path,
+    options: UpdateOptions | None = None,
+    *,
+    state: str | Path | None = None,
+    restart: bool = False,
+    threads: int | None = None,
+    force: bool = False,
+    progress: Progress | None = None,
+    limits: Limits | None = None,
+) -> DiffReport:
+    """Write what makes the model ``new`` of the model ``base`` to the bitstream ``target``.
+
+    Both are models of any format, or bitstreams, of the same network. What an adapter knows must be exact is exact in
+    a lossy update, too. ``state`` is a file that is kept from update to update, and makes them a chain: ``base`` is
+    then the model as the receivers have it after the last one, and later updates take fewer bytes; it is written once
+    the update is. Without it, or with ``restart``, the update needs nothing but ``base``. Raises `WrongBaseError` for
+    a ``base`` that the state does not belong to, `ModelError` where the models differ in more than values.
+    """
+    bounds, chosen = limits or Limits(), options or UpdateOptions()
+    target = Path(target)
+    with ExitStack() as stack:
+        before, after = (stack.enter_context(_opened(Path(p), bounds)) for p in (base, new))
+        chain = _chain(before.source.tensors, state, restart)
+        exact = before.source.exact
+        keeps = chosen.keeps
+        chosen = replace(chosen, keeps=lambda name: keeps(name) or name in exact)
+        same = before.topology == after.topology
+        with replacing(target, force=force) as stream:
+            moved, report = write_update(
+                stream,
+                chain,
+                before.source.tensors,
+                after.source.tensors,
+                chosen,
+                threads=threads,
+                progress=progress,
+                limits=bounds,
+            )
+    if state is not None:
+        save_chain(moved, state)
+    return DiffReport(report.size, report.tensors, report.elements, report.manifest, same)
+
+
+def _chain(base: Mapping[str, NDArray[Any]], state: str | Path | None, restart: bool) -> Chain:
+    if state is None or restart or not Path(state).exists():
+        return Chain.of(base)
+    chain = load_chain(state)
+    chain.check_base(base)
+    return chain
+
+
+def patch(
+    base: str | Path,
+    updates: Sequence[str | Path],
+    target: str | Path,
+    *,
+    state: str | Path | None = None,
+    skip_applied: bool = False,
+    unverified: bool = False,
+    threads: int | None = None,
+    force: bool = False,
+    progress: Progress | None = None,
+    limits: Limits | None = None,
+) -> PatchReport:
+    """Apply ``updates`` in their order to the model ``base`` and write the result as ``target``, in its format.
+
+    ``base`` is a model or a bitstream. ``state`` is the file that an earlier `patch` left, and is written anew once
+    ``target`` is; updates that begin a chain do without. ``skip_applied`` passes over updates that are part of
+    ``base`` already, ``unverified`` admits bitstreams that do not say which model they are for. Raises an
+    `UpdateError` where an update does not come next; then nothing is written.
+    """
+    bounds, target = limits or Limits(), Path(target)
+    check_free(target, force=force)
+    skipped = 0
+    changed: dict[str, NDArray[Any]] = {}
+    with ExitStack() as stack:
+        model = stack.enter_context(_opened(Path(base), bounds))
+        chain = _chain(model.source.tensors, state, restart=False)
+        names: set[str] = set()
+        pending: PatchedModel | None = None
+        for path in updates:
+            if pending is not None:
+                changed.update(pending.items_changed(threads))
+                chain = pending.chain_after()
+            file = stack.enter_context(nnc_core.open(path, limits=bounds))
+            try:
+                pending = PatchedModel(file, chain, _Overlaid(model.source.tensors, changed), unverified=unverified)
+            except (nnc_core.UpdateError, ModelError) as error:
+                if not (skip_applied and isinstance(error, ReplayError)):
+                    error.file = str(path)
+                    raise
+                pending, skipped = None, skipped + 1
+                continue
+            names |= pending.changed.keys()
+        result = pending or _Overlaid(model.source.tensors, changed)
+        model.adapter.write(Watched(result, progress), model.topology, target, Options(bounds), force=force)
+        if pending is not None:
+            chain = pending.chain_after()
+    if state is not None:
+        save_chain(chain, state)
+    return PatchReport(target, len(updates) - skipped, skipped, len(names))
+
+
+class _Overlaid(LazyMapping[NDArray[Any]]):
+    """Tensors of which some are replaced."""
+
+    def __init__(self, base: Mapping[str, NDArray[Any]], changed: Mapping[str, NDArray[Any]]) -> None:
+        self._base = base
+        self._changed = changed
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        return self._changed[name] if name in self._changed else self._base[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._base)
+
+    def __len__(self) -> int:
+        return len(self._base)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._base
+
+
+@contextmanager
+def _opened(path: Path, limits: Limits) -> Iterator[_Model]:
+    """A model with all its numbers; a bitstream is restored beside itself for the time being."""
+    with tempfile.TemporaryDirectory() as folder:
+        if path.is_file() and Concatenation().sniff(path):
+            with plain(path, limits) as bitstream:
+                path = api.decompress(bitstream, Path(folder, path.stem), limits=limits).target
+        adapter = registry.find(path)
+        source = adapter.read(path, Options(limits, chosen=_Everything()))
+        if source.topology is None:
+            raise ModelError("the model has no structure that could be kept", file=str(path))
+        yield _Model(source, source.topology, adapter)
+
+
+def fold(
+    updates: Sequence[str | Path], target: str | Path, *, force: bool = False, limits: Limits | None = None
+) -> Manifest:
+    """Make one exact update of consecutive ones, see `nnc_core.updates.fold`; return what it says about itself."""
+    data = fold_updates([Path(update).read_bytes() for update in updates], limits=limits)
+    with replacing(Path(target), force=force) as stream:
+        stream.write(data)
+    return _manifest(Path(target), limits)
+
+
+def links(paths: Iterable[str | Path], *, limits: Limits | None = None) -> list[LinkReport]:
+    """Put updates in order, chain by chain, and say which are missing; files in folders count, if they are updates."""
+    found = {path: manifest for path in _files(paths) if (manifest := _found(path, limits)) is not None}
+    results = {manifest.result: path for path, manifest in found.items()}
+    ordered = sorted(found.items(), key=lambda item: (item[1].chain, item[1].sequence, str(item[0])))
+    return [LinkReport(path, m, results.get(m.base), not m.restart and m.base not in results) for path, m in ordered]
+
+
+def _files(paths: Iterable[str | Path]) -> Iterator[Path]:
+    for path in map(Path, paths):
+        yield from (sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path])
+
+
+def _found(path: Path, limits: Limits | None) -> Manifest | None:
+    if not Concatenation().sniff(path):
+        return None
+    with nnc_core.open(path, limits=limits) as file:
+        return manifest_of(file)
+
+
+def _manifest(path: Path, limits: Limits | None) -> Manifest:
+    manifest = _found(path, limits)
+    if manifest is None:
+        raise ModelError("is not an update of this suite", file=str(path))
+    return manifest

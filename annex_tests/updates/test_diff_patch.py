@@ -1,0 +1,212 @@
+"""Updates of model files: every format, exactly and with loss, in chains; wrong orders write nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+import safetensors.numpy
+from click.testing import CliRunner, Result
+from every_format import MODELS, written
+
+from nnc_adapters import registry, updates
+from nnc_adapters.base import Options
+from nnc_adapters.cli import main
+from nnc_core import Limits, MissingLinkError, ReplayError, UpdateOptions, WrongBaseError
+
+EXACT = UpdateOptions(exact=True)
+Tensors = dict[str, Any]
+
+
+def nnc(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(each) for each in arguments])
+
+
+def tensors(path: Path) -> Tensors:
+    """All numbers of a model."""
+    model = registry.find(path).read(path, Options(Limits(), chosen=updates._Everything()))
+    return {name: np.array(model.tensors[name]) for name in model.tensors}
+
+
+def changed(array: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Some elements changed, in the array's own type."""
+    if array.dtype.kind == "b":
+        return ~array
+    if array.dtype.kind in "iu":
+        return array ^ array.dtype.type(1)
+    return (array.astype(np.float64) * (1 + 0.01 * rng.normal(size=array.shape))).astype(array.dtype)
+
+
+def trained(path: Path, target: Path, seed: int = 0) -> Path:
+    """The model after a step of training, in the same format."""
+    adapter = registry.find(path)
+    model = adapter.read(path, Options(Limits(), chosen=updates._Everything()))
+    rng = np.random.default_rng(seed)
+    new = {name: changed(np.array(model.tensors[name]), rng) for name in model.tensors}
+    assert model.topology is not None
+    adapter.write(new, model.topology, target)
+    return target
+
+
+def assert_same(a: Path, b: Path) -> None:
+    found, right = tensors(a), tensors(b)
+    assert list(found) == list(right)
+    for name, array in right.items():
+        assert (found[name].dtype, found[name].shape) == (array.dtype, array.shape)
+        assert found[name].tobytes() == array.tobytes(), name
+
+
+def content(path: Path) -> Any:
+    return {p: p.read_bytes() for p in path.rglob("*") if p.is_file()} if path.is_dir() else path.read_bytes()
+
+
+@pytest.fixture(params=MODELS)
+def base(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    name, files = MODELS[request.param]
+    return written(name, files(), tmp_path / "source")
+
+
+def test_an_exact_update_restores_every_number_of_every_format(base: Path, tmp_path: Path) -> None:
+    (tmp_path / "new").mkdir()
+    new = trained(base, tmp_path / "new" / base.name)
+    updates.diff(base, new, tmp_path / "u.nnr", EXACT)
+    (tmp_path / "patched").mkdir()
+    updates.patch(base, [tmp_path / "u.nnr"], tmp_path / "patched" / base.name)
+    assert_same(tmp_path / "patched" / base.name, new)
+
+
+def test_a_lossy_update_comes_close_in_every_format(base: Path, tmp_path: Path) -> None:
+    (tmp_path / "new").mkdir()
+    new = trained(base, tmp_path / "new" / base.name)
+    report = updates.diff(base, new, tmp_path / "u.nnr")
+    (tmp_path / "patched").mkdir()
+    patched = tmp_path / "patched" / base.name
+    updates.patch(base, [tmp_path / "u.nnr"], patched)
+    before, found, right = tensors(base), tensors(patched), tensors(new)
+    assert report.tensors > 0
+    for name, array in right.items():
+        if array.dtype.kind in "iub":
+            assert np.array_equal(found[name], array), name
+        else:
+            errors = [np.linalg.norm(t[name].astype(np.float64) - array.astype(np.float64)) for t in (found, before)]
+            assert errors[0] <= errors[1], name
+
+
+@pytest.fixture
+def versions(tmp_path: Path) -> Callable[[int], Path]:
+    """Versions of a bfloat16 model with a counter, as safetensors."""
+
+    def version(number: int) -> Path:
+        path = tmp_path / f"v{number}.safetensors"
+        weights = np.random.default_rng(0).normal(0, 0.05, (32, 24)).astype(np.float32)
+        for step in range(number):
+            weights = weights + np.random.default_rng(step).normal(0, 1e-4, weights.shape).astype(np.float32)
+        model = {"w": weights.astype(ml_dtypes.bfloat16), "b": weights[0] * 3, "n": np.array([number], np.int64)}
+        safetensors.numpy.save_file(model, path)
+        return path
+
+    return version
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_a_chain_with_states_and_one_in_a_single_call_give_the_same_model(
+    versions: Callable[[int], Path], tmp_path: Path, exact: bool
+) -> None:
+    here, names = versions(0), []
+    for number in range(1, 5):
+        names.append(tmp_path / f"u{number}.nnr")
+        updates.diff(here, versions(number), names[-1], UpdateOptions(exact=exact), state=tmp_path / "sender")
+        target = tmp_path / f"r{number}.safetensors"
+        updates.patch(here, [names[-1]], target, state=tmp_path / "receiver")
+        here = target
+    updates.patch(versions(0), names, tmp_path / "all.safetensors")
+    assert content(tmp_path / "all.safetensors") == content(here)
+    if exact:
+        assert content(here) == content(versions(4))
+
+
+def test_a_model_may_be_a_bitstream_or_in_another_container(versions: Callable[[int], Path], tmp_path: Path) -> None:
+    assert nnc("compress", versions(0), "-o", tmp_path / "base.nnr").exit_code == 0
+    updates.diff(tmp_path / "base.nnr", versions(1), tmp_path / "u.nnr", EXACT)
+    updates.patch(tmp_path / "base.nnr", [tmp_path / "u.nnr"], tmp_path / "patched.safetensors")
+    assert_same(tmp_path / "patched.safetensors", versions(1))
+
+
+def test_a_difference_in_more_than_numbers_is_said(versions: Callable[[int], Path], tmp_path: Path) -> None:
+    model = safetensors.numpy.load_file(versions(1))
+    safetensors.numpy.save_file(model, tmp_path / "other.safetensors", metadata={"format": "np"})
+    report = updates.diff(versions(0), tmp_path / "other.safetensors", tmp_path / "u.nnr", EXACT)
+    assert not report.same_structure
+    done = nnc("diff", versions(0), tmp_path / "other.safetensors", "-o", tmp_path / "v.nnr")
+    assert (done.exit_code, "structure" in done.output) == (0, True)
+    assert "structure" not in nnc("diff", versions(0), versions(1), "-o", tmp_path / "w.nnr").output
+
+
+def test_updates_in_the_wrong_order_write_nothing(versions: Callable[[int], Path], tmp_path: Path) -> None:
+    for number in (1, 2, 3):
+        u = tmp_path / f"u{number}.nnr"
+        updates.diff(versions(number - 1), versions(number), u, EXACT, state=tmp_path / "sender")
+    target, state = tmp_path / "out.safetensors", tmp_path / "receiver"
+    for base, order, kind in (
+        (0, (1, 3), MissingLinkError),
+        (0, (2,), MissingLinkError),
+        (1, (2,), MissingLinkError),
+        (1, (1,), ReplayError),
+        (0, (1, 1), ReplayError),
+    ):
+        with pytest.raises(kind) as caught:
+            updates.patch(versions(base), [tmp_path / f"u{n}.nnr" for n in order], target, state=state)
+        assert caught.value.file == str(tmp_path / f"u{order[-1]}.nnr")
+        assert not target.exists()
+        assert not state.exists()
+    report = updates.patch(versions(1), [tmp_path / "u1.nnr"], target, skip_applied=True)
+    assert (report.applied, report.skipped) == (0, 1)
+
+
+def test_a_state_of_another_model_is_refused(versions: Callable[[int], Path], tmp_path: Path) -> None:
+    updates.diff(versions(0), versions(1), tmp_path / "u1.nnr", EXACT, state=tmp_path / "s")
+    before = content(tmp_path / "s")
+    with pytest.raises(WrongBaseError):
+        updates.diff(versions(0), versions(2), tmp_path / "u2.nnr", EXACT, state=tmp_path / "s")
+    assert content(tmp_path / "s") == before
+    assert not (tmp_path / "u2.nnr").exists()
+
+
+class TestCommands:
+    def test_diff_patch_fold_and_chain_work_together(self, versions: Callable[[int], Path], tmp_path: Path) -> None:
+        names = [tmp_path / f"u{n}.nnr" for n in (1, 2, 3)]
+        for number, name in enumerate(names, 1):
+            done = nnc("diff", versions(number - 1), versions(number), "-o", name, "--exact", "--state", tmp_path / "s")
+            assert done.exit_code == 0, done.output
+        listed = nnc("chain", tmp_path, "--json")
+        assert [link["manifest"]["sequence"] for link in json.loads(listed.stdout)] == [1, 2, 3]
+        assert nnc("fold", *names, "-o", tmp_path / "all.nnr").exit_code == 0
+        for updates_ in ([tmp_path / "all.nnr"], names):
+            target = tmp_path / "out.safetensors"
+            assert nnc("patch", versions(0), *updates_, "-o", target, "-f").exit_code == 0
+            assert content(target) == content(versions(3))
+
+    def test_exit_codes_tell_apart_what_is_wrong(self, versions: Callable[[int], Path], tmp_path: Path) -> None:
+        u = [tmp_path / f"u{n}.nnr" for n in range(4)]
+        for n in (1, 2, 3):
+            nnc("diff", versions(n - 1), versions(n), "-o", u[n], "--exact", "--state", tmp_path / "s")
+        out = tmp_path / "o.safetensors"
+        gap = nnc("patch", versions(0), u[1], u[3], "-o", out)
+        assert (gap.exit_code, "apply update 2 first" in gap.output) == (8, True)
+        assert nnc("patch", versions(0), versions(1), "-o", out).exit_code == 3
+        assert nnc("diff", versions(0), versions(1), "-o", u[1]).exit_code == 5
+        assert nnc("diff", versions(0), versions(1), "-o", u[0], "--only", "(").exit_code == 2
+        assert nnc("chain", u[1], u[3]).exit_code == 1
+
+    def test_a_whole_model_is_not_an_update_without_a_word(
+        self, versions: Callable[[int], Path], tmp_path: Path
+    ) -> None:
+        nnc("compress", versions(1), "-o", tmp_path / "whole.nnr")
+        done = nnc("patch", versions(0), tmp_path / "whole.nnr", "-o", tmp_path / "o.safetensors")
+        assert done.exit_code == 5
+        assert "not an update" in done.output
