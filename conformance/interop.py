@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import interop_features
 import numpy as np
 import peer_codec
 from checkpoint import read_checkpoint
@@ -254,11 +255,15 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         console = Console(stderr=True)
         results = [check(case, Path(folder)) for case in track(list(cases()), "checking", console=console)]
-    failed = sum(bool(r.failures) for r in results)
+        listed = track(list(interop_features.features()), "features", console=console)
+        features = [interop_features.check(feature, Path(folder)) for feature in listed]
+    failed = sum(bool(r.failures) for r in [*results, *features])
     if as_json:
-        print(json.dumps([asdict(r) for r in results], indent=1))
+        described = {"sizes": list(map(asdict, results)), "features": list(map(asdict, features))}
+        print(json.dumps(described, indent=1))
     else:
-        Console().print(table_of(results), f"{len(results)} cases, {failed} failed")
+        count = f"{len(results)} cases, {len(features)} features, {failed} failed"
+        Console().print(table_of(results), interop_features.table_of(features), count)
     return 1 if failed else 0
 
 

@@ -19,6 +19,7 @@ from nnc_core import CodingParameters
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = Path(os.environ.get("NNC_SHARED") or ROOT.parent / "shared")
 _PYTHON = ROOT / ".peer" / "bin" / "python"
+_SESSION = Path(__file__).with_name("peer_session.py")
 _DRIVER = SHARED / "tools" / "peer.py"
 
 
@@ -60,3 +61,18 @@ def decode(source: Path, target: Path) -> dict[str, NDArray[Any]]:
     run("decode", source, target)
     with np.load(target) as archive:
         return {name: archive[name] for name in archive.files}
+
+
+def session(what: str, files: list[tuple[Path, Path]], options: dict[str, Any], updates: bool) -> list[int]:
+    """``encode`` .npz files or ``decode`` bitstreams in turn, as ``updates`` of each other; sizes in bytes."""
+    job = files[0][1].with_suffix(".json")
+    described = {"what": what, "files": [[str(f) for f in pair] for pair in files], "options": options}
+    job.write_text(json.dumps({**described, "updates": updates}))
+    command = [str(_PYTHON), "-W", "ignore", str(_SESSION), str(_DRIVER), str(job)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    if done.returncode:
+        said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        raise PeerError(f"the peer cannot {what}: {said[-1]}")
+    sizes: list[int] = json.loads(done.stdout.splitlines()[-1])
+    return sizes

@@ -17,8 +17,13 @@ import numpy as np
 from corpus import ModelStep, as_matrix, for_each, model_names, model_steps
 from numpy.typing import NDArray
 
+from nnc_core import NnrFile
 from nnc_core.approximator import native as approximator
 from nnc_core.bitstream import Bitstream, BitstreamWriter, DataUnit
+from nnc_core.coder.block import parts
+from nnc_core.coder.decoder import decode_levels, tensor_shape
+from nnc_core.coder.history import Histories, History
+from nnc_core.coder.payload import encode_payload
 from nnc_core.entropy import native, reference
 from nnc_core.entropy.parameters import TensorChoices, TensorParameters
 from nnc_core.syntax.data_unit import CompressedDataUnitHeader
@@ -152,6 +157,27 @@ def test_writing_the_records_of_the_corpus_gives_its_bitstreams(case: str) -> No
         kept = [unit for unit in bitstream.units if unit.type != NnrUnitType.NNR_TPL]
         expected = b"".join(step.bitstream[unit.offset : unit.offset + unit.size] for unit in kept)
         assert rewritten(step, bitstream) == expected
+
+
+@for_each("case", model_names())
+def test_coding_the_levels_of_any_unit_gives_its_payload_and_entry_points(case: str) -> None:
+    """With what the encoder chose; blocks have their tensors in one payload, updates build on each other."""
+    history: Histories = {}
+    for step in model_steps(case):
+        file = NnrFile(step.bitstream, input_parameters=step.input_parameters, history=history)
+        for unit in file.bitstream.data_units:
+            if unit.header.nnr_compressed_data_unit_payload_type != PayloadType.NNR_PT_RAW_FLOAT:
+                check_payload(unit, history)
+        history = file.history_after()
+
+
+def check_payload(unit: DataUnit, history: Histories) -> None:
+    decoded = decode_levels(unit, history)
+    shapes = [tensor_shape(unit, part, history.get(part.name, History())) for part in parts(unit)]
+    tensors = list(decoded.values())
+    payload, points = encode_payload(tensors, [shape.parameters for shape in shapes], 6 + unit.qp_density)
+    assert payload == bytes(unit.payload)
+    assert points == [list(tensor.entry_points) for tensor in tensors]
 
 
 REWORKED = ("lambda_scale", "integer_aligned_bitdepth", "codebook_mode", "batch_norm_folding")

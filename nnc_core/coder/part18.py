@@ -60,11 +60,20 @@ def encode(
     approx_data: ApproxData,
     *,
     histories: Histories | None = None,
+    hist_dep_sig_prob: bool = True,
     threads: int | None = None,
     limits: Limits | None = None,
 ) -> bytes:
     """The bitstream of ``approx_data``; see `encode_all`, which returns more."""
-    return encode_all(enc_info, model_info, approx_data, histories=histories, threads=threads, limits=limits).bitstream
+    return encode_all(
+        enc_info,
+        model_info,
+        approx_data,
+        histories=histories,
+        hist_dep_sig_prob=hist_dep_sig_prob,
+        threads=threads,
+        limits=limits,
+    ).bitstream
 
 
 def encode_all(
@@ -73,17 +82,20 @@ def encode_all(
     approx_data: ApproxData,
     *,
     histories: Histories | None = None,
+    hist_dep_sig_prob: bool = True,
     threads: int | None = None,
     limits: Limits | None = None,
 ) -> Encoded:
     """Code ``approx_data`` as ``enc_info`` says; the result does not depend on ``threads``.
 
-    ``histories`` are those of the receiver, for an update. With ``out_of_band_signaling``, the dimensions are not in
-    the bitstream. Raises `ModelError` for contradictions in the dictionaries, and for what NNR cannot express.
+    ``histories`` are those of the receiver, for an update. Where ``temporal_context_modeling_flag`` allows contexts of
+    earlier updates, ``hist_dep_sig_prob`` allows those of all of them. With ``out_of_band_signaling``, the dimensions
+    are not in the bitstream. Raises `ModelError` for contradictions in the dictionaries, and for what NNR cannot
+    express.
     """
     check_model_info(model_info, approx_data.get("parameters", {}))
     blocks = [] if enc_info.get("encode_tpl_only") else split(model_info, approx_data)
-    coding = _coding(enc_info, approx_data)
+    coding = _coding(enc_info, approx_data, hist_dep_sig_prob)
     before = dict(histories or {})
     index = model_info.get("parameter_index", {})
     numbers = (index.get(block.block.weight, number) for number, block in enumerate(blocks))
@@ -121,13 +133,15 @@ def decode(
 # --- encoding ---------------------------------------------------------------------------------------------------------
 
 
-def _coding(info: EncInfo, data: ApproxData) -> Coding:
+def _coding(info: EncInfo, data: ApproxData, history: bool) -> Coding:
     contexts = bool(info.get("temporal_context_modeling_flag", 0))
     return Coding(
         qp_density=data.get("qp_density", 2),
         general_profile_idc=info.get("general_profile_id", 1),
         cabac_unary_length_minus1=info.get("cabac_unary_length_minus1", 10),
-        effort=Effort(bool(info.get("param_opt_flag", 1)), bool(info.get("row_skip_enabled_flag", 1)), contexts),
+        effort=Effort(
+            bool(info.get("param_opt_flag", 1)), bool(info.get("row_skip_enabled_flag", 1)), contexts and history
+        ),
         blocks=bool(info.get("nnr_pt_block_enabled_flag", 1)),
         out_of_band=bool(info.get("out_of_band_signaling", False)),
         temporal_context_modeling_flag=contexts,
