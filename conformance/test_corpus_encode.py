@@ -20,9 +20,8 @@ from numpy.typing import NDArray
 from nnc_core import NnrFile
 from nnc_core.approximator import native as approximator
 from nnc_core.bitstream import Bitstream, BitstreamWriter, DataUnit
-from nnc_core.coder.block import parts
-from nnc_core.coder.decoder import decode_levels, tensor_shape
-from nnc_core.coder.history import Histories, History
+from nnc_core.coder.decoder import decode_levels, qp_bits, shapes
+from nnc_core.coder.history import Histories
 from nnc_core.coder.payload import encode_payload
 from nnc_core.entropy import native, reference
 from nnc_core.entropy.parameters import TensorChoices, TensorParameters
@@ -173,9 +172,9 @@ def test_coding_the_levels_of_any_unit_gives_its_payload_and_entry_points(case: 
 
 def check_payload(unit: DataUnit, history: Histories) -> None:
     decoded = decode_levels(unit, history)
-    shapes = [tensor_shape(unit, part, history.get(part.name, History())) for part in parts(unit)]
     tensors = list(decoded.values())
-    payload, points = encode_payload(tensors, [shape.parameters for shape in shapes], 6 + unit.qp_density)
+    parameters = [shape.parameters for shape in shapes(unit, history)]
+    payload, points = encode_payload(tensors, parameters, qp_bits(unit))
     assert payload == bytes(unit.payload)
     assert points == [list(tensor.entry_points) for tensor in tensors]
 

@@ -71,7 +71,7 @@ def decode_levels(unit: DataUnit, histories: Histories | None = None) -> dict[st
     _check_supported(h)
     tensors = parts(unit)
     found = {part.name: _history(h, part.name, histories) for part in tensors}
-    matrices = [tensor_shape(unit, part, found[part.name]) for part in tensors]
+    matrices = [_shape(unit, part, found[part.name]) for part in tensors]
     try:
         decoded = _named(tensors, decode_payload(unit.payload, matrices, qp_bits(unit)))
     except BitstreamError:
@@ -125,8 +125,7 @@ def _missing(h: CompressedDataUnitHeader, name: str) -> MissingLinkError:
     return MissingLinkError(message, tensor=name, need=need)
 
 
-def tensor_shape(unit: DataUnit, part: Part, history: History | None) -> Shape:
-    """What the payload coder is told about a tensor of a unit, and what earlier updates left of it."""
+def _shape(unit: DataUnit, part: Part, history: History | None) -> Shape:
     h = unit.header
     rows, width = part.shape[0], prod(part.shape[1:])
     base, marks = (history.base, history.marks) if history else (None, None)
