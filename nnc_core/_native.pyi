@@ -82,6 +82,17 @@ def quantize_dependent(
     shift_indices: bytes | None,
     levels: NDArray[np.int32],
 ) -> bool: ...
+def quantize_calibrated(
+    values: NDArray[np.float32],
+    step: float,
+    factor: NDArray[np.float32],
+    importance: NDArray[np.float64],
+    dq_flag: bool,
+    lambda_: float,
+    cabac_unary_length_minus1: int,
+    shift_indices: bytes | None,
+    levels: NDArray[np.int32],
+) -> bool: ...
 def force_portable_kernels(force: bool) -> None:
     """Use no instructions beyond those of every machine; for tests."""
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from nnc_core import _native
 from nnc_core.approximator.rates import lambda_dependent, lambda_uniform
 
-_REFUSED = "the tensor has values that are not finite, or too large for the step size"
+REFUSED = "the tensor has values that are not finite, or too large for the step size"
 
 
 def quantize_uniform(
@@ -32,7 +32,7 @@ def quantize_uniform(
     matrix = values if values.ndim == 2 else values.reshape(1, -1)
     rate = (scan_order, lambda_uniform(lambda_scale), cabac_unary_length_minus1, _bytes(shift_indices))
     if not _native.quantize_uniform(matrix, step, *rate, levels.reshape(matrix.shape)):
-        raise ValueError(_REFUSED)
+        raise ValueError(REFUSED)
     return levels
 
 
@@ -54,7 +54,7 @@ def quantize_dependent(
     levels = np.empty(values.shape, np.int32)
     rate = (scan_order, lambda_dependent(lambda_scale), cabac_unary_length_minus1, _bytes(shift_indices))
     if not _native.quantize_dependent(values, step, *rate, levels):
-        raise ValueError(_REFUSED)
+        raise ValueError(REFUSED)
     return levels
 
 

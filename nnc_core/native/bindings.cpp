@@ -9,6 +9,7 @@
 #include <optional>
 #include <tuple>
 
+#include "calibrated.hpp"
 #include "decoder.hpp"
 #include "encoder.hpp"
 #include "quantizer.hpp"
@@ -161,6 +162,19 @@ bool dependent(Matrix<const float> values, float step, int scan_order, double la
     return quantize_dependent(values.data(), p, step, rates, levels.data());
 }
 
+bool calibrated(Matrix<const float> values, float step, Matrix<const float> factor, Vector<const double> importance,
+                bool dq_flag, double lambda, int unary, std::optional<nb::bytes> shift_indices,
+                Matrix<std::int32_t> levels) {
+    Parameters p = quantized_shape(values, levels, 0, unary);
+    p.dq_flag = dq_flag;
+    if (factor.shape(0) != values.shape(1) || factor.shape(1) != values.shape(1) ||
+        importance.size() != values.shape(1))
+        throw std::invalid_argument("factor and importance have as many columns as the values");
+    const RateOptions rates = rate_options(lambda, std::move(shift_indices));
+    nb::gil_scoped_release release;
+    return quantize_calibrated(values.data(), p, step, {factor.data(), importance.data()}, rates, levels.data());
+}
+
 void reconstruct_into(Vector<const std::int32_t> levels, float step, Vector<float> values) {
     require_equal_sizes(values.size(), levels.size());
     nb::gil_scoped_release release;
@@ -242,6 +256,9 @@ NB_MODULE(_native, m) {
           nb::arg("cabac_unary_length_minus1"), nb::arg("shift_indices").none(), nb::arg("levels"));
     m.def("quantize_dependent", &dependent, nb::arg("values"), nb::arg("step"), nb::arg("scan_order"),
           nb::arg("lambda_"), nb::arg("cabac_unary_length_minus1"), nb::arg("shift_indices").none(), nb::arg("levels"));
+    m.def("quantize_calibrated", &calibrated, nb::arg("values"), nb::arg("step"), nb::arg("factor"),
+          nb::arg("importance"), nb::arg("dq_flag"), nb::arg("lambda_"), nb::arg("cabac_unary_length_minus1"),
+          nb::arg("shift_indices").none(), nb::arg("levels"));
     m.def("force_portable_kernels", &force_portable_kernels, nb::arg("force"));
     m.def("reconstruct", &reconstruct_into, nb::arg("levels"), nb::arg("step"), nb::arg("values"));
     m.def("tables", &tables);

@@ -21,12 +21,6 @@ bool fits(const float* values, std::size_t count, Number inverse, Number limit) 
     return all;
 }
 
-// The searches look at multiples up to three above; all of them are to fit 32 bits.
-constexpr double kRoom = 2147483644;
-
-// Contexts have learnt what came before a block of this many elements.
-constexpr int kRateBlock = 16;
-
 // Calls `band()` where contexts start anew and `block(values, count)` for all elements in coding order, up to `size`
 // at a time; no block reaches into another band.
 template <class Band, class Block>
@@ -144,10 +138,7 @@ class RateAwareSearch {
         int state = way_.state;
         if (!way_.other) neighbour = 0;
         for (int i = 0; i < count; ++i) {
-            const std::int32_t level = levels[i], index = (level + (level > 0   ? state & 1
-                                                                    : level < 0 ? -(state & 1)
-                                                                                : 0)) /
-                                                          2;
+            const std::int32_t index = coded_index(levels[i], state);
             model_.learn(index, neighbour, state);
             neighbour = index == 0 ? 0 : 2 - (index < 0);
             state = kNextState[state][index & 1];

@@ -9,6 +9,12 @@
 
 namespace nnc {
 
+// Multiples below this fit 32 bits even where a search looks at some that are up to three above.
+inline constexpr double kRoom = 2147483644;
+
+// After this many elements a rate-aware search teaches its contexts what is best so far.
+inline constexpr int kRateBlock = 16;
+
 // How a quantizer weighs bits against errors, and where the coder's contexts start.
 struct RateOptions {
     double lambda = 0;  // squared steps per bit; 0: bits do not matter

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <limits>
 
@@ -24,6 +25,12 @@ constexpr int source_lane(int target, bool odd) { return target ^ 2 * odd; }
 
 // Residue class modulo 4 of the multiples that a state reaches by an even and by an odd index: [state & 1][odd].
 inline constexpr int kResidue[2][2] = {{0, 2}, {3, 1}};
+
+// The index that means a multiple of the step in this state.
+inline std::int32_t coded_index(std::int32_t level, int state) {
+    const std::int32_t odd = state & 1;
+    return level == 0 ? 0 : level < 0 ? (level - odd) / 2 : (level + odd) / 2;
+}
 
 inline constexpr int kMaxBlock = 512;
 
@@ -88,6 +95,10 @@ struct Kernels {
     // after a zero win.
     void (*search_with_rates)(RatedSurvivors& survivors, const Costs& costs, const FlagCosts& flags,
                               const std::uint8_t* negative, int count, RatedDecision* decisions);
+    // corrected[i] = (..(values[i] - errors[0] * factors[i]) - ..) - errors[count - 1] * factors[(count - 1) * stride +
+    // i]
+    void (*correct)(const float* values, const float* factors, std::size_t stride, const float* errors, int count,
+                    std::size_t length, float* corrected);
 };
 
 // The fastest that this machine can run; all give the same results.

@@ -59,6 +59,28 @@ struct TrellisKernels {
         store(after_other, survivors.after_other);
     }
 
+    static void correct(const float* values, const float* factors, std::size_t stride, const float* errors, int count,
+                        std::size_t length, float* corrected) {
+        constexpr std::size_t kGroup = 64;  // what the registers hold
+        std::size_t i = 0;
+        for (; i + kGroup <= length; i += kGroup) {
+            float group[kGroup];
+            for (std::size_t j = 0; j < kGroup; ++j) group[j] = values[i + j];
+            for (int row = 0; row < count; ++row) {
+                const float* factor = factors + static_cast<std::size_t>(row) * stride + i;
+                const float error = errors[row];
+                for (std::size_t j = 0; j < kGroup; ++j) group[j] -= error * factor[j];
+            }
+            for (std::size_t j = 0; j < kGroup; ++j) corrected[i + j] = group[j];
+        }
+        for (; i < length; ++i) {
+            float value = values[i];
+            for (int row = 0; row < count; ++row)
+                value -= errors[row] * factors[static_cast<std::size_t>(row) * stride + i];
+            corrected[i] = value;
+        }
+    }
+
   private:
     // Costs of sources in the order of kLanes, or of the targets 0 to 7.
     struct Eight {
@@ -89,7 +111,7 @@ struct TrellisKernels {
     }
 
   public:
-    static constexpr Kernels table = {measure, search, search_with_rates};
+    static constexpr Kernels table = {measure, search, search_with_rates, correct};
 };
 
 }  // namespace nnc
