@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import lzma
 import os
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -20,6 +23,7 @@ import nnc_adapters
 import nnc_core
 from nnc_adapters.cli import main
 from nnc_adapters.onnx import OnnxAdapter
+from nnc_core.errors import ModelError
 from nnc_core.nnr_model import SourceModel
 
 node = helper.make_node
@@ -440,6 +444,50 @@ def test_what_one_of_them_needs_holds_for_all_that_share_bytes(tmp_path: Path, r
     model.graph.initializer.extend([in_file("e", "w.bin", [64, 64]), in_file("f", "w.bin", [64, 64])])
     (tmp_path / "w.bin").write_bytes(floats(64, 64).tobytes())
     assert read(model).exact == {"e": "divisor in Div"}
+
+
+def in_hub_cache(folder: Path, model: ModelProto) -> Path:
+    """A model and its data as the cache of a hub has them: links in one folder to files in another."""
+    onnx.save(model, folder / "m.onnx", save_as_external_data=True, location="m.onnx.data", size_threshold=0)
+    blobs, snapshot = folder / "hub" / "blobs", folder / "hub" / "snapshots" / "1"
+    for path in (blobs, snapshot):
+        path.mkdir(parents=True)
+    for number, name in enumerate(("m.onnx", "m.onnx.data")):
+        (folder / name).rename(blobs / str(number))
+        (snapshot / name).symlink_to(f"../../blobs/{number}")
+    return snapshot / "m.onnx"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links need privileges elsewhere")
+def test_external_data_behind_links_lie_beside_the_model_that_is_linked(
+    tmp_path: Path, restored: Callable[..., Path]
+) -> None:
+    weights = {"w": floats(64, 64)}
+    path = in_hub_cache(tmp_path, model_of([node("MatMul", ["x", "w"], ["y"])], weights))
+    assert sqnr(weights["w"], arrays(restored(path))["w"]) > 30
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links need privileges elsewhere")
+def test_external_data_behind_links_lie_nowhere_else(tmp_path: Path) -> None:
+    path = in_hub_cache(tmp_path, model_of([node("MatMul", ["x", "w"], ["y"])], {"w": floats(64, 64)}))
+    (tmp_path / "hub" / "blobs" / "1").rename(tmp_path / "secret")
+    (path.parent / "m.onnx.data").unlink()
+    (path.parent / "m.onnx.data").symlink_to(tmp_path / "secret")
+    with pytest.raises(ModelError, match="leads out of the model's folder"):
+        OnnxAdapter().read(path)
+
+
+@pytest.mark.parametrize("suffix", ["gz", "bz2", "xz"])
+def test_compressed_models_are_read_and_written(tmp_path: Path, suffix: str) -> None:
+    module: Any = {"gz": gzip, "bz2": bz2, "xz": lzma}[suffix]
+    data = model_of([node("MatMul", ["x", "w"], ["y"])], {"w": floats(64, 64)}).SerializeToString()
+    (tmp_path / f"m.onnx.{suffix}").write_bytes(module.compress(data))
+    nnc("compress", tmp_path / f"m.onnx.{suffix}")
+    nnc("verify", tmp_path / f"m.onnx.{suffix}", tmp_path / "m.nnr")
+    nnc("decompress", tmp_path / "m.nnr", "-o", tmp_path / f"back.onnx.{suffix}")
+    back = module.decompress((tmp_path / f"back.onnx.{suffix}").read_bytes())
+    assert len(back) == len(data)
+    assert onnx.ModelProto.FromString(back).graph.node == onnx.ModelProto.FromString(data).graph.node
 
 
 # The files themselves -------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO, cast
 
 from nnc_adapters.nnef import syntax, tar
-from nnc_adapters.nnef.inflate import BROKEN, Inflating, inflated, is_compressed
+from nnc_adapters.shared.compressed import BROKEN, Inflating, inflated, is_compressed
 from nnc_adapters.shared.files import walk
 from nnc_adapters.shared.mapped import mapped
 from nnc_adapters.shared.names import storable

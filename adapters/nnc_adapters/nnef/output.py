@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import bz2
-import gzip
-import lzma
 import zipfile
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, Protocol, cast
+from typing import BinaryIO, Protocol
 
 from nnc_adapters.nnef import tar
+from nnc_adapters.shared.compressed import compressing
 from nnc_adapters.shared.files import replacing, replacing_folder
 
 Pieces = tuple[bytes | memoryview, ...]
@@ -37,9 +35,12 @@ def write(target: Path, files: Iterable[tuple[str, Pieces]], *, force: bool) -> 
 
 @contextmanager
 def _sink(target: Path, force: bool) -> Iterator[_Sink]:
-    kind = next((kind for suffix, kind in _KINDS.items() if target.name.lower().endswith(suffix)), None)
-    if kind is not None:
-        with replacing(target, force=force) as stream, kind(stream) as add:
+    name = target.name.lower()
+    if name.endswith(".zip"):
+        with replacing(target, force=force) as stream, _zip(stream) as add:
+            yield add
+    elif name.endswith((".tgz", ".tar", ".tar.gz", ".tar.bz2", ".tar.xz")):
+        with replacing(target, force=force) as stream, compressing(stream, name) as plain, _tar(plain) as add:
             yield add
     else:
         with replacing_folder(target, force=force) as folder, _folder(folder) as add:
@@ -68,24 +69,6 @@ def _tar(stream: BinaryIO) -> Iterator[_Sink]:
 
 
 @contextmanager
-def _tgz(stream: BinaryIO) -> Iterator[_Sink]:
-    with gzip.GzipFile("", "wb", fileobj=stream, mtime=0) as compressed, _tar(cast(BinaryIO, compressed)) as add:
-        yield add
-
-
-@contextmanager
-def _bz2(stream: BinaryIO) -> Iterator[_Sink]:
-    with bz2.BZ2File(stream, "wb") as compressed, _tar(cast(BinaryIO, compressed)) as add:
-        yield add
-
-
-@contextmanager
-def _xz(stream: BinaryIO) -> Iterator[_Sink]:
-    with lzma.LZMAFile(stream, "wb") as compressed, _tar(cast(BinaryIO, compressed)) as add:
-        yield add
-
-
-@contextmanager
 def _zip(stream: BinaryIO) -> Iterator[_Sink]:
     with zipfile.ZipFile(stream, "w") as archive:
 
@@ -98,13 +81,3 @@ def _zip(stream: BinaryIO) -> Iterator[_Sink]:
                     file.write(piece)
 
         yield add
-
-
-_KINDS: dict[str, Callable[[BinaryIO], AbstractContextManager[_Sink]]] = {
-    ".tgz": _tgz,
-    ".tar.gz": _tgz,
-    ".tar.bz2": _bz2,
-    ".tar.xz": _xz,
-    ".tar": _tar,
-    ".zip": _zip,
-}

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from nnc_adapters.base import DEFAULTS, Adapter, Options
 from nnc_adapters.shared import protobuf
+from nnc_adapters.shared.compressed import BROKEN, Inflating, is_compressed
 from nnc_adapters.shared.mapped import mapped
 from nnc_core.errors import MissingDependencyError
 from nnc_core.nnr_model import SourceModel, Topology
@@ -25,6 +26,9 @@ SINGLE_FILE_BYTES = (1 << 31) - (1 << 24)
 # How far `OnnxAdapter.sniff` looks; a model has a field for each operator set and each function.
 _MOST_FIELDS = 1 << 16
 
+# How the field of the IR version begins, which comes first.
+_IR_VERSION = b"\x08"
+
 
 @dataclass(frozen=True)
 class OnnxAdapter(Adapter):
@@ -37,21 +41,29 @@ class OnnxAdapter(Adapter):
     single_file_bytes: int = SINGLE_FILE_BYTES
 
     name: ClassVar[str] = "onnx"
-    suffixes: ClassVar[tuple[str, ...]] = (".onnx",)
+    suffixes: ClassVar[tuple[str, ...]] = (".onnx", ".onnx.gz", ".onnx.bz2", ".onnx.xz")
     topology_storage_format: ClassVar[TopologyStorageFormat] = TopologyStorageFormat.NNR_TPL_ONNX
     annex: ClassVar[str] = "B"
     packages: ClassVar[tuple[str, ...]] = ("onnx", "ml_dtypes")
     install: ClassVar[str] = "nnc-suite[onnx]"
 
     def sniff(self, path: Path) -> bool:
-        """Whether the file is one message with an IR version and a graph, as every ONNX model is."""
-        ir_version, graph = (1, protobuf.VARINT), (7, protobuf.LENGTH_DELIMITED)
+        """Whether the file is one message with an IR version and a graph, as every ONNX model is.
+
+        Of a compressed file only the name and the first bytes can tell.
+        """
         try:
             data = mapped(Path(path))
-            fields = islice(protobuf.fields(data, 0, len(data)), _MOST_FIELDS)
-            present = {(f.number, f.wire_type) for f in fields}
-        except (OSError, ValueError):
+            if is_compressed(bytes(data[:8])):
+                return path.name.lower().endswith(self.suffixes[1:]) and _first_byte(path) == _IR_VERSION
+            return self._is_message(data)
+        except (*BROKEN, ValueError):
             return False
+
+    def _is_message(self, data: memoryview) -> bool:
+        ir_version, graph = (1, protobuf.VARINT), (7, protobuf.LENGTH_DELIMITED)
+        fields = islice(protobuf.fields(data, 0, len(data)), _MOST_FIELDS)
+        present = {(f.number, f.wire_type) for f in fields}
         return present >= {ir_version, graph}
 
     def read(self, path: Path, options: Options = DEFAULTS) -> SourceModel:
@@ -84,6 +96,11 @@ class OnnxAdapter(Adapter):
 
         self.check(topology)
         writer.write(tensors, topology.data, Path(path), self.single_file_bytes, force=force)
+
+
+def _first_byte(path: Path) -> bytes:
+    with path.open("rb") as stream:
+        return Inflating(stream, 1 << 24).read(1)
 
 
 def _require_onnx() -> None:

@@ -45,8 +45,8 @@ def read(path: Path, options: Options) -> SourceModel:
 
 def _read(path: Path, options: Options) -> SourceModel:
     limits = options.limits
-    model = parsed(_without_weights(path))
-    folder = values.Folder(path)
+    folder = values.Folder(path, limits)
+    model = parsed(_without_weights(folder.content))
     found = scopes(model, limits)
     places = [site for scope in found for site in sites(scope)]
     for site in places:

@@ -12,8 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
+from nnc_adapters.shared.compressed import Unpacked, is_compressed
 from nnc_adapters.shared.mapped import window
 from nnc_core.errors import ModelError
+from nnc_core.limits import Limits
 
 FLOATS = frozenset({TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE})
 INTEGERS = frozenset(
@@ -62,11 +64,18 @@ class Span:
 
 
 class Folder:
-    """The folder of a model: the only place where its external data may lie."""
+    """The folder of a model, where its external data may lie; that of the file itself if the model is a link to it.
 
-    def __init__(self, model: Path) -> None:
+    A compressed model is unpacked as long as this object exists; ``content`` is the file with its bytes.
+    """
+
+    def __init__(self, model: Path, limits: Limits) -> None:
         self.model = model.absolute()
-        self.root = model.parent.resolve()
+        self.homes = tuple(dict.fromkeys((model.parent.resolve(), model.resolve().parent)))
+        with model.open("rb") as stream:
+            compressed = is_compressed(stream.read(8))
+        self._unpacked = Unpacked(model, limits) if compressed else None
+        self.content = self._unpacked.path if self._unpacked else self.model
         self._sizes: dict[str, tuple[Path, int]] = {}
 
     def span(self, tensor: TensorProto) -> Span:
@@ -88,7 +97,7 @@ class Folder:
 
     def _file(self, location: str) -> tuple[Path, int]:
         if location not in self._sizes:
-            path = self.model if location == ITSELF else self._inside(location)
+            path = self.content if location == ITSELF else self._inside(location)
             self._sizes[location] = (path, path.stat().st_size)
         return self._sizes[location]
 
@@ -97,12 +106,12 @@ class Folder:
         parts = location.replace("\\", "/").split("/")
         if not location or ".." in parts or ":" in parts[0] or "\0" in location or parts[0] == "":
             raise ValueError(f"location {location!r} is not a relative path inside the model's folder")
-        path = self.root.joinpath(location).resolve()
-        if not path.is_relative_to(self.root):
-            raise ValueError(f"location {location!r} leads out of the model's folder")
-        if not path.is_file():
-            raise ValueError(f"there is no file {location!r} in the model's folder")
-        return path
+        for path in (home.joinpath(location).resolve() for home in self.homes):
+            if not any(path.is_relative_to(home) for home in self.homes):
+                raise ValueError(f"location {location!r} leads out of the model's folder")
+            if path.is_file():
+                return path
+        raise ValueError(f"there is no file {location!r} in the model's folder")
 
 
 def _number(text: str) -> int:

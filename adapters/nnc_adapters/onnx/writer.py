@@ -16,6 +16,7 @@ from onnx import ModelProto, TensorProto
 from nnc_adapters.onnx import stubs, values
 from nnc_adapters.onnx.reader import parsed
 from nnc_adapters.shared import protobuf
+from nnc_adapters.shared.compressed import compressing
 from nnc_adapters.shared.dtypes import converted, stored
 from nnc_adapters.shared.files import replacing
 from nnc_adapters.shared.lazy import check_names
@@ -43,8 +44,8 @@ def write(
     pieces = skeleton.with_raw_data()
     check_names(tensors, skeleton.weights)
     if protobuf.length(pieces) <= single_file_bytes and not skeleton.has_ties:
-        with replacing(path, force=force) as stream:
-            _fill(stream, pieces, tensors, skeleton.weights)
+        with replacing(path, force=force) as stream, compressing(stream, path.name) as plain:
+            _fill(plain, pieces, tensors, skeleton.weights)
         return
     earlier = _data_files(path)
     data_path = _free_data_path(path, force)
@@ -53,7 +54,8 @@ def write(
     # model and the data that it refers to belong together.
     with replacing(path, force=force) as stream, replacing(data_path) as data_stream:
         _fill(data_stream, data, tensors, skeleton.weights)
-        _fill(stream, pieces, tensors, skeleton.weights)
+        with compressing(stream, path.name) as plain:
+            _fill(plain, pieces, tensors, skeleton.weights)
     for file in earlier:
         file.unlink(missing_ok=True)
 

@@ -1,4 +1,4 @@
-"""Compressed files as a stream of what they hold: gzip, bzip2 and xz, told apart by how they begin."""
+"""Compressed files: gzip, bzip2 and xz, told apart by how they begin in reading, by their names in writing."""
 
 from __future__ import annotations
 
@@ -6,15 +6,18 @@ import bz2
 import gzip
 import lzma
 import tempfile
+import weakref
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import BinaryIO, Final, cast
 
 from nnc_adapters.shared.mapped import mapped
 from nnc_core.errors import ModelError
 from nnc_core.limits import Limits
 
-__all__ = ["BROKEN", "Inflating", "inflated", "is_compressed"]
+__all__ = ["BROKEN", "Inflating", "Unpacked", "compressing", "inflated", "is_compressed"]
 
 BROKEN = (OSError, EOFError, zlib.error, lzma.LZMAError, ValueError)
 """What can be raised by reading a damaged file."""
@@ -89,15 +92,29 @@ def inflated(stream: BinaryIO, limits: Limits) -> memoryview:
 
     `ModelError` for damage, `LimitError` past ``limits.decoded_bytes``.
     """
+    with tempfile.TemporaryFile() as target:
+        _inflate(stream, cast(BinaryIO, target), limits)
+        return mapped(cast(BinaryIO, target))
+
+
+class Unpacked:
+    """What a compressed file holds, in a temporary file at ``path`` that vanishes with this object."""
+
+    def __init__(self, source: Path, limits: Limits) -> None:
+        with source.open("rb") as stream, tempfile.NamedTemporaryFile(delete=False) as target:
+            self.path = Path(target.name)
+            weakref.finalize(self, self.path.unlink, missing_ok=True)
+            _inflate(stream, cast(BinaryIO, target), limits)
+
+
+def _inflate(stream: BinaryIO, target: BinaryIO, limits: Limits) -> None:
     source = Inflating(stream, 1 << 62)
     total = 0
-    with tempfile.TemporaryFile() as target:
-        while piece := _next(source):
-            total += len(piece)
-            limits.check("decoded_bytes", total, "the archive")
-            target.write(piece)
-        target.flush()
-        return mapped(cast(BinaryIO, target))
+    while piece := _next(source):
+        total += len(piece)
+        limits.check("decoded_bytes", total, "the archive")
+        target.write(piece)
+    target.flush()
 
 
 def _next(source: Inflating) -> bytes:
@@ -105,3 +122,20 @@ def _next(source: Inflating) -> bytes:
         return source.read(_PIECE)
     except BROKEN as error:
         raise ModelError(f"a damaged compressed file: {error}") from error
+
+
+@contextmanager
+def compressing(stream: BinaryIO, name: str) -> Iterator[BinaryIO]:
+    """A stream that is compressed into ``stream`` as the suffix of a file called ``name`` says; or ``stream`` itself.
+
+    Equal data make equal files.
+    """
+    low = name.lower()
+    if low.endswith((".gz", ".tgz")):
+        with gzip.GzipFile("", "wb", fileobj=stream, mtime=0) as target:
+            yield cast(BinaryIO, target)
+    elif low.endswith((".bz2", ".xz")):
+        with bz2.BZ2File(stream, "wb") if low.endswith(".bz2") else lzma.LZMAFile(stream, "wb") as other:
+            yield cast(BinaryIO, other)
+    else:
+        yield stream
