@@ -38,6 +38,7 @@ def compress(
     parameters: CodingParameters | None = None,
     keep_optimizer: bool = True,
     opaque: bool = False,
+    strip_debug: bool = False,
     threads: int | None = None,
     force: bool = False,
     progress: Progress | None = None,
@@ -49,13 +50,14 @@ def compress(
     file appears complete or not at all, and replaces an existing one only with ``force``: `FileExistsError`. What an
     optimizer keeps for each weight, in checkpoints of PyTorch and TensorFlow, is carried exactly; without
     ``keep_optimizer`` it becomes zeros. Where pickles have objects that are not mere data, these are carried as they
-    are, and not run, if they are taken ``opaque``. Raises `ModelError` where the model cannot be read,
+    are, and not run, if they are taken ``opaque``. ``strip_debug`` leaves behind what no program needs: comments,
+    documentation, stack traces. Raises `ModelError` where the model cannot be read,
     `UnsupportedError` and `MissingDependencyError` where its format cannot, `LimitError` where it exceeds ``limits``.
     """
     started = time.perf_counter()
     source = Path(source)
     adapter = registry.find(source)
-    options = Options(limits or Limits(), keep_optimizer, opaque)
+    options = Options(limits or Limits(), keep_optimizer, opaque, strip_debug=strip_debug)
     if target is None:
         target = _bitstream_of(source, adapter)
     with _opened(target, source, force) as stream:

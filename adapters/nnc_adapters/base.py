@@ -22,9 +22,10 @@ class Options:
     """What a user asks for when a model is read or written.
 
     Without ``keep_optimizer`` what an optimizer keeps for each weight becomes zeros. ``opaque`` admits objects that are
-    not mere data: they are carried as they are, and not run. ``all_floats`` puts every tensor of floating-point numbers
-    among the tensors, small ones too; the tensors called ``chosen`` are there whatever the rules say, if they are
-    numbers.
+    not mere data: they are carried as they are, and not run. ``strip_debug`` leaves behind what is there for people
+    only, such as comments and stack traces; the remarks of the model say what that was. ``all_floats`` puts every
+    tensor of floating-point numbers among the tensors, small ones too; the tensors called ``chosen`` are there whatever
+    the rules say, if they are numbers.
     """
 
     limits: Limits = field(default_factory=Limits)
@@ -32,6 +33,7 @@ class Options:
     opaque: bool = False
     all_floats: bool = False
     chosen: frozenset[str] = frozenset()
+    strip_debug: bool = False
 
 
 DEFAULTS = Options()

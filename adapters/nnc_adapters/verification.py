@@ -60,6 +60,7 @@ def verify(
     min_sqnr: float = MIN_SQNR,
     keep_optimizer: bool = True,
     opaque: bool = False,
+    strip_debug: bool = False,
     rules: Iterable[Rule] = (),
     threads: int | None = None,
     limits: Limits | None = None,
@@ -69,11 +70,11 @@ def verify(
     Not acceptable are a tensor below ``min_sqnr`` decibels, zeros that became something else, a change of what must be
     exact, values that are not finite and were, tensors that are missing or have another shape, and a topology that
     differs or from which no model can be restored. ``rules`` are those that the model was compressed with; what they
-    let change may change. ``compressed`` may be a container of NNR as well. Raises what
-    `compress` and `decompress` raise where one of the two cannot be read.
+    let change may change. The other options are those of `compress`. ``compressed`` may be a container of NNR as
+    well. Raises what `compress` and `decompress` raise where one of the two cannot be read.
     """
     original, compressed = Path(original), Path(compressed)
-    options = Options(limits or Limits(), keep_optimizer, opaque)
+    options = Options(limits or Limits(), keep_optimizer, opaque, strip_debug=strip_debug)
     with about(original):
         model = registry.find(original).read(original, options)
     with about(compressed), plain(compressed, options.limits) as path, nnc_core.open(path, limits=limits) as file:

@@ -154,6 +154,19 @@ def test_labels_are_what_stands_between_the_quotes(round_trip: Callable[[Path], 
     check(files_in(source), round_trip(source))
 
 
+def test_comments_are_left_behind_on_request_only(nnc: Nnc, tmp_path: Path) -> None:
+    text = graph(f"# it's {'x' * 999}\n {W} y = add(x, w); # 'done\n")
+    quantization = b'"w": linear_quantize(min = 0.0, max = 1.0, bits = 8); # "measured\n'
+    files = {"graph.nnef": text, "graph.quant": quantization, "w.dat": dat(floats(8, 16))}
+    source = put(tmp_path / "m", files)
+    assert "bytes of comments were dropped" in nnc("compress", source, "-o", tmp_path / "m.nnr", "--strip-debug")
+    nnc("verify", source, tmp_path / "m.nnr", "--strip-debug")
+    nnc("decompress", tmp_path / "m.nnr", "-o", tmp_path / "out")
+    after = files_in(tmp_path / "out")
+    assert after["graph.nnef"] == graph(f"\n {W} y = add(x, w); \n")
+    assert after["graph.quant"] == b'"w": linear_quantize(min = 0.0, max = 1.0, bits = 8); \n'
+
+
 # What variables are for -----------------------------------------------------------------------------------------------
 
 CELL = """

@@ -21,6 +21,7 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 import nnc_adapters
 import nnc_core
+from nnc_adapters.base import Options
 from nnc_adapters.cli import main
 from nnc_adapters.onnx import OnnxAdapter
 from nnc_core.errors import ModelError
@@ -241,7 +242,9 @@ def test_scales_of_float8_weights_are_exact(read: Read, pattern: str) -> None:
     model = model_of(nodes, {"s": tensors["s"]})
     packed = RNG.integers(0, 120, 4096, np.uint8).tobytes()
     model.graph.initializer.append(helper.make_tensor("q", TensorProto.FLOAT8E4M3FN, [64, 64], packed, raw=True))
-    assert read(model).exact.keys() == {"s"}
+    found = read(model)
+    assert found.exact.keys() == {"s"}
+    assert "1 tensors of 8 bits or less" in found.remarks[0]
 
 
 def test_indices_are_not_quantized_numbers(read: Read) -> None:
@@ -397,6 +400,26 @@ def test_weights_of_operators_outside_the_standard_are_coded_as_weights(tmp_path
     onnx.save(model_of([node("MatMul", ["x", "w"], ["y"])], {"w": floats(64, 64)}), tmp_path / "standard.onnx")
     sizes = [nnc_adapters.compress(tmp_path / f"{name}.onnx").bytes_after for name in ("m", "standard")]
     assert sizes[0] < sizes[1] + 200
+
+
+# What people only read ------------------------------------------------------------------------------------------------
+
+
+def test_documentation_is_left_behind_on_request_only(tmp_path: Path) -> None:
+    model = model_of([node("MatMul", ["x", "w"], ["y"], doc_string="d" * 999)], {"w": floats(64, 64)})
+    model.graph.node[0].metadata_props.add(key="stack_trace", value="s" * 999)
+    model.graph.initializer[0].doc_string = "i" * 999
+    model.metadata_props.add(key="classes", value="cat, dog")
+    onnx.save(model, tmp_path / "m.onnx")
+    kept, stripped = (OnnxAdapter().read(tmp_path / "m.onnx", Options(strip_debug=strip)) for strip in (False, True))
+    assert kept.topology is not None
+    assert stripped.topology is not None
+    assert len(kept.topology.data) - len(stripped.topology.data) > 2997
+    assert not kept.remarks
+    assert "of documentation and metadata of nodes were dropped" in stripped.remarks[0]
+    assert b"cat, dog" in stripped.topology.data
+    nnc("compress", tmp_path / "m.onnx", "--strip-debug")
+    nnc("verify", tmp_path / "m.onnx", tmp_path / "m.nnr", "--strip-debug")
 
 
 # External data --------------------------------------------------------------------------------------------------------

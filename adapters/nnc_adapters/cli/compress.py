@@ -20,6 +20,7 @@ from nnc_adapters.cli.options import (
     readable,
     rule_option,
     stdout,
+    strip_debug_option,
     threads_option,
 )
 from nnc_core import CodingParameters, Limits
@@ -57,6 +58,7 @@ _PROFILES = {"2022": 0, "2024": 1}
 @rule_option
 @drop_optimizer_option
 @opaque_option
+@strip_debug_option
 @threads_option
 @limit_option
 @force_option
@@ -66,6 +68,7 @@ def compress(
     output: Path | None,
     drop_optimizer: bool,
     opaque: bool,
+    strip_debug: bool,
     threads: int | None,
     limits: Limits,
     force: bool,
@@ -84,6 +87,7 @@ def compress(
             parameters=parameters,
             keep_optimizer=not drop_optimizer,
             opaque=opaque,
+            strip_debug=strip_debug,
             threads=threads,
             force=force,
             progress=progress,

@@ -91,6 +91,9 @@ opaque_option = click.option(
     is_flag=True,
     help="Carry objects of any class in pickles as they are; not run here, but perhaps where the result is loaded.",
 )
+strip_debug_option = click.option(
+    "--strip-debug", is_flag=True, help="Leave behind comments, documentation and stack traces, which no program needs."
+)
 force_option = click.option("-f", "--force", is_flag=True, help="Replace an existing output file.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON to stdout, for programs.")
 

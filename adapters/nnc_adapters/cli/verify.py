@@ -19,6 +19,7 @@ from nnc_adapters.cli.options import (
     pipe_path,
     readable,
     rule_option,
+    strip_debug_option,
     threads_option,
 )
 from nnc_adapters.comparison import MIN_SQNR, TensorComparison
@@ -40,6 +41,7 @@ from nnc_core import Limits, Rule
 @rule_option
 @drop_optimizer_option
 @opaque_option
+@strip_debug_option
 @threads_option
 @limit_option
 @json_option
@@ -50,6 +52,7 @@ def verify(
     rules: tuple[Rule, ...],
     drop_optimizer: bool,
     opaque: bool,
+    strip_debug: bool,
     threads: int | None,
     limits: Limits,
     as_json: bool,
@@ -69,6 +72,7 @@ def verify(
             rules=rules,
             keep_optimizer=not drop_optimizer,
             opaque=opaque,
+            strip_debug=strip_debug,
             threads=threads,
             limits=limits,
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -68,26 +68,45 @@ def _read(path: Path, options: Options, lossless: bool) -> SourceModel:
     limits = options.limits
     files = archive.files_of(path, limits)
     text = _small(files, archive.GRAPH, limits)
-    quantization = _small(files, archive.QUANTIZATION, limits) if archive.QUANTIZATION in files else None
     shapes = syntax.variables(text)
-    found = (_variable(label, shape, files, limits) for label, shape in shapes.items())
-    variables = [variable for variable in found if variable is not None]
+    found = {label: _variable(label, shape, files, limits) for label, shape in shapes.items()}
+    variables = [variable for variable in found.values() if variable is not None]
     graph = Graph.read(text, shapes)
     reasons = _reasons(graph, variables)
     if lossless:
         reasons |= {v.label: "not coded in the archive" for v in variables if v.file.endswith(DAT)}
-    coded = {v.label: v for v in variables if v.label in options.chosen or _is_coded(v, reasons, options)}
-    exact = {v.label: v for v in variables if v.label not in coded and _fits(v) and _costs_less(v, options)}
-    tensors = {v.label: v for v in variables if v.label in coded or v.label in exact}
-    topology = Topology(
-        TopologyStorageFormat.NNR_TPL_NNEF, text, quantization, _private(list(tensors.values()), files, limits)
-    )
+    coded = {v.label for v in variables if v.label in options.chosen or _is_coded(v, reasons, options)}
+    exact = {v.label for v in variables if v.label not in coded and _fits(v) and _costs_less(v, options)}
+    tensors = [v for v in variables if v.label in coded | exact]
+    topology, dropped = _topology(text, tensors, files, options)
     return SourceModel(
-        LazyTensors({label: variable.load for label, variable in tensors.items()}),
+        LazyTensors({variable.label: variable.load for variable in tensors}),
         topology,
         ModelInfo(parameter_type={label: role for label, role in graph.roles.items() if label in coded}),
-        {v.label: reasons.get(v.label, "few values") for v in exact.values() if v.is_float},
+        {v.label: reasons.get(v.label, "few values") for v in tensors if v.label in exact and v.is_float},
+        tuple(_remarks([label for label, variable in found.items() if variable is None], dropped)),
     )
+
+
+def _topology(text: bytes, tensors: list[_Variable], files: archive.Files, options: Options) -> tuple[Topology, int]:
+    """The topology of an archive without these ``tensors``, and how many bytes of comments were dropped."""
+    limits = options.limits
+    quantization = _small(files, archive.QUANTIZATION, limits) if archive.QUANTIZATION in files else None
+    before = len(text) + len(quantization or b"")
+    if options.strip_debug:
+        text = syntax.without_comments(text)
+        quantization = None if quantization is None else syntax.without_comments(quantization)
+    private = _private(tensors, files, limits)
+    topology = Topology(TopologyStorageFormat.NNR_TPL_NNEF, text, quantization, private)
+    return topology, before - len(text) - len(quantization or b"")
+
+
+def _remarks(unknown: list[str], dropped: int) -> Iterator[str]:
+    """What a person should know: what the codec does not look at, and how much was dropped."""
+    if unknown:
+        yield f"tensors with items of types that NNEF does not have are carried as they are: {', '.join(unknown[:3])}"
+    if dropped:
+        yield f"{dropped} bytes of comments were dropped"
 
 
 def _reasons(graph: Graph, variables: list[_Variable]) -> dict[str, str]:

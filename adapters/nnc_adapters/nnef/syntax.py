@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 
 from nnc_core.errors import ModelError
 
-__all__ = ["Fragment", "Operation", "Text", "Value", "checked", "parsed", "variables"]
+__all__ = ["Fragment", "Operation", "Text", "Value", "checked", "parsed", "variables", "without_comments"]
 
 _TOKEN: Final = re.compile(
     r"(?:\s|\#[^\n]*)*"
@@ -24,6 +24,7 @@ _TOKEN: Final = re.compile(
     r"|(?P<mark>->|<=|>=|==|!=|&&|\|\||[^\s\w'\"#])"
     r"|(?P<end>\Z)|(?P<strange>['\"]|\w+))"
 )
+_COMMENT: Final = re.compile(rb"('[^']*'|\"[^\"]*\")|\#[^\n]*")
 _OPEN, _CLOSE = {"(": ")", "[": "]", "{": "}"}, {")", "]", "}"}
 _DEEPEST, _SHALLOW = 64, 4
 
@@ -120,6 +121,11 @@ def checked(data: bytes, name: str) -> str:
     if b"\0" in data:
         raise ModelError(f"{name} has a zero byte")
     return data.decode("utf-8", "surrogateescape")
+
+
+def without_comments(data: bytes) -> bytes:
+    """The text without its comments."""
+    return _COMMENT.sub(lambda match: match[1] or b"", data)
 
 
 def variables(data: bytes) -> dict[str, tuple[int, ...]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto
 
 from nnc_adapters.base import Options
-from nnc_adapters.onnx import roles, stubs, values
+from nnc_adapters.onnx import debugging, roles, stubs, values
 from nnc_adapters.onnx.dataflow import Dataflow, Value
 from nnc_adapters.onnx.scopes import Site, scopes, sites
 from nnc_adapters.onnx.sensitivity import sensitivity, takes_as_argument
@@ -31,6 +31,7 @@ from nnc_core.tables.code_points import TopologyStorageFormat
 
 # Below this size raw data cost less where they are than as a reference.
 _LIFTED_BYTES = 1024
+_WORTH_MENTIONING = 1024
 _TOPOLOGY_BYTES = (1 << 31) - 1
 _RAW_DATA, _EXTERNAL_DATA, _DATA_LOCATION = 9, 13, 14
 
@@ -47,6 +48,7 @@ def _read(path: Path, options: Options) -> SourceModel:
     limits = options.limits
     folder = values.Folder(path, limits)
     model = parsed(_without_weights(folder.content))
+    dropped = debugging.strip(model) if options.strip_debug else 0
     found = scopes(model, limits)
     places = [site for scope in found for site in sites(scope)]
     for site in places:
@@ -62,7 +64,18 @@ def _read(path: Path, options: Options) -> SourceModel:
         _topology(model, places, coded, folder),
         info,
         _exact(coded, info, tensors),
+        tuple(_remarks(tensors, dropped)),
     )
+
+
+def _remarks(tensors: list[_Tensor], dropped: int) -> Iterator[str]:
+    """What a person should know: how much was dropped, and what numbers the codec does not look at."""
+    if dropped:
+        yield f"{dropped} bytes of documentation and metadata of nodes were dropped"
+    unknown = [t.proto for t in tensors if t.proto.data_type in values.SHORT_FLOATS]
+    size = sum(values.byte_size(proto) or 0 for proto in unknown)
+    if size >= _WORTH_MENTIONING:
+        yield f"{len(unknown)} tensors of 8 bits or less with a fraction are carried as they are, {size} bytes"
 
 
 def _is_chosen(tensor: _Tensor, options: Options) -> bool:

@@ -12,8 +12,7 @@ from nnc_adapters.onnx.scopes import Site
 from nnc_adapters.shared.sensitivity import ROOT, TO_WHOLE, Constant, Sensitivity, Step, is_argument
 
 _WHOLE_NUMBERS = values.INTEGERS | {TensorProto.UINT64, TensorProto.BOOL}
-_FLOAT8 = (TensorProto.FLOAT8E4M3FN, TensorProto.FLOAT8E4M3FNUZ, TensorProto.FLOAT8E5M2, TensorProto.FLOAT8E5M2FNUZ)
-_SHORT = (TensorProto.INT4, TensorProto.UINT4, *_FLOAT8)
+_SHORT = values.SHORT_FLOATS | {TensorProto.INT4, TensorProto.UINT4}
 
 
 def sensitivity(flow: Dataflow, sites: Sequence[Site], folder: values.Folder) -> Sensitivity:

@@ -33,6 +33,12 @@ INTEGERS = frozenset(
 WHOLE_BYTES = FLOATS | INTEGERS | {TensorProto.BOOL, TensorProto.UINT64}
 """The types that `load` knows."""
 
+SHORT_FLOATS = frozenset(
+    TensorProto.DataType.Value(name)
+    for name in ("FLOAT8E4M3FN", "FLOAT8E4M3FNUZ", "FLOAT8E5M2", "FLOAT8E5M2FNUZ", "FLOAT4E2M1")
+    if hasattr(TensorProto, name)
+)
+
 # The location of bytes that were lifted out of the model file itself; no file can have this name.
 ITSELF = "\0"
 
