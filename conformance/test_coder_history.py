@@ -122,7 +122,7 @@ def test_what_changes_nothing_has_no_unit_and_keeps_its_history() -> None:
     first = coded(update(1), {}, replace(EVERYTHING, blocks=False))
     histories = after(first, {})
     second = coded(update(2, silent=True), histories, replace(EVERYTHING, blocks=False))
-    assert [list(unit.levels) for unit in second] == [["w"]]
+    assert [list(unit.levels or ()) for unit in second] == [["w"]]
     left = after(second, histories)
     assert (left["w"].depth, left["b"].depth) == (2, 1)
     third = coded(update(3), left)  # depths differ, so that the members cannot share a unit

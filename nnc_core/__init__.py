@@ -8,8 +8,8 @@ streams a whole model into a file. `split` takes a bitstream apart into one per 
 from __future__ import annotations
 
 from nnc_core.bitstream.parts import join, split
-from nnc_core.coder.encode import encode, write
 from nnc_core.coder.history import History
+from nnc_core.coder.models import encode, write
 from nnc_core.errors import (
     BitstreamError,
     IntegrityError,

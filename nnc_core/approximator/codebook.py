@@ -13,7 +13,7 @@ from nnc_core.entropy.native import Encoder, shift_indices
 from nnc_core.entropy.parameters import TensorChoices, TensorParameters
 
 _MOST_TRIALS: Final = 32
-_SAMPLE: Final = 1 << 16
+_SAMPLE: Final = 1 << 14
 
 
 @dataclass(frozen=True, slots=True, eq=False)

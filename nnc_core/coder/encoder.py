@@ -84,17 +84,17 @@ class CodingBlock:
 
 
 class CodedUnit(NamedTuple):
-    """A data unit ready to be written, and the levels in it by name (rows x width)."""
+    """A data unit ready to be written, and the levels in it by name (rows x width), as far as they are needed."""
 
     header: CompressedDataUnitHeader
     payload: NDArray[np.uint8]
-    levels: Mapping[str, NDArray[np.int32]]
+    levels: Mapping[str, NDArray[np.int32]] | None = None
 
     def histories(self, before: Histories) -> dict[str, History]:
         """What the unit leaves for the next update, after what the units ``before`` left."""
         return {
             name: before.get(name, History()).after(self.header, levels, self.payload.data)
-            for name, levels in self.levels.items()
+            for name, levels in (self.levels or {}).items()
         }
 
 
@@ -222,9 +222,9 @@ def _header(block: CodingBlock, group: Sequence[Member], coding: Coding) -> Comp
     if Member.G in tensors:
         header.g_number_of_rows, header.decomposition_rank = tensors[Member.G].values.shape
     if tensor.codebook:
-        header.codebook_present_flag, header.integer_codebook = True, _integer_codebook(tensor.codebook)
+        header.codebook_present_flag, header.integer_codebook = True, integer_codebook(tensor.codebook)
     if len(group) > 1 and (second := tensors.get(Member.H)) is not None and second.codebook:
-        header.integer_codebook_h = _integer_codebook(second.codebook)
+        header.integer_codebook_h = integer_codebook(second.codebook)
     _identify(header, [block.names[member] for member in HEADER_ORDER if member in group])
     if block.node is not None and coding.general_profile_idc:
         _place(header, block.node, block.history(first))
@@ -239,7 +239,8 @@ def _payload_type(tensor: Approximation, group: Sequence[Member]) -> PayloadType
     return PayloadType.NNR_PT_INT if tensor.is_integer else PayloadType.NNR_PT_RAW_FLOAT
 
 
-def _integer_codebook(book: Codebook) -> IntegerCodebook:
+def integer_codebook(book: Codebook) -> IntegerCodebook:
+    """A codebook as the header has it."""
     coded = IntegerCodebook.from_values([int(value) for value in book.values], book.zero_offset)
     return coded if book.egk is None else replace(coded, codebook_egk=book.egk)
 

@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from nnc_core.approximator.approximation import Approximation, quantized, with_codebook
+from nnc_core.approximator.codebook import codebook_of
 from nnc_core.approximator.native import quantize_dependent, quantize_uniform
 from nnc_core.approximator.step import step_size
 from nnc_core.bitstream import marks
 from nnc_core.bitstream.marks import Mark
 from nnc_core.coder.dtypes import data_format
-from nnc_core.entropy.native import Encoder, shift_indices
-from nnc_core.entropy.parameters import TensorChoices, TensorParameters
+from nnc_core.coder.encoder import CodedUnit, Coding, CodingBlock, encode_block, integer_codebook
+from nnc_core.coder.payload import CodedTensor, Effort, encode_shortest
+from nnc_core.entropy.parameters import TensorParameters
 from nnc_core.errors import ModelError
+from nnc_core.nnr_model.blocks import Block
 from nnc_core.planner.plan import Method, TensorPlan
-from nnc_core.syntax.codebook import IntegerCodebook
 from nnc_core.syntax.data_unit import CompressedDataUnitHeader
 from nnc_core.tables.code_points import GeneralProfileIdc, PayloadType
-from nnc_core.tables.entry_point import EntryPoint
 
-__all__ = ["Format", "Unit", "as_floats", "coded_size", "data_units", "known"]
+__all__ = ["Format", "as_floats", "block_units", "coded_size", "data_units", "known"]
 
 _MAX_LEVEL = (1 << 31) - 1
-_FEW = 1024
 _HEADER = 24  # about what a data unit takes besides name and payload
 
 
@@ -37,14 +37,7 @@ class Format(NamedTuple):
     general_profile_idc: int = GeneralProfileIdc.EXTENDED
 
 
-class Unit(NamedTuple):
-    """One data unit, ready to be written."""
-
-    header: CompressedDataUnitHeader
-    payload: NDArray[np.uint8]
-
-
-def data_units(name: str, array: NDArray[Any], plan: TensorPlan, form: Format) -> tuple[Unit, ...]:
+def data_units(name: str, array: NDArray[Any], plan: TensorPlan, form: Format) -> tuple[CodedUnit, ...]:
     """Code one tensor; most take one unit.
 
     Raises `ModelError` for a tensor that NNR cannot express, or not in the way that is planned.
@@ -58,7 +51,51 @@ def data_units(name: str, array: NDArray[Any], plan: TensorPlan, form: Format) -
     return tuple(_CODERS[plan.method](name, array.reshape(array.shape or (1,)), plan, form))
 
 
-def coded_size(units: tuple[Unit, ...]) -> int:
+def block_units(
+    block: Block, arrays: Mapping[str, NDArray[Any]], plans: Mapping[str, TensorPlan], form: Format
+) -> tuple[CodedUnit, ...]:
+    """Code the tensors of a block in one unit, if their values allow that, and otherwise each on its own.
+
+    ``plans`` quantize all members alike. Raises `ModelError` as `data_units`.
+    """
+    plan, weight = plans[block.weight], arrays[block.weight]
+    if not all(_goes_with(weight, arrays[name]) for name in block.names.values()):
+        return _apart(arrays, plans, form)
+    try:
+        members = {m: _approximation(name, arrays[name], plans[name], form) for m, name in block.names.items()}
+    except ValueError:
+        return _apart(arrays, plans, form)
+    coding = Coding(
+        form.qp_density,
+        general_profile_idc=form.general_profile_idc,
+        cabac_unary_length_minus1=plan.cabac_unary_length_minus1,
+        effort=effort_of(plan),
+    )
+    units = encode_block(CodingBlock(members, block.names, weight.shape), coding)
+    for unit in units:
+        _ask_for(unit.header, weight.dtype, form)
+    return tuple(unit._replace(levels=None) for unit in units)
+
+
+def _goes_with(weight: NDArray[Any], array: NDArray[Any]) -> bool:
+    """Whether a block with this weight can have the tensor: one value for each row, decoded as the weight is."""
+    shaped = array is weight or array.shape == weight.shape[:1]
+    return weight.ndim > 0 and array.size > 0 and array.dtype == weight.dtype and shaped
+
+
+def _apart(arrays: Mapping[str, NDArray[Any]], plans: Mapping[str, TensorPlan], form: Format) -> tuple[CodedUnit, ...]:
+    return tuple(unit for name, array in arrays.items() for unit in data_units(name, array, plans[name], form))
+
+
+def _approximation(name: str, array: NDArray[Any], plan: TensorPlan, form: Format) -> Approximation:
+    """ValueError for values that have no level."""
+    _check_name(name)
+    values = as_floats(name, known(array))
+    scan_order = plan.scan_order if min(len(values), values.size // len(values)) > 1 else 0
+    return quantized(values, plan.qp, form.qp_density, plan.dq_flag, scan_order)
+
+
+def coded_size(units: tuple[CodedUnit, ...]) -> int:
     """About how many bytes the units take."""
     return sum(len(unit.payload) + len(unit.header.topology_elem_id or "") + _HEADER for unit in units)
 
@@ -95,7 +132,7 @@ def as_floats(name: str, array: NDArray[Any]) -> NDArray[np.float32]:
 # --- the methods -----------------------------------------------------------------------------------------------------
 
 
-def _quantized(name: str, array: NDArray[Any], plan: TensorPlan, form: Format) -> Iterator[Unit]:
+def _quantized(name: str, array: NDArray[Any], plan: TensorPlan, form: Format) -> Iterator[CodedUnit]:
     """Multiples of the step; values that have none, or too large a one, are sent beside them."""
     values = as_floats(name, array)
     step = step_size(plan.qp, form.qp_density)
@@ -142,7 +179,7 @@ def _exceptions(
     strange: NDArray[np.bool_],
     plan: TensorPlan,
     form: Format,
-) -> Iterator[Unit]:
+) -> Iterator[CodedUnit]:
     places = np.flatnonzero(strange)
     given = array if _returned(array.dtype, form) == array.dtype else values
     wider = given is values and array.dtype.itemsize > values.itemsize
@@ -165,23 +202,23 @@ def _little(values: NDArray[Any]) -> bytes:
     return patterns.astype(patterns.dtype.newbyteorder("<"), copy=False).tobytes()
 
 
-def _codebook(name: str, array: NDArray[Any], plan: TensorPlan, form: Format) -> Iterator[Unit]:
-    """Indices into the list of all values, the most frequent of which has the index 0."""
+def _codebook(name: str, array: NDArray[Any], plan: TensorPlan, form: Format) -> Iterator[CodedUnit]:
+    """Multiples of the step as indices into the list of all that occur."""
     values = as_floats(name, array)
-    entries, indices, counts = np.unique(values, return_inverse=True, return_counts=True)
-    zero = int(counts.argmax())
-    multiples = np.round(entries.astype(np.float64) / step_size(plan.qp, form.qp_density))
-    if not np.all(np.abs(multiples) <= _MAX_LEVEL):
-        raise ModelError("has values beyond the reach of a codebook with this qp", tensor=name)
+    try:
+        levels = quantize_uniform(values.reshape(len(values), -1), step_size(plan.qp, form.qp_density))
+    except ValueError:
+        raise ModelError("has values beyond the reach of a codebook with this qp", tensor=name) from None
+    book = codebook_of(levels, plan.cabac_unary_length_minus1)
+    tensor = with_codebook(Approximation(levels, plan.qp), book)
     header = _header(marks.escaped(name), array.shape, PayloadType.NNR_PT_FLOAT)
     _ask_for(header, array.dtype, form)
     header.codebook_present_flag = True
-    header.integer_codebook = IntegerCodebook.from_values([int(multiple) for multiple in multiples], zero)
-    levels = (indices.reshape(len(array), -1) - zero).astype(np.int32)
-    yield _coded(header, levels, plan, form)
+    header.integer_codebook = integer_codebook(book)
+    yield _coded(header, tensor.matrix(), plan, form)
 
 
-def _raw_floats(name: str, array: NDArray[Any], plan: TensorPlan, form: Format) -> Iterator[Unit]:
+def _raw_floats(name: str, array: NDArray[Any], plan: TensorPlan, form: Format) -> Iterator[CodedUnit]:
     raw = _as_raw(array, as_floats(name, array))
     if raw is None:
         raise ModelError("has values that are not in float32", tensor=name)
@@ -195,12 +232,12 @@ def _as_raw(array: NDArray[Any], values: NDArray[np.float32]) -> NDArray[np.floa
     return values if narrow or np.array_equal(values, array, equal_nan=True) else None
 
 
-def _patterns(name: str, array: NDArray[Any], plan: TensorPlan, form: Format) -> Iterator[Unit]:
+def _patterns(name: str, array: NDArray[Any], plan: TensorPlan, form: Format) -> Iterator[CodedUnit]:
     unit = marks.marked(Mark(name, marks.PATTERNS, _float_type(name, array)))
     yield _integer_unit(unit, marks.mapped(marks.bit_patterns(array)), plan, form)
 
 
-def _palette(name: str, array: NDArray[Any], plan: TensorPlan, form: Format) -> Iterator[Unit]:
+def _palette(name: str, array: NDArray[Any], plan: TensorPlan, form: Format) -> Iterator[CodedUnit]:
     """Indices into the list of all bit patterns, the most frequent first."""
     dtype = _float_type(name, array)
     entries, indices, counts = np.unique(marks.bit_patterns(array), return_inverse=True, return_counts=True)
@@ -210,7 +247,7 @@ def _palette(name: str, array: NDArray[Any], plan: TensorPlan, form: Format) -> 
     yield _raw(marks.marked(Mark(name, marks.PALETTE, dtype)), marks.packed(_little(entries[order])))
 
 
-def _planes(name: str, array: NDArray[Any], plan: TensorPlan, form: Format) -> Iterator[Unit]:
+def _planes(name: str, array: NDArray[Any], plan: TensorPlan, form: Format) -> Iterator[CodedUnit]:
     dtype = _float_type(name, array)
     exponents, rest = marks.planes(marks.bit_patterns(array), dtype)
     usual = int(np.bincount(exponents.reshape(-1)).argmax())
@@ -225,7 +262,7 @@ def _float_type(name: str, array: NDArray[Any]) -> str:
     return dtype
 
 
-def _integers(name: str, array: NDArray[Any], plan: TensorPlan, form: Format) -> Iterator[Unit]:
+def _integers(name: str, array: NDArray[Any], plan: TensorPlan, form: Format) -> Iterator[CodedUnit]:
     least, most = int(array.min()) - plan.offset, int(array.max()) - plan.offset
     if least < -_MAX_LEVEL or most > _MAX_LEVEL:
         raise ModelError("has integers beyond +-(2**31 - 1), which NNR cannot express", tensor=name)
@@ -237,7 +274,7 @@ def _integers(name: str, array: NDArray[Any], plan: TensorPlan, form: Format) ->
         yield _integer_unit(marks.escaped(name), array.astype(np.int32), plan, form, array.dtype)
 
 
-_CODERS: dict[Method, Callable[[str, NDArray[Any], TensorPlan, Format], Iterator[Unit]]] = {
+_CODERS: dict[Method, Callable[[str, NDArray[Any], TensorPlan, Format], Iterator[CodedUnit]]] = {
     Method.QUANTIZED: _quantized,
     Method.CODEBOOK: _codebook,
     Method.RAW: _raw_floats,
@@ -262,21 +299,21 @@ def _ask_for(header: CompressedDataUnitHeader, dtype: np.dtype[Any], form: Forma
         header.nnr_decompressed_data_format = wanted
 
 
-def _raw(unit: str, values: NDArray[np.float32]) -> Unit:
+def _raw(unit: str, values: NDArray[np.float32]) -> CodedUnit:
     header = _header(unit, values.shape, PayloadType.NNR_PT_RAW_FLOAT)
-    return Unit(header, np.ascontiguousarray(values, "<f4").reshape(-1).view(np.uint8))
+    return CodedUnit(header, np.ascontiguousarray(values, "<f4").reshape(-1).view(np.uint8))
 
 
 def _integer_unit(
     unit: str, integers: NDArray[np.int32], plan: TensorPlan, form: Format, dtype: np.dtype[Any] | None = None
-) -> Unit:
+) -> CodedUnit:
     header = _header(unit, integers.shape, PayloadType.NNR_PT_INT)
     if dtype is not None:
         _ask_for(header, dtype, form)
     return _coded(header, np.ascontiguousarray(integers.reshape(len(integers), -1)), plan, form)
 
 
-def _coded(header: CompressedDataUnitHeader, levels: NDArray[np.int32], plan: TensorPlan, form: Format) -> Unit:
+def _coded(header: CompressedDataUnitHeader, levels: NDArray[np.int32], plan: TensorPlan, form: Format) -> CodedUnit:
     book = header.integer_codebook
     parameters = TensorParameters(
         general_profile_idc=form.general_profile_idc,
@@ -287,53 +324,14 @@ def _coded(header: CompressedDataUnitHeader, levels: NDArray[np.int32], plan: Te
         codebook_zero_offset=book.zero_offset if book else 0,
     )
     quantized = header.nnr_compressed_data_unit_payload_type == PayloadType.NNR_PT_FLOAT
-    qp = (plan.qp, 6 + form.qp_density) if quantized else None
     header.cabac_unary_length_minus1 = parameters.cabac_unary_length_minus1
     header.scan_order = parameters.scan_order
-    payload, header.entry_points = _shortest(levels, qp, parameters, plan)
-    return Unit(header, np.frombuffer(payload, np.uint8))
+    tensor = CodedTensor(levels, plan.qp if quantized else None)
+    payload, (points,) = encode_shortest([tensor], [parameters], 6 + form.qp_density, effort_of(plan))
+    header.entry_points = tuple(points)
+    return CodedUnit(header, np.frombuffer(payload, np.uint8))
 
 
-def _shortest(
-    levels: NDArray[np.int32], qp: tuple[int, int] | None, parameters: TensorParameters, plan: TensorPlan
-) -> tuple[bytes, tuple[EntryPoint, ...]]:
-    """Code in every way that is worth a try and keep what is shortest."""
-    coded = (_payload(levels, qp, parameters, choices) for choices in _choices(levels, parameters, plan))
-    return min(coded, key=lambda each: len(each[0]))
-
-
-def _choices(levels: NDArray[np.int32], parameters: TensorParameters, plan: TensorPlan) -> Iterator[TensorChoices]:
-    """Without and, where there is a row to be skipped, with row skipping.
-
-    The shift indices are chosen by an estimate that can err by a few bytes, which count where there are few.
-    """
-    may_skip = plan.row_skip_enabled_flag and _can_skip_rows(levels.shape, parameters)
-    for skipping in (False, True) if may_skip and not levels.any(axis=1).all() else (False,):
-        choices = TensorChoices(row_skip_enabled_flag=skipping)
-        if plan.param_opt_flag:
-            yield replace(choices, shift_indices=shift_indices(levels, parameters, choices))
-        if not plan.param_opt_flag or levels.size <= _FEW:
-            yield choices
-
-
-def _can_skip_rows(shape: tuple[int, ...], p: TensorParameters) -> bool:
-    """Whether the syntax has skipped rows, and all decoders understand them alike.
-
-    With dependent quantization, some take the part of a skipped row that lies in one block to be as wide as the tensor,
-    when they step the state. As four zeros lead back to the same state, that shows unless the widths agree modulo 4.
-    """
-    rows, width = shape
-    disputed = p.dq_flag and p.scan_order > 0 and width > 4 << p.scan_order and width % 4 != 0
-    extended = p.general_profile_idc == GeneralProfileIdc.EXTENDED
-    return extended and rows > 1 and width > 1 and p.codebook_size != 1 and not disputed
-
-
-def _payload(
-    levels: NDArray[np.int32], qp: tuple[int, int] | None, parameters: TensorParameters, choices: TensorChoices
-) -> tuple[bytes, tuple[EntryPoint, ...]]:
-    encoder = Encoder()
-    if qp is not None:
-        encoder.iae(*qp)
-    encoder.tensor(levels, parameters, choices)
-    payload = encoder.finish()
-    return payload, tuple(encoder.entry_points[0])
+def effort_of(plan: TensorPlan) -> Effort:
+    """What is to be tried for a tensor."""
+    return Effort(plan.param_opt_flag, plan.row_skip_enabled_flag)

@@ -17,7 +17,7 @@ from nnc_core.errors import ModelError
 from nnc_core.planner.plan import Method, TensorPlan
 from nnc_core.planner.statistics import is_vector
 
-__all__ = ["exact_by_value", "exact_plan", "integer_plan", "worth_coding"]
+__all__ = ["exact_by_value", "exact_plan", "integer_plan", "sample_of", "worth_coding"]
 
 _FEW: Final = 256
 """How many different values are few, if each is there this often on average:"""
@@ -111,7 +111,7 @@ def exact_plan(name: str, array: NDArray[Any], plan: TensorPlan, form: Format, *
         raise ModelError(f"must be exact, which NNR cannot express for {array.dtype}", tensor=name)
     if len(plans) == 1:
         return plans[0]
-    sample = _sample(array)
+    sample = sample_of(array)
     return min(plans, key=lambda each: _size(name, sample, each, form) * _PREFERENCE[each.method])
 
 
@@ -143,7 +143,7 @@ def _candidates(
 def integer_plan(name: str, array: NDArray[Any], plan: TensorPlan, form: Format) -> TensorPlan:
     """The way to send integers that takes the fewest bytes: as they are, or without what most have in common."""
     plan = replace(plan, method=Method.INTEGERS, exact=True, reason=plan.reason or "integers")
-    sample = _sample(known(array).reshape(array.shape or (1,)))
+    sample = sample_of(known(array).reshape(array.shape or (1,)))
     common = int(np.sort(sample, axis=None)[sample.size // 2])
     offsets = [offset for offset in dict.fromkeys((0, common)) if _reachable(array, offset)] or [0]
     plans = [replace(plan, offset=offset) for offset in offsets]
@@ -155,7 +155,7 @@ def _reachable(array: NDArray[Any], offset: int) -> bool:
     return int(array.min()) - offset >= -_MOST and int(array.max()) - offset <= _MOST
 
 
-def _sample(array: NDArray[Any]) -> NDArray[Any]:
+def sample_of(array: NDArray[Any]) -> NDArray[Any]:
     """The tensor itself if it is small, or else pieces of it as a matrix with rows of the same length."""
     if array.size <= _PIECES * _PIECE:
         return array
@@ -184,7 +184,7 @@ def worth_coding(array: NDArray[Any]) -> bool:
     if not array.size:
         return False
     form = Format(2)
-    sample = _sample(np.ascontiguousarray(array))
+    sample = sample_of(np.ascontiguousarray(array))
     try:
         plan = integer_plan if known(array).dtype.kind in "iu" else exact_plan
         size = _size("", sample, plan("", sample, TensorPlan(), form), form)

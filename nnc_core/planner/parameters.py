@@ -81,6 +81,10 @@ class CodingParameters:
     `None` is 2 where a ``qp`` is given, if only by a rule, and 4 otherwise. ``general_profile_idc`` 1 is the tool set
     of the 2024 edition, 0 that of 2022 for older decoders. Raises ValueError for values that the bitstream cannot
     carry, TypeError for what is not a whole number, or not a `Rule`.
+
+    ``blocks_flag`` lets a weight share a data unit with the bias and batch-norm that belong to it, which saves a few
+    bytes for each, but then they are decoded together. ``codebook_flag`` has weights coded by codebooks where that is
+    smaller, which takes time to find out.
     """
 
     qp: int | None = None
@@ -92,6 +96,8 @@ class CodingParameters:
     scan_order: int = 0
     row_skip_enabled_flag: bool = True
     general_profile_idc: int = 1
+    blocks_flag: bool = False
+    codebook_flag: bool = False
     rules: tuple[Rule, ...] = ()
 
     def __post_init__(self) -> None:

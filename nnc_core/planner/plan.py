@@ -9,6 +9,8 @@ from enum import Enum
 from typing import Any
 
 from nnc_core.errors import ModelError
+from nnc_core.nnr_model.blocks import Block
+from nnc_core.tables.blocks import Member
 
 __all__ = ["Method", "ModelPlan", "TensorPlan"]
 
@@ -64,12 +66,14 @@ class TensorPlan:
 class ModelPlan:
     """The decisions about all tensors of a model, by name and in model order; made by `nnc_core.plan`.
 
-    ``nnc_core.write(stream, model, plan=plan)`` codes the model as the plan says.
+    ``blocks`` are tensors that share a data unit. ``nnc_core.write(stream, model, plan=plan)`` codes the model as the
+    plan says.
     """
 
     qp_density: int
     general_profile_idc: int = 1
     tensors: Mapping[str, TensorPlan] = field(default_factory=dict)
+    blocks: tuple[Block, ...] = ()
 
     def changed(self, name: str, **changes: Any) -> ModelPlan:
         """A plan with other decisions about the tensor called ``name``; KeyError if there is none."""
@@ -79,7 +83,8 @@ class ModelPlan:
         """The plan as text, for `from_json`."""
         tensors = {name: asdict(plan) for name, plan in self.tensors.items()}
         head = {"nnc_plan": _VERSION, "qp_density": self.qp_density, "general_profile_idc": self.general_profile_idc}
-        return json.dumps({**head, "tensors": tensors}, indent=1)
+        blocks = {b.identifier: {member.value: name for member, name in b.names.items()} for b in self.blocks}
+        return json.dumps({**head, "tensors": tensors, "blocks": blocks}, indent=1)
 
     @classmethod
     def from_json(cls, text: str) -> ModelPlan:
@@ -89,10 +94,15 @@ class ModelPlan:
             if data["nnc_plan"] != _VERSION:
                 raise ModelError(f"is a plan of version {data['nnc_plan']}, expected {_VERSION}")
             tensors = {name: _tensor_plan(plan) for name, plan in data["tensors"].items()}
-            return cls(int(data["qp_density"]), int(data["general_profile_idc"]), tensors)
+            blocks = tuple(_block(identifier, names) for identifier, names in data.get("blocks", {}).items())
+            return cls(int(data["qp_density"]), int(data["general_profile_idc"]), tensors, blocks)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise ModelError(f"is not a plan of nnc_core: {error!r}") from None
 
 
 def _tensor_plan(data: dict[str, Any]) -> TensorPlan:
     return TensorPlan(**{**data, "method": Method(data["method"])})
+
+
+def _block(identifier: str, names: Mapping[str, str]) -> Block:
+    return Block(identifier, {Member(member): name for member, name in names.items()})

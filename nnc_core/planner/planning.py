@@ -11,11 +11,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from nnc_core.bitstream.marks import escaped
 from nnc_core.coder.pool import Job, in_order
 from nnc_core.coder.units import Format, as_floats, known
 from nnc_core.nnr_model import ParameterType, SourceModel
+from nnc_core.nnr_model.blocks import Block, blocks
 from nnc_core.planner import quality
-from nnc_core.planner.exactness import exact_by_value, exact_plan, integer_plan
+from nnc_core.planner.codebooks import smaller_with_codebook
+from nnc_core.planner.exactness import exact_by_value, exact_plan, integer_plan, sample_of
 from nnc_core.planner.parameters import WEIGHTS, CodingParameters
 from nnc_core.planner.plan import Method, ModelPlan, TensorPlan
 from nnc_core.planner.statistics import Statistics, is_vector, statistics
@@ -24,10 +27,14 @@ __all__ = ["plan"]
 
 
 class _Finding(NamedTuple):
-    """A tensor after the pass that reads: its plan, and the statistics of weights whose step is still to be chosen."""
+    """A tensor after the pass that reads: its plan, and the statistics of weights whose step is still to be chosen.
+
+    ``sample`` is what a codebook is tried on, for weights that may have one.
+    """
 
     plan: TensorPlan
     weights: Statistics | None = None
+    sample: NDArray[Any] | None = None
 
 
 def plan(
@@ -47,11 +54,22 @@ def plan(
     findings = dict(zip(names, in_order(_jobs(model, p), threads, executor, running=2, result_size=_held), strict=True))
     rms = quality.model_rms(found.weights for found in findings.values() if found.weights is not None)
     tensors = {name: _with_step(found, rms, p) for name, found in findings.items()}
-    return ModelPlan(p.density, p.general_profile_idc, tensors)
+    shared = tuple(_shared(model, tensors)) if p.blocks_flag else ()
+    return ModelPlan(p.density, p.general_profile_idc, tensors, shared)
+
+
+def _shared(model: SourceModel, tensors: Mapping[str, TensorPlan]) -> Iterator[Block]:
+    """The blocks whose tensors can share a unit: all are quantized in the same way."""
+    for block in blocks(model.model_info, tensors):
+        plans = [tensors[name] for name in block.names.values()]
+        quantized = all(each.method == Method.QUANTIZED and not each.exact for each in plans)
+        plain = all(escaped(name) == name for name in block.names.values())
+        if len(plans) > 1 and quantized and plain and len({each.dq_flag for each in plans}) == 1:
+            yield block
 
 
 def _held(finding: _Finding) -> int:
-    return 0
+    return 0 if finding.sample is None else finding.sample.nbytes
 
 
 def _jobs(model: SourceModel, p: CodingParameters) -> Iterator[Job[_Finding]]:
@@ -77,8 +95,9 @@ def _find(
         reason = "a rule" if changes.get("exact") else reason
         return _Finding(exact_plan(name, array, replace(start, exact=True, reason=reason), form))
     qp = changes.get("qp", p.absolute_qp(parameter_type, array.ndim))
+    sample = sample_of(array) if p.codebook_flag and array.ndim > 1 else None
     if qp is not None:
-        return _Finding(replace(start, qp=int(qp), reason="the given qp"))
+        return _Finding(replace(start, qp=int(qp), reason="the given qp"), sample=sample)
     values = as_floats(name, array)
     if not free and (reason := exact_by_value(values)):
         return _Finding(exact_plan(name, array, replace(start, exact=True, reason=reason), form, readable=True))
@@ -86,7 +105,7 @@ def _find(
     found = statistics(values)
     if reason := _obstacle(values, found, vector, free):
         return _Finding(exact_plan(name, array, replace(start, exact=True, reason=reason), form))
-    return _relative(found, vector, start, form)
+    return _relative(found, vector, start, form)._replace(sample=sample)
 
 
 def _start(p: CodingParameters, changes: Mapping[str, Any]) -> TensorPlan:
@@ -122,7 +141,10 @@ def _regular(values: NDArray[np.float32]) -> bool:
 
 
 def _with_step(found: _Finding, rms: float, p: CodingParameters) -> TensorPlan:
-    if found.weights is None:
-        return found.plan
-    qp = quality.qp_of(quality.weight_step(found.weights, rms, found.plan.dq_flag), p.density)
-    return replace(found.plan, method=Method.QUANTIZED, qp=qp)
+    plan = found.plan
+    if found.weights is not None:
+        qp = quality.qp_of(quality.weight_step(found.weights, rms, plan.dq_flag), p.density)
+        plan = replace(plan, method=Method.QUANTIZED, qp=qp)
+    if found.sample is None:
+        return plan
+    return smaller_with_codebook(found.sample, plan, Format(p.density, p.general_profile_idc))
