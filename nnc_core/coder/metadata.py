@@ -2,73 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
 
 from nnc_core.bitstream import Bitstream
-from nnc_core.nnr_model.model_info import ModelInfo, PerformanceMaps, PruningMap, SparsificationMap
-from nnc_core.syntax.model_parameter_set import ModelParameterSet
-from nnc_core.syntax.performance_maps import PruningEntry, SparsificationEntry
+from nnc_core.coder.performance_maps import performance_maps
+from nnc_core.nnr_model.model_info import ModelInfo, PerformanceMaps
 from nnc_core.syntax.pruning import BitMask, PrunedElement, PruningTopologyContainer
 from nnc_core.syntax.topology import TopologyUnitHeader
 from nnc_core.tables.code_points import PRIVATE_TOPOLOGY, PruningRepresentationType
-
-
-def maps_of(model_info: ModelInfo) -> dict[str, Any]:
-    """The fields of a model parameter set that carry the performance maps of ``model_info``."""
-    maps = model_info.get("performance_maps", {})
-    return {
-        "mps_sparsification_flag": "sparsification" in maps,
-        "mps_pruning_flag": "pruning" in maps,
-        "sparsification_performance_map": _sparsification(maps.get("sparsification", {})),
-        "pruning_performance_map": _pruning(maps.get("pruning", {})),
-    }
-
-
-def _sparsification(given: SparsificationMap) -> tuple[SparsificationEntry, ...]:
-    thresholds = given.get("sparsification_threshold", [])
-    columns = (thresholds, given.get("non_zero_ratio", []), given.get("nn_accuracy", []), *_classes(given, thresholds))
-    return tuple(SparsificationEntry(*row) for row in zip(*columns, strict=True))
-
-
-def _pruning(given: PruningMap) -> tuple[PruningEntry, ...]:
-    ratios = given.get("pruning_ratio", [])
-    columns = (ratios, given.get("nn_accuracy", []), *_classes(given, ratios))
-    return tuple(PruningEntry(*row) for row in zip(*columns, strict=True))
-
-
-def _classes(given: Mapping[str, Any], entries: Sequence[float]) -> tuple[Sequence[int], list[tuple[float, ...]]]:
-    masks = given.get("class_bitmask") or [0] * len(entries)
-    accuracies = given.get("nn_class_accuracy") or [[]] * len(entries)
-    return masks, [tuple(each) for each in accuracies]
-
-
-def _maps(mps: ModelParameterSet) -> PerformanceMaps:
-    found = PerformanceMaps()
-    if mps.mps_sparsification_flag:
-        entries = mps.sparsification_performance_map
-        found["sparsification"] = SparsificationMap(
-            count_thresholds=len(entries),
-            sparsification_threshold=[entry.sparsification_threshold for entry in entries],
-            non_zero_ratio=[entry.non_zero_ratio for entry in entries],
-            nn_accuracy=[entry.spm_nn_accuracy for entry in entries],
-            count_classes=[len(entry.spm_nn_class_accuracy) for entry in entries],
-            class_bitmask=[entry.spm_class_bitmask for entry in entries],
-            nn_class_accuracy=[list(entry.spm_nn_class_accuracy) for entry in entries],
-        )
-    if mps.mps_pruning_flag:
-        ratios = mps.pruning_performance_map
-        found["pruning"] = PruningMap(
-            count_pruning_ratios=len(ratios),
-            pruning_ratio=[entry.pruning_ratio for entry in ratios],
-            nn_accuracy=[entry.ppm_nn_accuracy for entry in ratios],
-            count_classes=[len(entry.ppm_nn_class_accuracy) for entry in ratios],
-            class_bitmask=[entry.ppm_class_bitmask for entry in ratios],
-            nn_class_accuracy=[list(entry.ppm_nn_class_accuracy) for entry in ratios],
-        )
-    return found
 
 
 def pruning_of(model_info: ModelInfo, references: Sequence[str]) -> PruningTopologyContainer | None:
@@ -114,8 +58,8 @@ def describe(bitstream: Bitstream, model_info: ModelInfo) -> None:
     model_info["topology_storage_format"] = next((f for f in formats if f != PRIVATE_TOPOLOGY), None)
     if bitstream.topology_elements:
         model_info["topology_elem_id_list"] = list(bitstream.topology_elements)
-    if bitstream.mps is not None and (maps := _maps(bitstream.mps)):
-        model_info["performance_maps"] = maps
+    if bitstream.mps is not None and (maps := performance_maps(bitstream.mps)):
+        model_info["performance_maps"] = cast(PerformanceMaps, maps)
     if (container := bitstream.pruning) is not None:
         _add_pruning(container, bitstream.topology_elements, model_info)
 

@@ -25,8 +25,9 @@ from nnc_core.coder.data import EncInfo
 from nnc_core.coder.decoder import decode_levels, raw_values
 from nnc_core.coder.encoder import CodedUnit, Coding, CodingBlock, Node, encode_block
 from nnc_core.coder.history import Histories
-from nnc_core.coder.metadata import describe, maps_of, pruning_of
+from nnc_core.coder.metadata import describe, pruning_of
 from nnc_core.coder.payload import CodedTensor, Effort
+from nnc_core.coder.performance_maps import parameter_set_fields
 from nnc_core.coder.pool import Job, in_order
 from nnc_core.limits import Limits
 from nnc_core.nnr_model import Topology
@@ -214,7 +215,7 @@ def _model_parameter_set(
         mps_parent_signalling_enabled_flag=bool(updates) and coding.general_profile_idc > 0,
         mps_qp_density=coding.qp_density,
         mps_quantization_parameter=coding.base_qp,
-        **maps_of(model_info),
+        **parameter_set_fields(model_info.get("performance_maps", {})),
     )
 
 

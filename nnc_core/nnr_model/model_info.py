@@ -47,11 +47,38 @@ class PruningMap(TypedDict, total=False):
     nn_class_accuracy: list[list[float]]
 
 
+class UnificationMap(TypedDict, total=False):
+    """What unification at each threshold leaves: shapes and block sizes, in the manner of Part 18, Table 4."""
+
+    count_thresholds: int
+    reshaped_tensor_dimensions: list[list[int]]
+    super_block_dimensions: list[list[int]]
+    block_dimensions: list[list[int]]
+    unification_threshold: list[float]
+    nn_accuracy: list[float]
+    count_classes: list[int]
+    class_bitmask: list[int]
+    nn_class_accuracy: list[list[float]]
+
+
+class DecompositionMap(TypedDict, total=False):
+    """What decomposition at each threshold leaves, in the manner of Part 18, Table 4."""
+
+    count_thresholds: int
+    mse_threshold: list[float]
+    nn_accuracy: list[float]
+    nn_reduction_ratio: list[float]
+    count_classes: list[int]
+    nn_class_accuracy: list[list[float]]
+
+
 class PerformanceMaps(TypedDict, total=False):
-    """Part 18, Table 3, ``performance_maps``."""
+    """Part 18, Table 3, ``performance_maps``; the last two keys are additions in its manner."""
 
     sparsification: SparsificationMap
     pruning: PruningMap
+    unification: UnificationMap
+    decomposition: DecompositionMap
 
 
 class ModelInfo(TypedDict, total=False):
