@@ -87,6 +87,11 @@ class Scope:
         if self._aggregates:
             self._check_announced(index, nnr_unit_type, self._aggregates[-1])
 
+    @property
+    def in_parts(self) -> bool:
+        """Whether parts of a unit are still to come."""
+        return bool(self._parts)
+
     def names(self, index: int, header: Header | None) -> tuple[str, ...]:
         """The tensors of a data unit, in header order."""
         if not isinstance(header, CompressedDataUnitHeader):

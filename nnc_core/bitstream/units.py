@@ -29,8 +29,9 @@ class UnitRecord:
     """One NNR unit of a bitstream: ``data[offset : offset + size]``, its payload from ``payload_offset`` on.
 
     ``header`` is what the unit says before its payload (all of it, for a parameter set), ``None`` for a type that is
-    not interpreted. ``names`` are the tensors of a data unit, in header order. ``quantization`` and ``context`` are
-    what is in force for it. ``within`` is the index of the aggregate unit that it stands in.
+    not interpreted. ``in_parts`` tells that the payload is one of several parts. ``names`` are the tensors of a data
+    unit, in header order. ``quantization`` and ``context`` are what is in force for it. ``within`` is the index of the
+    aggregate unit that it stands in.
     """
 
     index: int
@@ -41,6 +42,7 @@ class UnitRecord:
     payload_offset: int
     payload_size: int
     partial_data_counter: int = 0
+    in_parts: bool = False
     names: tuple[str, ...] = ()
     within: int | None = None
     quantization: Quantization | None = field(default=None, repr=False)
@@ -75,8 +77,11 @@ def trace(data: memoryview, unit: UnitRecord) -> list[TracedElement]:
         nnr_unit_header(tracer, h)
         header = read_header(tracer, h.nnr_unit_type, unit.context)
         table = UNIT_TYPES[h.nnr_unit_type].payload if h.nnr_unit_type in UNIT_TYPES else None
-        whole = unit.partial_data_counter <= 1
-        if table is not None and whole and compression_format(header) == TopologyCompressionFormat.NNR_PT_RAW:
+        if (
+            table is not None
+            and not unit.in_parts
+            and compression_format(header) == TopologyCompressionFormat.NNR_PT_RAW
+        ):
             table.run(tracer, table.record(), header, unit.context)
     return tracer.elements
 

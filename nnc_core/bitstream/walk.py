@@ -87,6 +87,7 @@ class Walk:
             payload_offset=start,
             payload_size=end - start,
             partial_data_counter=h.partial_data_counter,
+            in_parts=h.partial_data_counter > 1 or self.scope.in_parts,
             names=self.scope.names(self._index, header),
             within=within,
             quantization=self.scope.quantization,

@@ -19,7 +19,7 @@ from nnc_core.syntax.driver import SIGNED, UE_PREFIX, UNSIGNED, Buffer, Syntax, 
 
 _LONGEST = Limits().name_length
 _LONGEST_CODE = 2 * UE_PREFIX + 1 + 15  # bits of an exponential-Golomb code of the highest order in use
-_CHUNK = 32  # bytes
+_CHUNK = 64  # bytes
 _GENERAL_RULES = ("truncated", "unit-size", "byte-alignment", "element-range", "golomb-prefix")
 _SMALLEST_UNIT = 3  # a size field and a header
 T = TypeVar("T")
@@ -60,8 +60,12 @@ class Reader(Syntax):
         if size > self._end - self._start:
             message = f"a unit of {size} bytes, but {self._end - self._start} are left"
             raise self._error(TruncatedError, message, "nnr_unit_size", 0)
-        self._move_to(self._aligned("nnr_unit_size"))
         self._end = self._start + size
+        beyond = self._next - self._end
+        if beyond > 0:
+            self._window >>= 8 * beyond
+            self._left -= 8 * beyond
+            self._next = self._end
 
     def u(self, bits: int, name: str, value: int = 0, valid: Sequence[int] | None = None) -> int:
         """``u(bits)``."""
@@ -183,7 +187,7 @@ class Reader(Syntax):
         return self._window >> left & ((1 << bits) - 1)
 
     def _golomb(self, k: int, name: str) -> int:
-        if self._left < _LONGEST_CODE:
+        if self._left < _LONGEST_CODE and self._next < self._end:
             self._load(_LONGEST_CODE)
         code = self._window & ((1 << self._left) - 1)  # zeros, a one, as many bits as there are zeros, k bits
         zeros = self._left - code.bit_length()
@@ -206,8 +210,12 @@ class Reader(Syntax):
         return 8 * len(chunk)
 
     def _move_to(self, byte: int) -> None:
-        self._next = byte
-        self._left = 0
+        ahead = self._next - byte
+        if 0 <= 8 * ahead <= self._left:
+            self._left = 8 * ahead
+        else:
+            self._next = byte
+            self._left = 0
 
     def _rest_is(self, units: int) -> bool:
         """Whether what follows is this number of units, to go by their sizes."""

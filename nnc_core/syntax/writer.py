@@ -22,11 +22,19 @@ class Sizer(Syntax):
 
     def u(self, bits: int, name: str, value: int = 0, valid: Sequence[int] | None = None) -> int:
         """``u(bits)``."""
-        number = _whole(name, value)
+        number = value if type(value) is int else _whole(name, value)
         if number >> bits if valid is None else number not in valid:
             raise _misfit(name, number, range(1 << bits) if valid is None else valid)
         self._put(number, bits)
         return number
+
+    def flag(self, name: str, value: bool = False) -> bool:
+        """``u(1)`` as a truth value."""
+        bit: object = value
+        if bit is not True and bit is not False:
+            return super().flag(name, value)
+        self._put(bit, 1)
+        return bit
 
     def i(self, bits: int, name: str, value: int = 0, valid: Sequence[int] | None = None) -> int:
         """``i(bits)``."""
@@ -38,7 +46,7 @@ class Sizer(Syntax):
 
     def ue(self, k: int, name: str, value: int = 0, valid: Sequence[int] = UNSIGNED) -> int:
         """``ue(k)``."""
-        number = _whole(name, value)
+        number = value if type(value) is int else _whole(name, value)
         if number not in valid:
             raise _misfit(name, number, valid)
         self._golomb(k, number)
@@ -46,7 +54,7 @@ class Sizer(Syntax):
 
     def ie(self, k: int, name: str, value: int = 0, valid: Sequence[int] = SIGNED) -> int:
         """``ie(k)``."""
-        number = _whole(name, value)
+        number = value if type(value) is int else _whole(name, value)
         if number not in valid:
             raise _misfit(name, number, valid)
         self._golomb(k, signed_to_unsigned(number))
@@ -137,9 +145,12 @@ class Writer(Sizer):
             self._flush()
 
     def _append(self, data: Buffer) -> None:
-        super()._append(data)
-        self._flush()
-        self._bytes += data
+        if 8 * len(data) <= _HELD:
+            self._put(int.from_bytes(data, "big"), 8 * len(data))
+        else:
+            super()._append(data)
+            self._flush()
+            self._bytes += data
 
     def _flush(self) -> None:
         """Move whole bytes out of the integer that collects bits."""
