@@ -104,6 +104,37 @@ def test_both_implementations_agree_on_damaged_payloads(
     assert outcome(native.Decoder(damaged)) == outcome(reference.Decoder(damaged))
 
 
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.integers(0, 32), max_size=4), st.booleans(), st.integers(0, 2**32), st.floats(0, 1.2), st.booleans())
+def test_short_payloads_of_values_end_alike(
+    numbers: list[int], with_tensor: bool, seed: int, share: float, damaged: bool
+) -> None:
+    rng = np.random.default_rng(seed)
+    levels, parameters = rng.integers(-2, 3, (3, 4)).astype(np.int32), TensorParameters()
+    encoder = native.Encoder()
+    for bits in numbers:
+        encoder.iae(-int(rng.integers(0, 1 << bits >> 1)) if bits > 1 else 0, bits)
+    if with_tensor:
+        encoder.tensor(levels, parameters, TensorChoices())
+    payload = bytearray(encoder.finish() + b"\xff\xff")
+    if damaged:
+        payload[rng.integers(len(payload))] = rng.integers(256)
+    cut = bytes(payload[: int(share * (len(payload) - 2))])
+
+    def outcome(decoder: native.Decoder | reference.Decoder) -> list[object]:
+        found: list[object] = []
+        try:
+            found += [decoder.iae(bits) for bits in numbers]
+            if with_tensor:
+                found.append(decoder.tensor(3, 4, parameters).levels.tolist())
+            found.append(decoder.finish())
+        except BitstreamError as error:
+            found.append(type(error).__name__)
+        return found
+
+    assert outcome(native.Decoder(cut)) == outcome(reference.Decoder(cut))
+
+
 @pytest.mark.parametrize("module", [native, reference])
 @pytest.mark.parametrize("start", [b"\xff\x00", b"\xff\x7f", b"\xff\x80", b"\xff\xff"])
 def test_a_payload_that_no_encoder_starts_like_that_is_refused(module: ModuleType, start: bytes) -> None:
@@ -111,6 +142,8 @@ def test_a_payload_that_no_encoder_starts_like_that_is_refused(module: ModuleTyp
         module.Decoder(start + bytes(50)).tensor(2, 2, TensorParameters())
     with pytest.raises(PayloadError, match="start"):
         module.Decoder(start).finish()
+    with pytest.raises(PayloadError, match="start"):
+        module.Decoder(start).iae(8)
 
 
 def test_the_largest_start_of_a_payload_is_decoded_alike() -> None:

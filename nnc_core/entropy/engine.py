@@ -154,11 +154,12 @@ class ArithmeticDecoder(_Coder):
         self._bands: list[_Band] = []
 
     def start_tensor(self) -> None:
-        """Collect entry points anew. Raises PayloadError if no encoder starts a payload like this one."""
-        self._check_start()
+        """Collect entry points anew. Raises as `check_start`."""
+        self.check_start()
         self._bands = []
 
-    def _check_start(self) -> None:
+    def check_start(self) -> None:
+        """Raises PayloadError where no encoder starts a payload like this one."""
         if _bits(self._payload, 0, REGISTER_BITS) >= FIRST_INTERVAL:
             raise PayloadError(
                 "the arithmetic decoder's offset is too large at the start",
@@ -218,7 +219,7 @@ class ArithmeticDecoder(_Coder):
 
     def end(self) -> int:
         """Check the terminating bin, the stop bit and the zeros behind it; return the number of bytes used."""
-        self._check_start()
+        self.check_start()
         self.check()
         stop = self._doublings + REGISTER_BITS - 1
         if self._offset < self._interval - 2:

@@ -75,6 +75,7 @@ class LevelCoder:
             else:
                 for column in columns:
                     coded[row, column] = self._element(int(levels[row, column]), row, column)
+        self._bins.check()
         return coded
 
     def _start_band(self, band: int) -> None:

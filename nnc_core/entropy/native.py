@@ -58,8 +58,11 @@ class Decoder:
         self._decoder = _native.Decoder(np.frombuffer(payload, np.uint8))
 
     def iae(self, bits: int) -> int:
-        """Read a signed number of `bits` (0..32) equiprobable bins."""
-        return self._decoder.iae(bits)
+        """Read a signed number of `bits` (0..32) equiprobable bins. Raises PayloadError as `tensor` does."""
+        try:
+            return self._decoder.iae(bits)
+        except _native.CodewordError as error:
+            raise _bitstream_error(error) from None
 
     def tensor(self, rows: int, width: int, parameters: TensorParameters) -> DecodedTensor:
         """Read a tensor; its integers are int32, rows x width. Raises PayloadError or TruncatedError."""

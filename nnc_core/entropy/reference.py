@@ -80,8 +80,9 @@ class Decoder:
         self._bins = ArithmeticDecoder(bytes(payload))
 
     def iae(self, bits: int) -> int:
-        """Read a signed number of `bits` (0..32) bins."""
+        """Read a signed number of `bits` (0..32) bins. Raises PayloadError if no encoder starts a payload like this."""
         _check_bits(bits)
+        self._bins.check_start()
         value = self._bins.bypass(0, bits)
         return value - (1 << bits) if 2 * value >> bits else value
 

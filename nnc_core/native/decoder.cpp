@@ -17,6 +17,7 @@ constexpr std::int64_t kCheckedRun = 1 << 14;
 
 std::int64_t Decoder::iae(int bits) {
     require_unfinished();
+    check_start();
     if (bits < 0 || bits > 32) throw std::invalid_argument("iae has 0 to 32 bits");
     const std::int64_t value = engine_.bypass(bits);
     return bits > 0 && value >> (bits - 1) ? value - (std::int64_t{1} << bits) : value;
@@ -31,7 +32,7 @@ void Decoder::check_start() const {
 }
 
 void Decoder::check_position() const {
-    if (engine_.past_end()) throw TruncatedCodewordError("the payload ends before the tensor does");
+    if (engine_.past_end()) throw TruncatedCodewordError("the payload ends inside its codeword");
 }
 
 Choices Decoder::side_information(const Parameters& p, const ContextLayout& layout, Contexts& contexts,
@@ -102,10 +103,10 @@ std::int64_t Decoder::finish() {
     require_unfinished();
     finished_ = true;
     check_start();
+    check_position();
     if (!engine_.terminate()) throw CodewordError("the terminating bin is missing");
     const std::int64_t last = engine_.position() + 8;  // the stop bit, the last that the offset register holds
     const std::int64_t bytes = last / 8 + 1;
-    if (bytes > static_cast<std::int64_t>(engine_.size())) throw TruncatedCodewordError("the payload ends too early");
     const unsigned end = engine_.data()[bytes - 1];
     const unsigned stop = 0x80u >> (last % 8);
     if ((end & (2 * stop - 1)) != stop) throw CodewordError("the stop bit or the zeros after it are wrong");
