@@ -14,8 +14,6 @@ from numpy.typing import NDArray
 from nnc_adapters.nnef import NnefAdapter, dat
 from nnc_adapters.nnef.dat import Header, ItemType
 
-nnef = pytest.importorskip("nnef", reason="the package nnef is not installed")
-
 ROOT = Path(__file__).resolve().parents[2]
 
 Variables = Mapping[str, "tuple[Header, NDArray[Any]]"]

@@ -28,8 +28,6 @@ from nnc_core.limits import Limits
 from nnc_core.nnr_model import Topology
 from nnc_core.tables.code_points import TopologyStorageFormat
 
-pytest.importorskip("nnef", reason="the package nnef is not installed")
-
 NNEF = TopologyStorageFormat.NNR_TPL_NNEF
 QUICK = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 SLOW = settings(QUICK, max_examples=20)  # a process for each

@@ -66,7 +66,6 @@ def fails(*arguments: str | Path, **streams: Any) -> subprocess.CompletedProcess
 
 
 def test_a_folder_does_not_go_to_stdout(tmp_path: Path) -> None:
-    pytest.importorskip("nnef", reason="nnef is not installed")
     graph = "version 1.0;\ngraph net(x) -> (y)\n{ x = external<scalar>(shape = [1]); y = relu(x); }\n"
     (tmp_path / "net").mkdir()
     (tmp_path / "net" / "graph.nnef").write_text(graph)

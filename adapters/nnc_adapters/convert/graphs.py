@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from math import prod
 from typing import TYPE_CHECKING, Any
 
-from nnc_core.errors import MissingDependencyError, ModelError
+from nnc_adapters.nnef import syntax
+from nnc_core.errors import MissingDependencyError
 from nnc_core.limits import Limits
 
 if TYPE_CHECKING:
@@ -127,34 +128,22 @@ _NNEF: dict[tuple[str, str], str] = {
 }
 
 
-def nnef_kinds(graph: str, shapes: Shapes) -> dict[str, str | None]:
+def nnef_kinds(graph: bytes, shapes: Shapes) -> dict[str, str | None]:
     """The kind of every variable by its label, None where the operations do not tell, in the order of the first use."""
-    nnef: Any = _nnef()
-    try:
-        parsed = nnef.parse_string(graph)
-    except nnef.Error as error:
-        raise ModelError(f"the NNEF graph is not valid: {error}") from error
-    variables: dict[str, str] = {}
+    variables: dict[object, str] = {}
     found: dict[str, set[str | None]] = {}
-    for operation in parsed.operations:
-        if operation.name == "variable":
-            variables[operation.outputs["output"]] = operation.attribs["label"]
+    for operation in syntax.parsed(graph).operations:
+        name = operation.arguments.get("label")
+        if operation.name == "variable" and isinstance(name, str):
+            variables |= dict.fromkeys(operation.results, name)
             continue
-        for slot, identifier in operation.inputs.items():
-            label = variables.get(identifier) if isinstance(identifier, str) else None
+        for slot, argument in operation.arguments.items():
+            label = variables.get(argument) if isinstance(argument, syntax.Value) else None
             if label is not None and label in shapes:
-                kind = _nnef_kind(operation.name, slot, operation.attribs, shapes[label])
+                kind = _nnef_kind(operation.name, slot, operation.arguments, shapes[label])
                 found.setdefault(label, set()).add(kind)
     kinds = {label: next(iter(kinds)) if len(kinds) == 1 else None for label, kinds in found.items()}
     return {**kinds, **{label: None for label in shapes if label not in kinds}}
-
-
-def _nnef() -> Any:
-    try:
-        import nnef  # type: ignore[import-untyped]
-    except ModuleNotFoundError as error:
-        raise MissingDependencyError(error.name or "nnef", "nnef") from error
-    return nnef
 
 
 def _nnef_kind(operation: str, slot: str, attributes: Mapping[str, Any], shape: tuple[int, ...]) -> str | None:

@@ -96,7 +96,7 @@ class Model:
         if self.framework == "onnx" and topology is not None:
             return graphs.onnx_kinds(topology.data, self.shapes, self.limits)
         if self.framework == "nnef" and topology is not None:
-            return graphs.nnef_kinds(topology.data.decode("utf-8", "replace"), self.shapes)
+            return graphs.nnef_kinds(topology.data, self.shapes)
         return dict.fromkeys(self.shapes)
 
     def _described(self) -> tuple[Described | None, Mapping[str, str]]:

@@ -1,4 +1,4 @@
-"""NNEF models (ISO/IEC 15938-17, Annex A); the package ``nnef`` is used when a model is read, in another process.
+"""NNEF models (ISO/IEC 15938-17, Annex A); no package is needed.
 
 A bitstream that stands for a whole archive carries graph.nnef in its topology unit and graph.quant in its quantization
 unit, both unchanged, and each variable in a data unit under its label. Floats are quantized; integers, small tensors
@@ -6,7 +6,7 @@ and arguments of operations are exact. What these cannot say (items other than f
 archive) is in a private topology unit that other decoders pass over, see `nnc_adapters.nnef.private`.
 
 The other way round, `NnefAdapter.embed` puts bitstreams into an archive, one ``<label>.nnr`` in place of each
-``<label>.dat``, and `NnefAdapter.extract` undoes that.
+``<label>.dat``, and `NnefAdapter.extract` undoes that. docs/carriage.md describes both for other software.
 """
 
 from __future__ import annotations
@@ -30,25 +30,27 @@ __all__ = ["NnefAdapter"]
 class NnefAdapter(Adapter):
     """The way between NNEF archives and a `SourceModel`.
 
-    An archive is a folder with graph.nnef in it, or a ``.tgz``, ``.tar`` or ``.zip`` file of its contents.
+    An archive is a folder with graph.nnef in it, a tar or zip file of its contents, or a graph.nnef in its folder. The
+    graph may be in the language of any extension: variables are recognized by their declarations alone.
     """
 
     name: ClassVar[str] = "nnef"
-    suffixes: ClassVar[tuple[str, ...]] = (".nnef.tgz", ".nnef.tar.gz", ".nnef.tar", ".nnef.zip", ".nnef")
+    suffixes: ClassVar[tuple[str, ...]] = (
+        *(".nnef.tgz", ".nnef.tar.gz", ".nnef.tar.bz2", ".nnef.tar.xz"),
+        *(".nnef.tar", ".nnef.zip", ".nnef"),
+    )
     topology_storage_format: ClassVar[TopologyStorageFormat] = TopologyStorageFormat.NNR_TPL_NNEF
     annex: ClassVar[str] = "A"
-    packages: ClassVar[tuple[str, ...]] = ("nnef",)
-    install: ClassVar[str] = "nnc-suite[nnef]"
 
     def sniff(self, path: Path) -> bool:
-        """Whether there is a file graph.nnef, in the folder or at the beginning of the tar or zip file."""
+        """Whether there is a file graph.nnef, in the folder or in the tar or zip file, or the file is one."""
         return archive.looks_like_archive(Path(path))
 
     def read(self, path: Path, options: Options = DEFAULTS) -> SourceModel:
         """Read a model; its tensors are fetched from the archive when they are asked for.
 
-        Raises `ModelError` for a damaged archive or graph, links, and names that lead out of it, `UnsupportedError` for
-        item types of vendors, `LimitError` for bombs, `MissingDependencyError` without the package ``nnef``.
+        Raises `ModelError` for a damaged archive or graph, and links and names that lead out of it, `LimitError` for
+        bombs.
         """
         from nnc_adapters.nnef import reader
 
@@ -65,9 +67,8 @@ class NnefAdapter(Adapter):
     ) -> None:
         """Write the archive of ``topology`` with ``tensors``.
 
-        The suffix of ``path`` says what becomes of it: a tar or zip file, or a folder. Does not need the package
-        ``nnef``. Raises `ModelError` where names, shapes or ranges do not fit the model,
-        `FileExistsError` where ``path`` exists and ``force`` is not given.
+        The suffix of ``path`` says what becomes of it: a tar or zip file, or a folder. Raises `ModelError` where names,
+        shapes or ranges do not fit the model, `FileExistsError` where ``path`` exists and ``force`` is not given.
         """
         from nnc_adapters.nnef import writer
 

@@ -37,7 +37,7 @@ class NnefArchive:
 
     name: str = "nnef"
     suffixes: tuple[str, ...] = NnefAdapter.suffixes
-    packages: tuple[str, ...] = ("nnef",)
+    packages: tuple[str, ...] = ()
 
     def sniff(self, path: Path) -> bool:
         """Whether it is an archive with a bitstream in it."""

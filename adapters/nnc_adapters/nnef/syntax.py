@@ -56,7 +56,7 @@ _PARAMETERS: Final = {
     **dict.fromkeys(("split", "unstack"), ("value", "axis")),
     **dict.fromkeys(("concat", "stack"), ("values", "axis")),
     "tract_core_einsum": ("inputs", "expr"),
-    **dict.fromkeys(("conv", "deconv", "linear"), ("input", "filter", "bias")),
+    **dict.fromkeys(("conv", "depthwise_conv", "deconv", "linear"), ("input", "filter", "bias")),
     **dict.fromkeys(("separable_conv", "separable_deconv"), ("input", "plane_filter", "point_filter", "bias")),
     **dict.fromkeys(("add", "sub", "mul", "div", "pow", "min", "max"), ("x", "y")),
     **dict.fromkeys(("lt", "gt", "le", "ge", "eq", "ne", "and", "or"), ("x", "y")),
