@@ -14,7 +14,7 @@ from itertools import accumulate
 from math import prod
 from pathlib import Path
 from types import MappingProxyType, TracebackType
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from numpy.typing import NDArray
 
@@ -63,6 +63,19 @@ class _Carrier(NamedTuple):
         return len(self.units) == 1 and self.units[0].names == self.names
 
 
+class TensorSlice:
+    """A tensor of a file, of which a part is asked for as from an array; ``shape`` and ``dtype`` decode nothing."""
+
+    def __init__(self, file: NnrFile, info: TensorInfo) -> None:
+        self._file = file
+        self.name, self.shape, self.dtype = info.name, info.shape, info.dtype
+
+    def __getitem__(self, index: Any) -> NDArray[Any]:
+        part: NDArray[Any] = self._file.decode(self.name)[index]
+        return part
+
+
+_SHOWN = 20
 _Tensors = dict[str, NDArray[Any]]
 _DecodingJob = Job[_Tensors]
 _Outcome = Outcome[_Tensors]
@@ -153,6 +166,29 @@ class NnrFile(LazyMapping[NDArray[Any]]):
                 yield _Ahead(self._carriers, list(map(self._job, self._carriers)), window if count > 1 else None)
             finally:
                 window.cancel()
+
+    def get_tensor(self, name: str) -> NDArray[Any]:
+        """The same as `decode`, under the name that users of safetensors know."""
+        return self.decode(name)
+
+    def get_slice(self, name: str) -> TensorSlice:
+        """A tensor that is decoded when a part of it is taken; KeyError for a name that is not in the bitstream."""
+        return TensorSlice(self, self.tensors[name])
+
+    def metadata(self) -> dict[str, Any]:
+        """What the bitstream says about itself: its size, edition of the tool set, and format of the topology."""
+        topology = self.topology
+        return {
+            "bytes": sum(unit.size for unit in self.units),
+            "general_profile_idc": self.bitstream.general_profile_idc,
+            "topology_storage_format": None if topology is None else int(topology.storage_format),
+        }
+
+    def __repr__(self) -> str:
+        shown = [f"  {t.name}: {t.dtype} {list(t.shape)}, {t.size} bytes" for t in self.tensors.values()]
+        more = [f"  ... and {len(shown) - _SHOWN} more"] if len(shown) > _SHOWN else []
+        total = sum(unit.size for unit in self.units)
+        return "\n".join([f"<NnrFile: {len(self)} tensors, {total} bytes>", *shown[:_SHOWN], *more])
 
     def history_after(self) -> Histories:
         """What the bitstream after this one needs; decodes the units that were not decoded so far.
@@ -308,27 +344,41 @@ class _Ahead(LazyMapping[NDArray[Any]]):
         return name in self._places
 
 
+Source = Buffer | str | os.PathLike[str] | BinaryIO
+"""A bitstream: its bytes, the path of a file, or a binary file object that is open for reading."""
+
+
 def open_file(
-    path: str | os.PathLike[str],
+    source: Source,
     *,
     limits: Limits | None = None,
     input_parameters: Mapping[str, InputParameters] | None = None,
     history: Histories | None = None,
 ) -> NnrFile:
-    """Open an NNR file and index its units, without decoding anything.
+    """Open a bitstream and index its units, without decoding anything.
 
-    The file is mapped into memory, not read. ``input_parameters`` has, by tensor name, what reaches the decoder by
-    other ways than the bitstream, ``history`` what the bitstreams before left. Raises `BitstreamError` where its
-    structure is damaged, `LimitError` where it asks for too much.
+    A file is mapped into memory, not read. ``input_parameters`` has, by tensor name, what reaches the decoder by other
+    ways than the bitstream, ``history`` what the bitstreams before left. Raises `BitstreamError` where its structure is
+    damaged, `LimitError` where it asks for too much.
     """
-    with Path(path).open("rb") as file:
-        if os.fstat(file.fileno()).st_size == 0:
-            return NnrFile(b"")  # raises: there is no start unit
-        return NnrFile(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), limits, input_parameters, history)
+    return NnrFile(_data(source), limits, input_parameters, history)
+
+
+def _data(source: Source) -> Buffer | mmap.mmap:
+    if isinstance(source, str | os.PathLike):
+        with Path(source).open("rb") as file:
+            return _data(file)
+    if isinstance(source, bytes | bytearray | memoryview | mmap.mmap):
+        return source
+    try:
+        size = os.fstat(source.fileno()).st_size
+    except (OSError, AttributeError):  # in memory, or what an archive gives
+        return source.read()
+    return mmap.mmap(source.fileno(), 0, access=mmap.ACCESS_READ) if size else b""
 
 
 def decode(
-    data: Buffer,
+    source: Source,
     *,
     limits: Limits | None = None,
     threads: int | None = None,
@@ -336,10 +386,14 @@ def decode(
     input_parameters: Mapping[str, InputParameters] | None = None,
     history: Histories | None = None,
 ) -> dict[str, NDArray[Any]]:
-    """Decode a whole NNR bitstream into its tensors, by name and in bitstream order.
+    """Decode a whole NNR bitstream, its bytes or a file, into its tensors, by name and in bitstream order.
 
     Arrays are float32 for quantized and raw tensors, int32 for integer ones, or what ``nnr_decompressed_data_format``
     asks for. ``input_parameters`` and ``history`` as for `open`; with ``executor`` tensors are decoded there. Raises
     `BitstreamError`, `UnsupportedError`, `UpdateError` or `LimitError`.
     """
-    return dict(NnrFile(data, limits, input_parameters, history).decode_all(threads, executor))
+    return dict(
+        open_file(source, limits=limits, input_parameters=input_parameters, history=history).decode_all(
+            threads, executor
+        )
+    )

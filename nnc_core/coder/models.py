@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor
 from functools import partial
@@ -10,7 +11,7 @@ from math import prod
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from nnc_core.bitstream import BitstreamWriter
 from nnc_core.coder.block import unit_dtype
@@ -18,6 +19,7 @@ from nnc_core.coder.encoder import CodedUnit
 from nnc_core.coder.pool import Job, in_order
 from nnc_core.coder.units import Format, block_units, data_units
 from nnc_core.errors import ModelError
+from nnc_core.inputs import as_model, opened_for_writing
 from nnc_core.limits import Limits
 from nnc_core.nnr_model import ModelInfo, SourceModel, Topology
 from nnc_core.nnr_model.blocks import Block
@@ -29,7 +31,7 @@ from nnc_core.tables.code_points import QuantizationMethodFlags
 
 
 def encode(
-    tensors: Mapping[str, ArrayLike],
+    tensors: Mapping[str, Any],
     *,
     parameters: CodingParameters | None = None,
     plan: ModelPlan | None = None,
@@ -38,15 +40,17 @@ def encode(
     threads: int | None = None,
     executor: Executor | None = None,
     limits: Limits | None = None,
+    **settings: Any,
 ) -> bytes:
-    """Code named tensors into one NNR bitstream.
+    """Code named tensors into one NNR bitstream: arrays, tensors of PyTorch, or what numpy makes arrays of.
 
-    Floating-point arrays of any width are quantized as their float32 values, as the ``plan`` says or else the
-    ``parameters``; the few values that cannot be quantized (not finite, or far too large for the step) are sent beside
-    them as they are. Integer arrays are coded exactly and must lie within +-(2**31 - 1), or within as much of their
-    median. A scalar becomes a tensor of shape (1,). The result does not depend on ``threads`` (default: one per core)
-    or on the ``executor`` used in their place. Raises `ModelError` for tensors that NNR cannot express, `LimitError`
-    for what a decoder with the same ``limits`` would refuse.
+    Floating-point values of any width are quantized as their float32 values, as the ``plan`` says or else the
+    ``parameters``, or the ``settings`` in their place, which are fields of `CodingParameters`. The few values that
+    cannot be quantized (not finite, or far too large for the step) are sent beside the others as they are. Integers are
+    coded exactly and must lie within +-(2**31 - 1), or within as much of their median; truth values become int8. A
+    scalar becomes a tensor of shape (1,). The result does not depend on ``threads`` (default: one per core) or on the
+    ``executor`` used in their place. Raises `ModelError` for tensors that NNR cannot express, `LimitError` for what a
+    decoder with the same ``limits`` would refuse.
 
     >>> import nnc_core, numpy as np
     >>> data = nnc_core.encode({"w": np.array([[0.5, -0.25], [0.0, 1.0]], np.float32)})
@@ -54,15 +58,29 @@ def encode(
     [[0.5, -0.25], [0.0, 1.0]]
     """
     stream = io.BytesIO()
-    arrays = {name: np.asarray(array) for name, array in tensors.items()}
-    model = SourceModel(arrays, topology, model_info or ModelInfo())
-    write(stream, model, parameters=parameters, plan=plan, threads=threads, executor=executor, limits=limits)
+    write(
+        stream,
+        as_model(tensors, topology, model_info),
+        parameters=_parameters(parameters, settings),
+        plan=plan,
+        threads=threads,
+        executor=executor,
+        limits=limits,
+    )
     return stream.getvalue()
 
 
+def _parameters(parameters: CodingParameters | None, settings: dict[str, Any]) -> CodingParameters | None:
+    if not settings:
+        return parameters
+    if parameters is not None:
+        raise TypeError(f"parameters and {', '.join(settings)} are mutually exclusive")
+    return CodingParameters(**settings)
+
+
 def write(
-    stream: BinaryIO,
-    model: SourceModel,
+    target: BinaryIO | str | os.PathLike[str],
+    model: SourceModel | Mapping[str, Any],
     *,
     parameters: CodingParameters | None = None,
     plan: ModelPlan | None = None,
@@ -70,15 +88,38 @@ def write(
     executor: Executor | None = None,
     progress: Callable[[int, int], None] | None = None,
     limits: Limits | None = None,
+    **settings: Any,
 ) -> int:
-    """Code a model into a binary file object, unit by unit; return the number of bytes.
+    """Code a model, or named tensors, into a file, unit by unit; return the number of bytes.
 
-    Tensors are fetched in model order, one at a time; those in work fit a window of bytes (see `pool`). Without a
-    ``plan``, which `plan` makes, they are fetched once more before. ``progress`` is called with the number of tensors
-    written and their total. Otherwise as `encode`. Raises `ModelError` for a plan that lacks a tensor.
+    ``target`` is a path, where the file appears complete or not at all, or a binary file object. Tensors are fetched in
+    model order, one at a time; those in work fit a window of bytes (see `pool`). Without a ``plan``, which `plan`
+    makes, they are fetched once more before. ``progress`` is called with the number of tensors written and their
+    total. Otherwise as `encode`. Raises `ModelError` for a plan that lacks a tensor.
+
+    >>> import nnc_core, numpy as np, tempfile, os
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = os.path.join(folder, "weights.nnr")
+    ...     _ = nnc_core.write(path, {"w": np.eye(3, dtype=np.float32)}, qp=-20)
+    ...     nnc_core.decode(path)["w"].tolist()
+    [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
     """
+    model = as_model(model)
     if plan is None:
-        plan = plan_model(model, parameters, threads=threads, executor=executor)
+        plan = plan_model(model, _parameters(parameters, settings), threads=threads, executor=executor)
+    with opened_for_writing(target) as stream:
+        return _write(stream, model, plan, threads, executor, progress, limits)
+
+
+def _write(
+    stream: BinaryIO,
+    model: SourceModel,
+    plan: ModelPlan,
+    threads: int | None,
+    executor: Executor | None,
+    progress: Callable[[int, int], None] | None,
+    limits: Limits | None,
+) -> int:
     writer = BitstreamWriter(stream, _model_parameter_set(plan, model), plan.general_profile_idc, limits)
     if model.topology is not None:
         writer.topology(model.topology)

@@ -1,0 +1,60 @@
+"""What callers give in place of numpy arrays, models and open files."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nnc_core.errors import ModelError
+from nnc_core.nnr_model import ModelInfo, SourceModel, Topology
+
+__all__ = ["as_array", "as_model", "opened_for_writing"]
+
+
+def as_array(name: str, value: Any) -> NDArray[Any]:
+    """Numbers in whatever form as an array; a tensor of PyTorch is detached, and fetched from its device.
+
+    Truth values become int8 (0 and 1), bfloat16 of PyTorch float32 with the same values. `ModelError` for what has no
+    array.
+    """
+    if hasattr(value, "detach"):
+        value = value.detach().cpu()
+        value = value.float() if str(value.dtype) == "torch.bfloat16" else value
+    try:
+        array = np.asarray(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ModelError(f"cannot become an array: {error}", tensor=name) from error
+    return array.astype(np.int8) if array.dtype == bool else array
+
+
+def as_model(
+    tensors: SourceModel | Mapping[str, Any], topology: Topology | None = None, model_info: ModelInfo | None = None
+) -> SourceModel:
+    """A model of named numbers, or the model itself."""
+    if isinstance(tensors, SourceModel):
+        return tensors
+    arrays = {name: as_array(name, value) for name, value in tensors.items()}
+    return SourceModel(arrays, topology, model_info or ModelInfo())
+
+
+@contextmanager
+def opened_for_writing(target: BinaryIO | str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """``target`` itself, or a file beside the path, which takes its place when the block ends well."""
+    if not isinstance(target, (str, os.PathLike)):
+        yield target
+        return
+    path = Path(target)
+    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
+    try:
+        with temporary.open("xb") as stream:
+            yield stream
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
