@@ -126,3 +126,16 @@ def test_a_saved_model_predicts_after_coding_as_before(tmp_path: Path) -> None:
     before, after = (float(word) for word in line.split() if word[0].isdigit())
     assert before > 99
     assert after >= before - LARGEST_LOSS
+
+
+@needs("torch", "sklearn")
+def test_no_task_loses_accuracy() -> None:
+    lines = run("accuracy_by_task.py", "--folds", "1", "--epochs", "8").splitlines()
+    rows = [[cell.strip() for cell in line.strip("│").split("│")] for line in lines if line.startswith("│")]
+    assert len(rows) == 3
+    for _, before, after, percent, *accuracies in rows:
+        right, right_after = (float(cell.removesuffix(" %")) for cell in accuracies)
+        assert right > 75
+        assert right_after >= right - 0.6  # one of 180 answers
+        assert int(after) < 0.4 * int(before)
+        assert percent == f"{100 * int(after) / int(before):.1f} %"
