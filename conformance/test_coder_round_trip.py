@@ -239,7 +239,6 @@ def test_other_types_with_nan_and_infinity_keep_them(dtype: type) -> None:
 @pytest.mark.parametrize(
     "array",
     [
-        np.zeros((2, 2), bool),
         np.zeros(2, np.complex64),
         np.array(["text"]),
         np.array([b"bytes"]),
