@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nnc_adapters.convert.matching import Matched
+from nnc_adapters.convert.trace import Reach
 
 __all__ = ["differences", "losses"]
 
@@ -44,14 +45,14 @@ def _steps(matched: Matched) -> Iterator[str]:
     ours, theirs = matched.source.trace, matched.target.trace
     if ours is None or theirs is None:
         return
-    for wanted, given in matched.pairs.items():
-        one, other = (
-            {step for reach in trace.before.get(part, ()) for step in reach.path if step in _ACTIVATIONS}
-            for trace, part in ((ours, given), (theirs, wanted))
-        )
-        if one and other and one != other:
-            texts = [" and ".join(sorted(steps)) for steps in (one, other)]
-            yield f"activation {texts[0]} in the source, {texts[1]} in the target before {wanted.name}"
+    places: list[tuple[Iterable[Reach], Iterable[Reach], str]]
+    places = [(ours.before.get(g, ()), theirs.before.get(w, ()), f"before {w.name}") for w, g in matched.pairs.items()]
+    places += [(one, other, "at the end") for one, other in zip(ours.results, theirs.results, strict=False)]
+    for one, other, where in places:
+        steps = [sorted({s for reach in reached for s in reach.path if s in _ACTIVATIONS}) for reached in (one, other)]
+        if steps[0] != steps[1]:
+            texts = [" and ".join(found) or "nothing" for found in steps]
+            yield f"activation {texts[0]} in the source, {texts[1]} in the target {where}"
 
 
 def losses(tensors: Mapping[str, NDArray[Any]], like: Mapping[str, NDArray[Any]]) -> list[str]:
