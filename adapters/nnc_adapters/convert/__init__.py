@@ -167,7 +167,7 @@ def _entries(matched: Matched) -> dict[str, Entry | None]:
     for name, parameter in matched.target.parameters.items():
         if name in matched.raw:
             found[name] = matched.raw[name]
-        elif name not in missing and name not in found and parameter.fill is None:
+        elif PartOf(name, 0) in matched.pairs and name not in missing and name not in found and parameter.fill is None:
             parts = [matched.pairs[PartOf(name, k)] for k in range(len(parameter.parts))]
             found[name] = _entry(parts, matched.source)
     return {name: found[name] for name in matched.target.parameters if name in found}

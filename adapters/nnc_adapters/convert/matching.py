@@ -25,6 +25,8 @@ __all__ = ["By", "Evidence", "Matched", "match"]
 By = Literal["names", "order", "structure"]
 Evidence = Literal["mapping", "dataflow", "name", "layer", "alone", "order"]
 
+_STORED_ALIKE = {"pytorch", "onnx", "nnef"}
+
 Parts = Mapping[PartOf, Part]
 Pairs = dict[PartOf, PartOf]
 """Of every part of the target, the part of the source."""
@@ -53,7 +55,7 @@ class Matched:
         """The tensors of the target for which nothing was found."""
         done = {ref.name for ref in self.pairs} | self.raw.keys() | set(self.kept)
         incomplete = {ref.name for ref in self.target.parts() if ref not in self.pairs} - self.raw.keys()
-        own = self.target.parameters
+        own = {name: p for name, p in self.target.parameters.items() if not self.target.is_constant(name)}
         return [
             name
             for name in own
@@ -207,23 +209,26 @@ def _in_order(given: Parts, wanted: Parts) -> Pairs:
 
 
 def _with_stored_names(source: Network, target: Network) -> tuple[Network, Network, list[str]]:
-    """Matrices of the same name and shape are stored alike: what a name alone made of one yields to what the other is.
+    """Tensors of the same name and shape are stored alike: what a name alone made of one yields to what the other is.
 
-    A square one could be transposed all the same; such matrices are named.
+    A square matrix could be transposed all the same; such matrices are named.
     """
     ours = {plain(name): p for name, p in source.parameters.items()}
     changed: tuple[dict[str, Parameter], dict[str, Parameter]] = ({}, {})
     open_: list[str] = []
-    for name, wanted in target.parameters.items():
+    alike = {source.framework, target.framework} <= _STORED_ALIKE
+    for name, wanted in target.parameters.items() if alike else ():
         given = ours.get(plain(name))
-        if given is None or given.shape != wanted.shape or len(wanted.shape) != 2 or not given.assumed ^ wanted.assumed:
+        if given is None or given.shape != wanted.shape or not given.assumed ^ wanted.assumed:
             continue
         known, assumed = (given, wanted) if wanted.assumed else (wanted, given)
-        if known.kind == "dense_input_first" and assumed.kind == "dense":
+        if {known.kind, assumed.kind} == {"dense", "dense_input_first"}:
             if known.shape[0] == known.shape[1]:
                 open_.append(name)
-            side = changed[1 if wanted.assumed else 0]
-            side[assumed.name] = replace(assumed, kind=known.kind, layout=known.layout, parts=known.parts)
+        elif [*map(role_free, known.parts)] == [*map(role_free, assumed.parts)] or known.kind is None:
+            continue
+        side = changed[1 if wanted.assumed else 0]
+        side[assumed.name] = replace(assumed, kind=known.kind, layout=known.layout, parts=known.parts)
     networks = [replace(n, parameters={**n.parameters, **c}) for n, c in zip((source, target), changed, strict=True)]
     return networks[0], networks[1], open_
 

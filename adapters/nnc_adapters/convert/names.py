@@ -22,6 +22,11 @@ _PYTORCH_PLACES = {
     ("bias", "ih"): "input_bias",
     ("bias", "hh"): "state_bias",
 }
+_PROJECTIONS = {
+    "in_proj_weight": "projections",
+    "in_proj_bias": "projection_biases",
+    **dict.fromkeys(("q_proj_weight", "k_proj_weight", "v_proj_weight"), "dense"),
+}
 _VECTORS = {"weight": "scale", "running_mean": "mean", "running_var": "variance"}
 
 
@@ -38,6 +43,8 @@ def _pytorch_kind(name: str, shapes: Shapes) -> str:
         cell = _CELLS.get(state[0] // max(state[1], 1)) if len(state) == 2 else None
         end = BACKWARD_KIND if (found[3] or "").endswith("_reverse") else ""
         return f"{cell}.{_PYTORCH_PLACES[found[1], found[2]]}{end}" if cell else "other"
+    if last in _PROJECTIONS:
+        return _PROJECTIONS[last]
     rank = len(shapes[name])
     if rank == 1 and last == "bias":
         return "shift" if len(shapes.get(f"{prefix}{dot}weight", ())) == 1 else "bias"

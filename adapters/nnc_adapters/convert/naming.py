@@ -8,8 +8,9 @@ from collections.abc import Callable, Hashable, Mapping
 
 from nnc_adapters.convert.network import Network, Parameter
 from nnc_adapters.convert.parts import PartOf
+from nnc_adapters.convert.trace import Trace
 
-__all__ = ["equal_names", "layers", "same_layers"]
+__all__ = ["equal_names", "layers", "layers_by_bias", "plain", "role_free", "same_layers"]
 
 _PREFIX = re.compile(r"^(?:module\.|model\.|_orig_mod\.)+")
 _SEPARATORS = re.compile(r"[./]+")
@@ -87,6 +88,19 @@ def _layer(name: str) -> str:
     path, _, last = _SEPARATORS.sub(".", plain(name).partition(":")[0]).rpartition(".")
     recurrent = re.fullmatch(r"(?:weight|bias)_[ih]h_l(\d+)(?:_reverse)?", last)
     return f"{path}.l{recurrent[1]}" if recurrent and recurrent[1] != "0" else path
+
+
+def layers_by_bias(trace: Trace) -> dict[str, str]:
+    """The layers of matrices that have lost their names in an export, by the biases that follow them."""
+    found: dict[str, str] = {}
+    for part, reaches in trace.before.items():
+        origins = {reach.origin for reach in reaches}
+        layer = _layer(part.name)
+        if len(origins) == 1 and layer:
+            (origin,) = origins
+            if isinstance(origin, PartOf) and not _layer(origin.name):
+                found[origin.name] = layer
+    return found
 
 
 def _by_layer(network: Network) -> dict[Hashable, list[PartOf]]:

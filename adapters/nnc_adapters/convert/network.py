@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import prod
 
 from nnc_adapters.convert.axes import Axis
 from nnc_adapters.convert.described import Described
@@ -54,6 +55,12 @@ class Network:
     def parts(self) -> dict[PartOf, Part]:
         """Every part of every parameter, in order."""
         return {PartOf(p.name, k): part for p in self.parameters.values() for k, part in enumerate(p.parts)}
+
+    def is_constant(self, name: str) -> bool:
+        """Whether a tensor is a number in a known network, and no weight of it."""
+        if self.trace is None or prod(self.parameters[name].shape) != 1:
+            return False
+        return PartOf(name, 0) not in self.trace.before
 
     def axis(self, part: PartOf, place: int) -> Axis | None:
         """What an axis of a part consists of; None where it is not known."""

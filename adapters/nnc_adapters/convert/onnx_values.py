@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from onnx import AttributeProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper, shape_inference
 
+from nnc_adapters.convert.axes import Axis
 from nnc_adapters.convert.described import Described
 from nnc_adapters.convert.parts import PartOf
 from nnc_adapters.convert.trace import Trace, Traced
@@ -101,6 +102,8 @@ class Call:
     def value(self, slot: int) -> Traced:
         """An input as a value; LookupError for none."""
         found = self.get(slot)
+        if isinstance(found, Weight) and prod(found.shape) == 1:
+            return Traced(tuple(Axis(1) for _ in found.shape))  # a number, not a weight
         if isinstance(found, Weight):
             return self.trace.constant(self.graph.result.part(found.name, "bias"), found.shape)
         if found is None:

@@ -18,7 +18,7 @@ from nnc_adapters.convert import graphs, names
 from nnc_adapters.convert.checking import examples, layouts
 from nnc_adapters.convert.described import Described
 from nnc_adapters.convert.layouts import CHANNELS_LAST, Framework, framework
-from nnc_adapters.convert.naming import plain
+from nnc_adapters.convert.naming import layers_by_bias, plain
 from nnc_adapters.convert.network import Network, network
 from nnc_adapters.convert.parts import Shape
 from nnc_adapters.convert.running import CannotRun, Input, Runner, load_module, runner
@@ -31,6 +31,8 @@ from nnc_core.nnr_model import SourceModel
 __all__ = ["Model"]
 
 Array = NDArray[Any]
+
+_JOINT = {"projections": "dense", "projection_biases": "bias"}
 
 
 @dataclass(frozen=True)
@@ -78,10 +80,16 @@ class Model:
 
     def networks(self, beside: Model) -> list[Network]:
         """What the file says, or its module, which takes the same inputs as the model ``beside`` it."""
-        if self.module is None or self.adapter.name != "pytorch":
+        if self.framework != "pytorch":
             return [self.network]
-        found = [described for joint in (False, True) if (described := self._traced(beside, joint)) is not None]
-        return [self._network(described, {}) for described in found] or [self.network]
+        if self.module is not None:
+            found = [described for joint in (False, True) if (described := self._traced(beside, joint)) is not None]
+            if found:
+                return [self._network(described, {}) for described in found]
+        if "projections" not in self._kinds().values():
+            return [self.network]
+        joint = {name: _JOINT.get(kind or "", kind) for name, kind in self._kinds().items()}
+        return [self.network, network(self.framework, self.adapter.name, self.shapes, joint)]
 
     def _network(self, described: Described | None, layers: Mapping[str, str]) -> Network:
         family = "tflite" if self.kind == "tflite" else self.adapter.name
@@ -104,7 +112,8 @@ class Model:
         if self.framework == "onnx" and topology is not None:
             from nnc_adapters.convert.onnx_trace import describe_graph
 
-            return describe_graph(topology.data, self.shapes), {}
+            found = describe_graph(topology.data, self.shapes)
+            return found, layers_by_bias(found.trace)
         if self.kind in ("keras", "hdf5"):
             from nnc_adapters.convert.keras_files import read_keras
             from nnc_adapters.convert.keras_trace import describe_keras

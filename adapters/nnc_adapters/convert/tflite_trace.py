@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from nnc_adapters.convert.axes import Axis
 from nnc_adapters.convert.described import Described
 from nnc_adapters.convert.parts import PartOf
 from nnc_adapters.convert.trace import Trace, Traced
@@ -125,6 +126,8 @@ class _Call:
 
     def value(self, slot: int) -> Traced:
         number = self.inputs[slot]
+        if number in self.graph.weights and prod(self.graph.shapes[number]) == 1:
+            return Traced(tuple(Axis(1) for _ in self.graph.shapes[number]))  # a number, not a weight
         if number in self.graph.weights:
             return self.trace.constant(self.part(slot, "bias"), self.graph.shapes[number])
         return self.graph.known[number]

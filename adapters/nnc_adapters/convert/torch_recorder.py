@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
+from nnc_adapters.convert.axes import Axis
 from nnc_adapters.convert.described import Described
 from nnc_adapters.convert.parts import PartOf
 from nnc_adapters.convert.trace import Traced
@@ -62,6 +63,8 @@ class Recorder(TorchFunctionMode):
     def value(self, tensor: Any) -> Traced:
         """What a tensor is; a weight becomes a value."""
         found = self.known.get(id(tensor))
+        if isinstance(found, Weight) and tensor.numel() == 1:
+            return Traced(tuple(Axis(1) for _ in tensor.shape))  # a number, not a weight
         if isinstance(found, Weight):
             shape = tuple(tensor.shape)
             found = self.result.trace.constant(self.result.part(found.name, "bias"), shape)
