@@ -2,8 +2,8 @@
 
     python annex_tests/architectures.py [NAME ...]
 
-Weights and statistics are random; epsilons and paddings are those of the other framework. Input is 64 x 64, so that what
-is flattened is an image of 2 x 2.
+Weights and statistics are random; epsilons and paddings are those of the other framework. Input is 64 x 64, so that
+what is flattened is an image of 2 x 2.
 """
 
 from __future__ import annotations
@@ -52,13 +52,17 @@ def _module(run: Callable[..., Any], **layers: Any) -> Any:
     return Net()
 
 
-def _unit(nn: Any, inputs: int, outputs: int, kernel: int = 3, stride: int = 1, groups: int = 1, act: Any = None) -> Any:
+def _unit(
+    nn: Any, inputs: int, outputs: int, kernel: int = 3, stride: int = 1, groups: int = 1, act: Any = None
+) -> Any:
     """Convolution without bias, batch normalization, and an activation."""
     conv = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False)
     return nn.Sequential(conv, nn.BatchNorm2d(outputs), *([act] if act else []))
 
 
-def _keras_unit(x: Any, outputs: int, kernel: int = 3, stride: int = 1, *, depthwise: bool = False, act: Any = None) -> Any:
+def _keras_unit(
+    x: Any, outputs: int, kernel: int = 3, stride: int = 1, *, depthwise: bool = False, act: Any = None
+) -> Any:
     from keras import layers
 
     if kernel > 1:
@@ -334,7 +338,9 @@ def main() -> int:
         with tempfile.TemporaryDirectory() as folder:
             for result in results(PAIRS[name](), Path(folder)):
                 worst = max(worst, result.difference)
-                print(f"{name:20} {result.way:12} differs by {result.difference:.1e}, {result.seconds:.1f} s", flush=True)
+                print(
+                    f"{name:20} {result.way:12} differs by {result.difference:.1e}, {result.seconds:.1f} s", flush=True
+                )
     return int(worst > TOLERANCE)
 
 

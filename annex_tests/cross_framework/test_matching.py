@@ -380,7 +380,7 @@ def test_the_kinds_of_a_state_dict_follow_from_its_names() -> None:
     )
     assert list(kinds.values()) == [
         "conv", "scale", "shift", "mean", "variance", "dense", "lstm.input", "lstm.state", "gru.state.backward",
-        "gru.state_bias.backward", "rnn.state", "other", "other", "other",
+        "gru.state_bias.backward", "rnn.state", "projections", "other", "other",
     ]  # fmt: skip
 
 

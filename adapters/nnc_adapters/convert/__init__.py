@@ -122,7 +122,7 @@ def convert(
         with _written(target, pair.target.file, parameters, threads, force) as path:
             pair.target.write(tensors, path, force=force)
         return ConvertReport(
-            target, len(tensors), sum(prod(matched.target.parameters[name].shape) for name in tensors), _plan(matched),
+            target, len(tensors), sum(prod(pair.target.shapes[name]) for name in tensors), _plan(matched),
             list(matched.kept), matched.unused, list(decision.doubtful), list(decision.proven), result.difference,
             result.reason, [*([result.note] if result.note else []), *remarks], time.perf_counter() - started,
         )  # fmt: skip

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from itertools import islice, product
 from math import prod
 from pathlib import Path
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from nnc_adapters.convert.checking import Check, compare, examples
 from nnc_adapters.convert.flattening import Question
+from nnc_adapters.convert.folding import View, views
 from nnc_adapters.convert.mapping import Entry, MappingFile, Step
 from nnc_adapters.convert.matching import By, Matched, listed, match
 from nnc_adapters.convert.moving import moved
@@ -66,17 +67,25 @@ class Pair:
             stated = MappingFile({**more.entries, **stated.entries}, stated.flatten)
             answers = {**more.flatten, **answers}
         found = []
-        for ours, theirs in product(self.source.networks(self.target), self.target.networks(self.source)):
-            found.append(match(ours, theirs, self.by, stated, answers))
-        return min(found, key=lambda m: (len(m.missing), len(m.doubtful), len(m.orders.questions)))
+        for ours, theirs in product(*self._views):
+            matched = match(ours.seen, theirs.seen, self.by, stated, answers)
+            found.append(replace(matched, views=(ours, theirs)))
+        return min(found, key=lambda m: (len(m.missing), len(m.left), len(m.doubtful), len(m.orders.questions)))
+
+    @cached_property
+    def _views(self) -> tuple[list[View], list[View]]:
+        """Both networks in every way to see them."""
+        sides = self.source.networks(self.target), self.target.networks(self.source)
+        ours, theirs = ([view for network in side for view in views(network, fold=self.fold)] for side in sides)
+        return ours, theirs
 
     def decide(self, check: bool | None) -> Decision:
         """Pairs that something proves; `ModelError` with what to say where nothing does."""
         matched = self.matched()
         if matched.missing:
             raise ModelError(_missing(matched))
-        doubtful = tuple(matched.doubtful)
-        if not doubtful and not matched.orders.questions:
+        doubtful, left = tuple(matched.doubtful), matched.left
+        if not (doubtful or left or matched.orders.questions):
             return Decision(matched)
         reason = "--no-check was given"
         if check is not False:
@@ -84,6 +93,11 @@ class Pair:
                 return Decision(self._tried(matched), doubtful, doubtful)
             except CannotRun as error:
                 reason = str(error)
+            except CheckError:
+                if not left:
+                    raise
+            if left:
+                raise ModelError(_missing(matched))
         if matched.orders.questions:
             raise ModelError(asked(matched.orders.questions, matched.source, matched.target))
         if check is not False:
@@ -92,7 +106,7 @@ class Pair:
 
     def _tried(self, matched: Matched) -> Matched:
         """The first way to answer what is open with which random weights compute the same in both models."""
-        given = _random(matched.source, self.source.content.tensors)
+        given = _random(matched.views[0].network, self.source.content.tensors)
         with _Written(self.source, given) as (file, tensors):
             ours = self.source.runner(file, tensors)
             self.target.runner()  # before weights are written, see whether that is of use
@@ -208,13 +222,14 @@ def _source_of(matched: Matched, name: str) -> str:
 
 
 def _missing(matched: Matched) -> str:
-    parameters, unused = matched.target.parameters, matched.unused
-    wanted = (f"{name} {list(parameters[name].shape)}" for name in matched.missing)
-    text = f"the models do not match: {len(matched.missing)} tensors of the target find nothing ({listed(wanted)})"
-    if unused:
-        left = (f"{name} {list(matched.source.parameters[name].shape)}" for name in unused)
-        text += f", {len(unused)} of the source are left ({listed(left)})"
-    return f"{text}{_folded(matched)}; --print-map shows what could be which, --map FILE says it"
+    wanted, left = (
+        [f"{name} {list(network.parameters[name].shape)}" for name in names]
+        for network, names in ((matched.target, matched.missing), (matched.source, matched.unused))
+    )
+    texts = [f"{len(wanted)} tensors of the target find nothing ({listed(wanted)})"] if wanted else []
+    texts += [f"{len(left)} of the source are left ({listed(left)})"] if left else []
+    found = f"the models do not match: {', '.join(texts)}{_folded(matched)}"
+    return f"{found}; --print-map shows what could be which, --map FILE says it"
 
 
 def _folded(matched: Matched) -> str:

@@ -13,6 +13,7 @@ from typing import Literal
 
 from nnc_adapters.convert.flattening import Answers, Orders, orders
 from nnc_adapters.convert.flow import overlay
+from nnc_adapters.convert.folding import View
 from nnc_adapters.convert.mapping import Entry, MappingFile
 from nnc_adapters.convert.naming import equal_names, plain, role_free, same_layers
 from nnc_adapters.convert.network import UNKNOWN, Network, Parameter
@@ -37,7 +38,7 @@ class Matched:
     """``pairs`` of parts with their ``evidence``; ``raw`` entries take tensors as they are stored.
 
     ``kept`` tensors of the target stay as they are, ``missing`` ones found nothing; ``open`` matrices are square and of
-    the same name on both sides, and may be transposed or not.
+    the same name on both sides, and may be transposed or not. ``views`` are the networks before anything was folded.
     """
 
     source: Network
@@ -47,6 +48,7 @@ class Matched:
     raw: Mapping[str, Entry]
     kept: tuple[str, ...]
     orders: Orders
+    views: tuple[View, View]
     open: tuple[str, ...] = ()
     candidates: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
@@ -67,6 +69,11 @@ class Matched:
         """The tensors that only an order decided, or whose order of inputs nothing tells."""
         by_order = [ref.name for ref, how in self.evidence.items() if how == "order"]
         return list(dict.fromkeys((*by_order, *self.orders.unsure, *self.open)))
+
+    @property
+    def left(self) -> list[str]:
+        """The weights of the source that go nowhere although it computes with them."""
+        return [name for name in self.unused if self.source.is_weight(name)]
 
     @property
     def unused(self) -> list[str]:
@@ -99,7 +106,7 @@ def match(
     )
     return Matched(
         source, target, found, state.evidence, raw, tuple(kept),
-        orders(source, target, found, {**file.flatten, **(answers or {})}), undecided, state.candidates(),
+        orders(source, target, found, {**file.flatten, **(answers or {})}), (View(source), View(target)), undecided, state.candidates(),
     )  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nnc_adapters.convert.folding import folded_tensors, unfolded_tensors
 from nnc_adapters.convert.mapping import apply
 from nnc_adapters.convert.matching import Matched
 from nnc_adapters.convert.network import Parameter
@@ -27,13 +28,15 @@ def moved(matched: Matched, tensors: Mapping[str, Array]) -> LazyTensors:
 
     `ModelError` where a layer of the target is made without a weight that the source has.
     """
+    tensors = folded_tensors(matched.views[0], tensors)
     complete = {ref.name for ref in matched.pairs} - set(matched.missing)
     for name in complete:
         parameter = matched.target.parameters[name]
         if parameter.fill is not None:
             _check_neutral(parameter, _joined(matched, parameter, tensors), matched.pairs[PartOf(name, 0)])
     names = [n for n, p in matched.target.parameters.items() if p.fill is None and n in complete | matched.raw.keys()]
-    return LazyTensors({name: partial(_tensor, matched, name, tensors) for name in names})
+    found = LazyTensors({name: partial(_tensor, matched, name, tensors) for name in names})
+    return unfolded_tensors(matched.views[1], found) if matched.views[1].folds else found
 
 
 def _check_neutral(parameter: Parameter, array: Array, given: PartOf) -> None:

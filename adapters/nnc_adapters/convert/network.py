@@ -62,6 +62,15 @@ class Network:
             return False
         return PartOf(name, 0) not in self.trace.before
 
+    def is_weight(self, name: str) -> bool:
+        """Whether the network computes with a tensor, as far as is known."""
+        parameter, part = self.parameters[name], PartOf(name, 0)
+        if parameter.fill is not None or prod(parameter.shape) == 1:
+            return False
+        if self.trace is not None:
+            return part in self.trace.before and part not in self.trace.constants
+        return parameter.kind not in (None, "other")
+
     def axis(self, part: PartOf, place: int) -> Axis | None:
         """What an axis of a part consists of; None where it is not known."""
         if self.trace is None or part in self.trace.conflicts:

@@ -51,7 +51,8 @@ class Direction:
 @dataclass
 class Trace:
     """``before`` has what reaches each weight, ``axes`` what its canonical axes are, ``names`` what flattened images
-    are called, ``settings`` what layers say beside their weights, ``indices`` which inputs are rows of tables."""
+    are called, ``settings`` what layers say beside their weights, ``indices`` which inputs are rows of tables,
+    ``constants`` which weights are values themselves."""
 
     before: dict[PartOf, set[Reach]] = field(default_factory=dict)
     results: list[frozenset[Reach]] = field(default_factory=list)
@@ -61,6 +62,7 @@ class Trace:
     inputs: list[Traced] = field(default_factory=list)
     indices: set[int] = field(default_factory=set)
     conflicts: set[PartOf] = field(default_factory=set)
+    constants: set[PartOf] = field(default_factory=set)
 
     # what has no weights
 
@@ -230,6 +232,7 @@ class Trace:
 
     def constant(self, part: PartOf, shape: Sequence[int]) -> Traced:
         """A weight that is a value itself."""
+        self.constants.add(part)
         axes = tuple(Axis(size) for size in shape)
         self._attach(part, 0, merged(axes))
         return Traced(axes, self._visit(part, frozenset()))
