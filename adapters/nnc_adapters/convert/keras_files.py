@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -78,7 +79,7 @@ def _hdf5(content: Content) -> Any:
     import h5py  # type: ignore[import-untyped]
 
     try:
-        return h5py.File(View(content), "r")
+        return h5py.File(io.BufferedReader(View(content)), "r")
     except Exception as error:  # of many types: libhdf5 finds damage wherever it looks
         raise ModelError(f"the HDF5 file is damaged: {error}") from error
 

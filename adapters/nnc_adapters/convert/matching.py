@@ -104,9 +104,10 @@ def match(
     undecided = tuple(
         name for name in open_ if name not in file.entries and state.evidence.get(PartOf(name, 0)) != "dataflow"
     )
+    flattened = orders(source, target, found, {**file.flatten, **(answers or {})})
     return Matched(
-        source, target, found, state.evidence, raw, tuple(kept),
-        orders(source, target, found, {**file.flatten, **(answers or {})}), (View(source), View(target)), undecided, state.candidates(),
+        source, target, found, state.evidence, raw, tuple(kept), flattened, (View(source), View(target)), undecided,
+        state.candidates(),
     )  # fmt: skip
 
 
