@@ -10,6 +10,7 @@ from typing import Any
 import handmade
 import numpy as np
 
+import nnc_core
 from nnc_core.bitstream import BitstreamWriter, Division
 from nnc_core.nnr_model import Topology
 from nnc_core.syntax import CompressedDataUnitHeader, ModelParameterSet
@@ -86,6 +87,8 @@ def bitstreams() -> Iterator[tuple[str, bytes]]:
     for counts in MAP_COUNTS:
         name = f"performance maps, counts {tuple(counts)}"
         yield name, made(lambda w: w.data_unit(tensor(), PAYLOAD), replace(ALL_MAPS, map_counts=counts))
+    tall = np.linspace(-1, 1, 90, dtype=np.float32).reshape(30, 3)
+    yield "entry points", nnc_core.encode({"w": tall}, parameters=nnc_core.CodingParameters(scan_order=1, dq_flag=True))
     yield "layer parameter sets", made(layers)
     for entry_points in (False, True):
         yield f"aggregate, entry points {entry_points}", made(lambda w, e=entry_points: aggregate(w, e))

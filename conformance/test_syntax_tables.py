@@ -48,6 +48,8 @@ from nnc_core.syntax import (
     topology_elements_ids_list,
 )
 from nnc_core.syntax.context import Decomposition
+from nnc_core.syntax.layer_parameter_set import LayerParameterSet, nnr_layer_parameter_set
+from nnc_core.syntax.pruning import PruningTopologyContainer, nnr_pruning_topology_container
 from nnc_core.tables.code_points import CompressedParameterTypes, ParentNodeIdType, PayloadType
 from nnc_core.tables.entry_point import EntryPoint
 
@@ -98,6 +100,11 @@ TABLES = {
     ),
     "list of names": Table(lambda s, i: topology_elements_ids_list(s, i, False, BASE), TopologyElementsIdsList),
     "list of indices": Table(lambda s, i: topology_elements_ids_list(s, i, True, BASE), TopologyElementsIdsList),
+    "layer parameter set": Table(partial(nnr_layer_parameter_set, ctx=BASE), LayerParameterSet),
+    "pruning container": Table(partial(nnr_pruning_topology_container, ctx=BASE), PruningTopologyContainer),
+    "pruning container with indices": Table(
+        partial(nnr_pruning_topology_container, ctx=INDEXED), PruningTopologyContainer
+    ),
     "codebook": Table(aligned(integer_codebook), IntegerCodebook),
     "data unit, 2022": data_unit(BASE),
     "data unit, 2024": data_unit(EXTENDED),
