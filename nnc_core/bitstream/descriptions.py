@@ -10,7 +10,7 @@ from nnc_core.bitstream.units import UnitRecord, compression_format
 from nnc_core.errors import UnsupportedError
 from nnc_core.limits import Limits
 from nnc_core.nnr_model import Topology
-from nnc_core.syntax.deflate import inflate
+from nnc_core.syntax.deflate import deflate, inflate
 from nnc_core.syntax.driver import Buffer
 from nnc_core.syntax.pruning import PruningTopologyContainer
 from nnc_core.syntax.quantization import QuantizationUnitHeader
@@ -80,6 +80,14 @@ class Descriptions:
         compressed = compression_format(found[0][0].header)
         data = inflate(compressed, self.payload(found[0]), self.limits.topology_bytes, found[0][0].index, kind)
         return b"" if data == EMPTY and compressed == TopologyCompressionFormat.NNR_PT_RAW else data
+
+
+def smallest(data: bytes) -> tuple[TopologyCompressionFormat, bytes]:
+    """A description as its unit carries it: compressed where that makes it smaller, never empty."""
+    packed = deflate(data)
+    if len(packed) < len(data) or data == EMPTY:  # which would stand for no bytes
+        return TopologyCompressionFormat.NNR_DFL, packed
+    return TopologyCompressionFormat.NNR_PT_RAW, data or EMPTY
 
 
 def in_parts(units: Iterable[UnitRecord]) -> list[tuple[UnitRecord, ...]]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import BinaryIO
 
-from nnc_core.bitstream.descriptions import EMPTY
+from nnc_core.bitstream.descriptions import smallest
 from nnc_core.bitstream.division import WHOLE, Division
 from nnc_core.bitstream.scope import Scope, Sink, refuse
 from nnc_core.bitstream.units import UnitRecord
@@ -17,7 +17,6 @@ from nnc_core.nnr_model import Topology
 from nnc_core.syntax.aggregate import AggregatedUnit, AggregateUnitHeader
 from nnc_core.syntax.context import SyntaxContext
 from nnc_core.syntax.data_unit import CompressedDataUnitHeader, with_references
-from nnc_core.syntax.deflate import deflate
 from nnc_core.syntax.driver import Buffer
 from nnc_core.syntax.layer_parameter_set import LayerParameterSet
 from nnc_core.syntax.model_parameter_set import ModelParameterSet
@@ -35,7 +34,6 @@ from nnc_core.tables.code_points import (
     AggregateUnitType,
     NnrUnitType,
     QuantizationStorageFormat,
-    TopologyCompressionFormat,
     TopologyStorageFormat,
 )
 
@@ -178,11 +176,3 @@ class BitstreamWriter:
         self._stream.write(prefix)
         self._stream.write(payload)
         self.size += len(prefix) + len(payload)
-
-
-def smallest(data: bytes) -> tuple[TopologyCompressionFormat, bytes]:
-    """A description as its unit carries it: compressed where that makes it smaller, never empty."""
-    packed = deflate(data)
-    if len(packed) < len(data) or data == EMPTY:  # which would stand for no bytes
-        return TopologyCompressionFormat.NNR_DFL, packed
-    return TopologyCompressionFormat.NNR_PT_RAW, data or EMPTY

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnc_core.bitstream import BitstreamWriter
+from nnc_core.bitstream.references import with_reference_list
 from nnc_core.coder.block import unit_dtype
 from nnc_core.coder.encoder import CodedUnit
 from nnc_core.coder.pool import Job, in_order
@@ -108,7 +109,11 @@ def write(
     if plan is None:
         plan = plan_model(model, _parameters(parameters, settings), threads=threads, executor=executor)
     with opened_for_writing(target) as stream:
-        return _write(stream, model, plan, threads, executor, progress, limits)
+        if not plan.indexed_reference_flag:
+            return _write(stream, model, plan, threads, executor, progress, limits)
+        whole = io.BytesIO()
+        _write(whole, model, plan, threads, executor, progress, limits)
+        return stream.write(with_reference_list(whole.getvalue(), limits))
 
 
 def _write(

@@ -84,7 +84,9 @@ class CodingParameters:
 
     ``blocks_flag`` lets a weight share a data unit with the bias and batch-norm that belong to it, which saves a few
     bytes for each, but then they are decoded together. ``codebook_flag`` has weights coded by codebooks where that is
-    smaller, which takes time to find out.
+    smaller, which takes time to find out. ``indexed_reference_flag`` has names sent in one compressed list where that
+    is smaller (``mps_topology_indexed_reference_flag``), which few other decoders can read; the bitstream is then put
+    together in memory.
     """
 
     qp: int | None = None
@@ -98,6 +100,7 @@ class CodingParameters:
     general_profile_idc: int = 1
     blocks_flag: bool = False
     codebook_flag: bool = False
+    indexed_reference_flag: bool = False
     rules: tuple[Rule, ...] = ()
 
     def __post_init__(self) -> None:

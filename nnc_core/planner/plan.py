@@ -15,6 +15,7 @@ from nnc_core.tables.blocks import Member
 __all__ = ["Method", "ModelPlan", "TensorPlan"]
 
 _VERSION = 1
+_OF_MODEL = ("qp_density", "general_profile_idc", "indexed_reference_flag")
 
 
 class Method(str, Enum):
@@ -66,7 +67,8 @@ class TensorPlan:
 class ModelPlan:
     """The decisions about all tensors of a model, by name and in model order; made by `nnc_core.plan`.
 
-    ``blocks`` are tensors that share a data unit. ``nnc_core.write(stream, model, plan=plan)`` codes the model as the
+    ``blocks`` are tensors that share a data unit; ``indexed_reference_flag`` has names sent in one list where that is
+    smaller. ``nnc_core.write(stream, model, plan=plan)`` codes the model as the
     plan says.
     """
 
@@ -74,6 +76,7 @@ class ModelPlan:
     general_profile_idc: int = 1
     tensors: Mapping[str, TensorPlan] = field(default_factory=dict)
     blocks: tuple[Block, ...] = ()
+    indexed_reference_flag: bool = False
 
     def changed(self, name: str, **changes: Any) -> ModelPlan:
         """A plan with other decisions about the tensor called ``name``; KeyError if there is none."""
@@ -82,7 +85,7 @@ class ModelPlan:
     def to_json(self) -> str:
         """The plan as text, for `from_json`."""
         tensors = {name: asdict(plan) for name, plan in self.tensors.items()}
-        head = {"nnc_plan": _VERSION, "qp_density": self.qp_density, "general_profile_idc": self.general_profile_idc}
+        head = {"nnc_plan": _VERSION, **{name: getattr(self, name) for name in _OF_MODEL}}
         blocks = {b.identifier: {member.value: name for member, name in b.names.items()} for b in self.blocks}
         return json.dumps({**head, "tensors": tensors, "blocks": blocks}, indent=1)
 
@@ -95,7 +98,8 @@ class ModelPlan:
                 raise ModelError(f"is a plan of version {data['nnc_plan']}, expected {_VERSION}")
             tensors = {name: _tensor_plan(plan) for name, plan in data["tensors"].items()}
             blocks = tuple(_block(identifier, names) for identifier, names in data.get("blocks", {}).items())
-            return cls(int(data["qp_density"]), int(data["general_profile_idc"]), tensors, blocks)
+            indexed = bool(data.get("indexed_reference_flag", False))
+            return cls(int(data["qp_density"]), int(data["general_profile_idc"]), tensors, blocks, indexed)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise ModelError(f"is not a plan of nnc_core: {error!r}") from None
 

@@ -55,7 +55,7 @@ def plan(
     rms = quality.model_rms(found.weights for found in findings.values() if found.weights is not None)
     tensors = {name: _with_step(found, rms, p) for name, found in findings.items()}
     shared = tuple(_shared(model, tensors)) if p.blocks_flag else ()
-    return ModelPlan(p.density, p.general_profile_idc, tensors, shared)
+    return ModelPlan(p.density, p.general_profile_idc, tensors, shared, p.indexed_reference_flag)
 
 
 def _shared(model: SourceModel, tensors: Mapping[str, TensorPlan]) -> Iterator[Block]:

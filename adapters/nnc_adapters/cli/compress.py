@@ -55,6 +55,7 @@ _PROFILES = {"2022": 0, "2024": 1}
     help="cabac_unary_length_minus1 of the binarization.",
 )
 @click.option("--profile", type=click.Choice(list(_PROFILES)), default="2024", show_default=True, help="Edition.")
+@click.option("--index-names", is_flag=True, help="Send names in one compressed list; few other decoders read that.")
 @rule_option
 @drop_optimizer_option
 @opaque_option
@@ -109,6 +110,7 @@ def _parameters(
     no_row_skip: bool,
     unary: int,
     profile: str,
+    index_names: bool,
     **same_names: Any,
 ) -> CodingParameters:
     try:
@@ -118,6 +120,7 @@ def _parameters(
             row_skip_enabled_flag=not no_row_skip,
             cabac_unary_length_minus1=unary,
             general_profile_idc=_PROFILES[profile],
+            indexed_reference_flag=index_names,
             **same_names,
         )
     except ValueError as error:
