@@ -288,6 +288,15 @@ def test_a_tensor_without_a_qp_is_named() -> None:
         part18.approx(info(qp={name: 1 for name in data()["parameters"] if name != "c.b"}), INFO, data())
 
 
+@pytest.mark.parametrize("dq", [0, 1])
+def test_with_a_rate_term_fewer_levels_are_other_than_zero(dq: int) -> None:
+    plain, cheap = (
+        part18.approx(info(lambda_scale=scale, dq_flag={"f.w": dq}, qp=dict.fromkeys(info()["qp"], 0)), INFO, data())
+        for scale in (0.0, 2.0)
+    )
+    assert np.count_nonzero(cheap["parameters"]["f.w"]) < np.count_nonzero(plain["parameters"]["f.w"])
+
+
 def test_folding_hands_its_settings_down() -> None:
     settings_, folded = info(), data()
     settings_["qp"]["bn.g"], settings_["qp"]["bn.b"] = -20, -21

@@ -11,7 +11,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import accumulate
-from math import prod
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Any, BinaryIO, NamedTuple
@@ -21,7 +20,7 @@ from numpy.typing import NDArray
 from nnc_core.bitstream import Bitstream, DataUnit, UnitRecord
 from nnc_core.bitstream.marks import mark_of, numpy_name, restored
 from nnc_core.bitstream.scope import Sink, refuse
-from nnc_core.coder.block import output_shapes, unit_dtype
+from nnc_core.coder.block import output_elements, output_shapes, unit_dtype
 from nnc_core.coder.decoder import DecodedUnit, decode_unit, read_qp
 from nnc_core.coder.history import Histories
 from nnc_core.coder.pool import Job, Outcome, Window, in_order, merged, thread_count
@@ -269,9 +268,7 @@ class NnrFile(LazyMapping[NDArray[Any]]):
 
 
 def _decoded_size(carrier: _Carrier) -> int:
-    return sum(
-        sum(map(prod, output_shapes(unit).values())) * unit_dtype(unit.header).itemsize for unit in carrier.units
-    )
+    return sum(output_elements(unit) * unit_dtype(unit.header).itemsize for unit in carrier.units)
 
 
 def _decode(carrier: _Carrier, histories: Histories | None) -> DecodedUnit:

@@ -55,17 +55,22 @@ def without(block: Members, *members: Member) -> dict[Member, Approximation]:
 
 
 def quantized(
-    values: NDArray[np.float32], qp: int, qp_density: int, dq_flag: bool = False, scan_order: int = 0
+    values: NDArray[np.float32],
+    qp: int,
+    qp_density: int,
+    dq_flag: bool = False,
+    scan_order: int = 0,
+    lambda_scale: float = 0.0,
 ) -> Approximation:
     """Quantize float32 values of at least one dimension uniformly, or dependently in ``scan_order``.
 
-    Raises ValueError for values that are not finite, or too large for the step.
+    With ``lambda_scale`` (Part 18, Table 8) above 0, bits count as well as errors. Raises ValueError for values that
+    are not finite, or too large for the step.
     """
     step = step_size(qp, qp_density)
     whole = Approximation(values, qp, dq_flag, scan_order)
-    matrix = whole.matrix()
-    levels = quantize_dependent(matrix, step, scan_order) if dq_flag else quantize_uniform(matrix, step)
-    return replace(whole, values=levels.reshape(values.shape))
+    quantize = quantize_dependent if dq_flag else quantize_uniform
+    return replace(whole, values=quantize(whole.matrix(), step, scan_order, lambda_scale).reshape(values.shape))
 
 
 def with_codebook(approximation: Approximation, codebook: Codebook) -> Approximation:

@@ -196,11 +196,11 @@ def _uniform(name: str, values: NDArray[np.float32], scan_order: int, info: Appr
     bits = info.get("integer_aligned_bitdepth")
     if bits is not None:
         return _bit_depth(values, scan_order, bits, density)
-    dq_flag = bool(info.get("dq_flag", {}).get(name, 0))
+    dq_flag, rate = bool(info.get("dq_flag", {}).get(name, 0)), info.get("lambda_scale", 0.0)
     try:
-        return quantized(values, _qp(name, info), density, dq_flag, scan_order)
+        return quantized(values, _qp(name, info), density, dq_flag, scan_order, rate)
     except ValueError:
-        return quantized(values, qp_against_overflow(values, density), density, dq_flag, scan_order)
+        return quantized(values, qp_against_overflow(values, density), density, dq_flag, scan_order, rate)
 
 
 def _qp(name: str, info: ApproxInfo) -> int:

@@ -5,9 +5,10 @@ What the header says of each coded tensor (clause 7.3.8), and how coded tensors 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import reduce
 from itertools import pairwise
+from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -68,10 +69,20 @@ def is_quantized(h: CompressedDataUnitHeader) -> bool:
     return h.nnr_compressed_data_unit_payload_type in (PayloadType.NNR_PT_FLOAT, PayloadType.NNR_PT_BLOCK)
 
 
-def deliver(unit: DataUnit, values: Mapping[str, NDArray[Any]]) -> Iterator[tuple[str, NDArray[Any]]]:
-    """The tensors of a unit as the model has them, in header order."""
+def output_elements(unit: DataUnit) -> int:
+    """How many elements the tensors have that `decode_unit` returns."""
     h = unit.header
-    restored = {part.name: _restored(values[part.name], part, h) for part in parts(unit)}
+    if len(unit.names) == 1 and not is_decomposed(h):
+        return prod(h.tensor_dimensions)
+    return sum(map(prod, output_shapes(unit).values()))
+
+
+def deliver(
+    unit: DataUnit, tensors: Iterable[Part], values: Mapping[str, NDArray[Any]]
+) -> Iterator[tuple[str, NDArray[Any]]]:
+    """The tensors of a unit as the model has them, in header order; ``values`` are those of its coded ``tensors``."""
+    h = unit.header
+    restored = {part.name: _restored(values[part.name], part, h) for part in tensors}
     mapping, names = cuts(h), unit.names
     pieces = (restored[name] for name in names) if mapping is None else _cut(restored[names[0]], mapping)
     yield from zip(names, pieces, strict=True)

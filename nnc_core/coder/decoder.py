@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import prod
 from typing import Any, NamedTuple
 
@@ -54,10 +54,11 @@ def decode_unit(unit: DataUnit, histories: Histories | None = None) -> DecodedUn
     """
     try:
         if unit.header.nnr_compressed_data_unit_payload_type == PayloadType.NNR_PT_RAW_FLOAT:
-            return DecodedUnit(dict(_converted(unit, raw_values(unit))), {})
-        levels = decode_levels(unit, histories)
-        values = {part.name: _values(unit, part, levels[part.name]) for part in parts(unit)}
-        return DecodedUnit(dict(_converted(unit, values)), _after(unit, levels, histories))
+            return DecodedUnit(dict(_converted(unit, parts(unit), raw_values(unit))), {})
+        tensors = parts(unit)
+        levels = _decode(unit, tensors, histories)
+        values = {part.name: _values(unit, part, levels[part.name]) for part in tensors}
+        return DecodedUnit(dict(_converted(unit, tensors, values)), _after(unit, levels, histories))
     except BitstreamError as error:
         error.unit, error.tensor = unit.index, error.tensor or unit.names[0]
         error.element = error.element or _PAYLOAD
@@ -67,11 +68,14 @@ def decode_unit(unit: DataUnit, histories: Histories | None = None) -> DecodedUn
 
 def decode_levels(unit: DataUnit, histories: Histories | None = None) -> dict[str, CodedTensor]:
     """Decode the integers of an arithmetic-coded data unit, by name and in payload order."""
+    return _decode(unit, parts(unit), histories)
+
+
+def _decode(unit: DataUnit, tensors: Sequence[Part], histories: Histories | None) -> dict[str, CodedTensor]:
     h = unit.header
     _check_supported(h)
-    tensors = parts(unit)
     found = {part.name: _history(h, part.name, histories) for part in tensors}
-    matrices = [_shape(unit, part, found[part.name]) for part in tensors]
+    matrices = [_shape(h, unit.context, part, found[part.name]) for part in tensors]
     try:
         decoded = _named(tensors, decode_payload(unit.payload, matrices, qp_bits(unit)))
     except BitstreamError:
@@ -86,7 +90,8 @@ def decode_levels(unit: DataUnit, histories: Histories | None = None) -> dict[st
 
 def shapes(unit: DataUnit, histories: Histories | None = None) -> list[Shape]:
     """What the payload coder is told about each coded tensor of a data unit, in payload order."""
-    return [_shape(unit, part, _history(unit.header, part.name, histories)) for part in parts(unit)]
+    h = unit.header
+    return [_shape(h, unit.context, part, _history(h, part.name, histories)) for part in parts(unit)]
 
 
 def qp_bits(unit: DataUnit) -> int:
@@ -94,7 +99,7 @@ def qp_bits(unit: DataUnit) -> int:
     return 6 + unit.qp_density if is_quantized(unit.header) else 0
 
 
-def _named(tensors: tuple[Part, ...], decoded: Iterator[CodedTensor]) -> dict[str, CodedTensor]:
+def _named(tensors: Sequence[Part], decoded: Iterator[CodedTensor]) -> dict[str, CodedTensor]:
     """The decoded tensors by name; an error names the one that it is in, or the last."""
     found: dict[str, CodedTensor] = {}
     try:
@@ -125,8 +130,7 @@ def _missing(h: CompressedDataUnitHeader, name: str) -> MissingLinkError:
     return MissingLinkError(message, tensor=name, need=need)
 
 
-def _shape(unit: DataUnit, part: Part, history: History | None) -> Shape:
-    h = unit.header
+def _shape(h: CompressedDataUnitHeader, ctx: SyntaxContext, part: Part, history: History | None) -> Shape:
     rows, width = part.shape[0], prod(part.shape[1:])
     base, marks = (history.base, history.marks) if history else (None, None)
     if not h.temporal_context_modeling_flag:
@@ -135,7 +139,7 @@ def _shape(unit: DataUnit, part: Part, history: History | None) -> Shape:
         if known is not None and known.shape != (rows, width):
             message = f"{rows} x {width} elements after an update with {known.shape[0]} x {known.shape[1]}"
             raise ElementValueError(message, element="tensor_dimensions", tensor=part.name)
-    return Shape(rows, width, _parameters(h, unit.context, part.codebook, base, marks))
+    return Shape(rows, width, _parameters(h, ctx, part.codebook, base, marks))
 
 
 def _parameters(
@@ -227,7 +231,9 @@ def _step(qp: int, qp_density: int) -> float:
         raise ElementValueError(str(error), element="qp") from None
 
 
-def _converted(unit: DataUnit, values: Mapping[str, NDArray[Any]]) -> Iterator[tuple[str, NDArray[Any]]]:
+def _converted(
+    unit: DataUnit, tensors: Sequence[Part], values: Mapping[str, NDArray[Any]]
+) -> Iterator[tuple[str, NDArray[Any]]]:
     """The tensors of the model, in header order and of the type that the header asks for."""
     dtype = unit_dtype(unit.header)
-    return ((name, converted(array, dtype)) for name, array in deliver(unit, values))
+    return ((name, converted(array, dtype)) for name, array in deliver(unit, tensors, values))

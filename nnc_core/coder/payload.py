@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from itertools import product
 from typing import NamedTuple
 
@@ -111,7 +110,7 @@ def _choices(levels: NDArray[np.int32], p: TensorParameters, effort: Effort) -> 
     for skipping, history in product(skips, histories):
         choices = TensorChoices(skipping, history)
         if effort.param_opt_flag:
-            yield replace(choices, shift_indices=shift_indices(levels, p, choices))
+            yield TensorChoices(skipping, history, shift_indices(levels, p, choices))
         if not effort.param_opt_flag or levels.size <= _FEW:
             yield choices
 

@@ -120,6 +120,8 @@ def _check_name(name: object) -> None:
 
 def as_floats(name: str, array: NDArray[Any]) -> NDArray[np.float32]:
     """The values as float32; `ModelError` for what has none."""
+    if array.dtype == np.float32:
+        return np.ascontiguousarray(array)
     # bfloat16 and other types from outside numpy have kind 'V' too, and know how to become float32.
     if array.dtype.kind not in "fV" or issubclass(array.dtype.type, np.void):
         raise ModelError(f"has dtype {array.dtype}, which NNR cannot express", tensor=name)
@@ -136,14 +138,16 @@ def _quantized(name: str, array: NDArray[Any], plan: TensorPlan, form: Format) -
     """Multiples of the step; values that have none, or too large a one, are sent beside them."""
     values = as_floats(name, array)
     step = step_size(plan.qp, form.qp_density)
-    strange = _beyond(values, step)
-    if plan.exact:
-        strange = _or_negative_zeros(strange, values)
-    if strange is not None and 16 * strange.sum() > strange.size and (raw := _as_raw(array, values)) is not None:
-        yield _raw(marks.escaped(name), raw)
-        return
-    regular = values if strange is None else np.where(strange, np.float32(0), values)
-    levels = _levels(regular.reshape(len(values), -1), step, plan)
+    strange = None
+    levels = _levels(values, step, plan)
+    if levels is None or (plan.exact and _negative_zeros(values).any()):
+        strange = _beyond(values, step) | (_negative_zeros(values) & plan.exact)
+        if 16 * np.count_nonzero(strange) > strange.size and (raw := _as_raw(array, values)) is not None:
+            yield _raw(marks.escaped(name), raw)
+            return
+        levels = _levels(np.where(strange, np.float32(0), values), step, plan)
+    if levels is None:
+        raise ModelError("has values beyond the reach of its qp", tensor=name)
     header = _header(marks.escaped(name), array.shape, PayloadType.NNR_PT_FLOAT)
     _ask_for(header, array.dtype, form)
     header.dq_flag = plan.dq_flag
@@ -152,24 +156,25 @@ def _quantized(name: str, array: NDArray[Any], plan: TensorPlan, form: Format) -
         yield from _exceptions(name, array, values, strange, plan, form)
 
 
-def _beyond(values: NDArray[np.float32], step: float) -> NDArray[np.bool_] | None:
-    """Which values cannot be quantized; `None` if there are none."""
-    bound = np.float32(min(step * (_MAX_LEVEL - 8), np.finfo(np.float32).max))
-    if -bound < values.min() and values.max() < bound:
+def _levels(values: NDArray[np.float32], step: float, plan: TensorPlan) -> NDArray[np.int32] | None:
+    """The levels as rows x width; `None` if a value has none."""
+    matrix = values.reshape(len(values), -1)
+    try:
+        return quantize_dependent(matrix, step, plan.scan_order) if plan.dq_flag else quantize_uniform(matrix, step)
+    except ValueError:
         return None
-    strange: NDArray[np.bool_] = ~(np.abs(values) < bound)
-    return strange
 
 
-def _or_negative_zeros(strange: NDArray[np.bool_] | None, values: NDArray[np.float32]) -> NDArray[np.bool_] | None:
+def _beyond(values: NDArray[np.float32], step: float) -> NDArray[np.bool_]:
+    """Which values have no level."""
+    bound = np.float32(min(step * (_MAX_LEVEL - 8), np.finfo(np.float32).max))
+    beyond: NDArray[np.bool_] = ~(np.abs(values) < bound)  # and what is not a number
+    return beyond
+
+
+def _negative_zeros(values: NDArray[np.float32]) -> NDArray[np.bool_]:
     zeros: NDArray[np.bool_] = np.signbit(values) & (values == 0)
-    if not zeros.any():
-        return strange
-    return zeros if strange is None else strange | zeros
-
-
-def _levels(matrix: NDArray[np.float32], step: float, plan: TensorPlan) -> NDArray[np.int32]:
-    return quantize_dependent(matrix, step, plan.scan_order) if plan.dq_flag else quantize_uniform(matrix, step)
+    return zeros
 
 
 def _exceptions(
