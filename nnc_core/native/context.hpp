@@ -48,6 +48,13 @@ struct alignas(32) Context {
         refresh();
     }
 
+    // Whether this is a model that a 0 leaves as it is: one that has seen nothing else for long.
+    bool settled_on_zero() const {
+        Estimators next = estimators;
+        next.adapt(*adaptation, 0);
+        return mps == 0 && next.s0 == estimators.s0 && next.s1 == estimators.s1;
+    }
+
   private:
     void refresh() {
         const unsigned q = estimators.combined();

@@ -1,6 +1,7 @@
 // The binary arithmetic coding engine (clause 10): 9-bit range, tabulated widths, bit-wise renormalisation.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <bit>
 #include <cstddef>
@@ -24,6 +25,13 @@ inline constexpr auto kLeadingShift = [] {
     for (unsigned width = 1; width < 256; ++width)
         shift[width] = static_cast<std::uint8_t>(std::countl_zero(width) - 23);
     return shift;
+}();
+
+// kReciprocal[d] * n >> 20 is n / d, for 2 <= d < 256 and n < 512.
+inline constexpr auto kReciprocal = [] {
+    std::array<std::uint32_t, 256> reciprocal{};
+    for (unsigned width = 2; width < 256; ++width) reciprocal[width] = (1u << 20) / width + 1;
+    return reciprocal;
 }();
 
 // `a` where the mask is all ones, `b` where it is zero.
@@ -101,18 +109,50 @@ class RangeDecoder {
   public:
     RangeDecoder(const std::uint8_t* data, std::size_t size) : data_(data), size_(size) { refill(); }
 
+    // A bin that is mostly predicted well: a branch does not have to wait for the offset.
     unsigned decode(Context& context) {
-        const unsigned width = static_cast<unsigned>(context.widths >> ((range_ >> 2) & 0x38)) & 0xFF;
+        const unsigned width = width_of(context.widths);
+        const unsigned rest = range_ - width;
+        const std::uint64_t scaled = std::uint64_t{rest} << 55;
+        unsigned bin = context.mps;
+        if (window_ < scaled) [[likely]] {
+            narrow(rest, (rest >> 8) ^ 1);
+        } else {
+            window_ -= scaled;
+            narrow(width, kLeadingShift[width]);
+            bin ^= 1;
+        }
+        context.update(bin);
+        return bin;
+    }
+
+    // A bin that may as well be 0 as 1: masks, not branches.
+    unsigned decode_even(Context& context) {
+        const unsigned width = width_of(context.widths);
         const unsigned rest = range_ - width;
         const std::uint64_t scaled = std::uint64_t{rest} << 55;
         const unsigned lps = 0u - static_cast<unsigned>(window_ >= scaled);
         window_ -= scaled & (0 - std::uint64_t{lps & 1});
-        const unsigned shift = select(lps, kLeadingShift[width], (rest >> 8) ^ 1);
-        range_ = select(lps, width, rest) << shift;
-        consume(static_cast<int>(shift));
+        narrow(select(lps, width, rest), select(lps, kLeadingShift[width], (rest >> 8) ^ 1));
         const unsigned bin = context.mps ^ (lps & 1);
         context.update(bin);
         return bin;
+    }
+
+    // As many bins in a row as are the most probable symbol, up to `limit`, or a few less; for contexts that all have
+    // these widths and stay as they are. Within a row of the table each bin takes the same part of the range.
+    std::int64_t decode_settled(std::uint64_t widths, std::int64_t limit) {
+        std::int64_t done = 0;
+        while (done < limit) {
+            const unsigned width = width_of(widths);
+            const unsigned room = std::min(range_ - 1 - offset(), (range_ & 31) + width);
+            const std::int64_t count = std::min<std::int64_t>(room * kReciprocal[width] >> 20, limit - done);
+            if (count == 0) break;
+            const unsigned rest = range_ - static_cast<unsigned>(count) * width;
+            narrow(rest, (rest >> 8) ^ 1);
+            done += count;
+        }
+        return done;
     }
 
     // `count` bypass bins, most significant first; count <= 32.
@@ -150,6 +190,15 @@ class RangeDecoder {
     bool past_end() const { return position() + 9 > static_cast<std::int64_t>(size_) * 8; }
 
   private:
+    unsigned width_of(std::uint64_t widths) const {
+        return static_cast<unsigned>(widths >> ((range_ >> 2) & 0x38)) & 0xFF;
+    }
+
+    void narrow(unsigned range, unsigned shift) {
+        range_ = range << shift;
+        consume(static_cast<int>(shift));
+    }
+
     void consume(int bits) {
         window_ <<= bits;
         spare_ -= bits;

@@ -1,6 +1,7 @@
 // The inner loops of decoding: from bins to the levels of one run of elements.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <limits>
 
@@ -31,6 +32,7 @@ class LevelDecoder {
     }
 
   private:
+    static constexpr int kZerosBeforeRun = 24;
     static constexpr std::int64_t kLargest = std::numeric_limits<std::int32_t>::max();
 
     template <bool kDependent>
@@ -38,22 +40,33 @@ class LevelDecoder {
         RangeDecoder engine = shared;  // a local keeps the registers in registers
         Context* const contexts = contexts_;
         const int flags = layout_.n;
-        int state = state_, previous = previous_;
+        int state = state_, previous = previous_, zeros = 0;
         for (std::int64_t i = 0; i < count; ++i) {
+            if (zeros == kZerosBeforeRun) [[unlikely]] {
+                zeros = 0;
+                RangeDecoder copy = engine;  // the address of `engine` never leaves this function
+                const std::int64_t run = decode_zeros<kDependent>(copy, state, count - i);
+                engine = copy;
+                std::fill_n(levels + i, run, 0);
+                i += run;
+                if (i == count) break;
+            }
             if (!engine.decode(contexts[(kDependent ? 3 * state : 0) + previous])) {
                 levels[i] = 0;
                 previous = 0;
                 if (kDependent) state = kNextState[state][0];
+                ++zeros;
                 continue;
             }
-            const int negative = static_cast<int>(engine.decode(contexts[ContextLayout::sign + previous]));
+            zeros = 0;
+            const int negative = static_cast<int>(engine.decode_even(contexts[ContextLayout::sign + previous]));
             previous = 2 - negative;
             Context* flag = contexts + ContextLayout::gtx + negative;
             std::int64_t magnitude = 1;
             while (engine.decode(*flag)) {
                 flag += 2;
                 if (++magnitude > flags) [[unlikely]] {
-                    RangeDecoder copy = engine;  // the address of `engine` never leaves this function
+                    RangeDecoder copy = engine;
                     magnitude += remainder(copy, kUnlimited, magnitude);
                     engine = copy;
                     break;
@@ -64,6 +77,21 @@ class LevelDecoder {
         state_ = state;
         previous_ = previous;
         shared = engine;
+    }
+
+    // The zeros that come after many others, where no model changes any more; `state` advances.
+    template <bool kDependent>
+    std::int64_t decode_zeros(RangeDecoder& engine, int& state, std::int64_t limit) {
+        const std::uint64_t widths = contexts_[kDependent ? 3 * state : 0].widths;
+        int next = state;
+        do {
+            const Context& context = contexts_[kDependent ? 3 * next : 0];
+            if (context.widths != widths || !context.settled_on_zero()) return 0;
+            if (kDependent) next = kNextState[next][0];
+        } while (next != state);
+        const std::int64_t run = engine.decode_settled(widths, limit);
+        if (kDependent) state = after_zeros(state, run);
+        return run;
     }
 
     void decode_general(RangeDecoder& engine, std::int64_t first, std::int64_t count, std::int32_t* levels) {
@@ -91,7 +119,7 @@ class LevelDecoder {
 
     bool sign(RangeDecoder& engine, std::int64_t base) {
         if (p_.one_sided()) return p_.codebook_zero_offset != 0;
-        return engine.decode(
+        return engine.decode_even(
             contexts_[base != 0 ? ContextLayout::sign_tca + (base > 0) : ContextLayout::sign + previous_]);
     }
 
