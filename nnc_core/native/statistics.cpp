@@ -11,8 +11,8 @@ namespace {
 constexpr int kSets = 9;
 constexpr std::size_t kBufferedBins = 256;
 constexpr std::size_t kUntilMet = 512;
-// After this many bins, only every fourth buffer of a context is followed, and counts for four.
-constexpr std::size_t kUntilSampled = 32768;
+// After so many bins, only one buffer of a context in so many is followed, and counts for all of them.
+constexpr std::size_t kUntilSampled = 16384, kSampledEvery = 8;
 
 Rates make_rates() {
     Rates table{};
@@ -55,8 +55,8 @@ class Candidates {
             follow<4, 5, 6>(bins, count);
         } else if (before < kUntilSampled) {
             follow_met(bins, count, 1);
-        } else if (before / kBufferedBins % 4 == 0) {
-            follow_met(bins, count, 4);
+        } else if (before / kBufferedBins % kSampledEvery == 0) {
+            follow_met(bins, count, kSampledEvery);
         }
     }
 
