@@ -58,6 +58,20 @@ def sealed(data, kind=0):
     return data + bytes([kind]) + masked(data + bytes([kind]))
 
 
+def snappied(data):
+    """Bytes as snappy has them: literals, and copies of what was there four or more bytes before."""
+    out, at = varint(len(data)), 0
+    while at < len(data):
+        before = data.find(data[at : at + 4], max(0, at - 2000), at) if at + 4 <= len(data) else -1
+        if 0 <= before <= at - 4:
+            out += bytes([0x01 | (at - before) >> 8 << 5, (at - before) & 0xFF])
+            at += 4
+        else:
+            out += bytes([0, data[at]])
+            at += 1
+    return out
+
+
 def table(*blocks, pointers=None):
     """Blocks, an index of them, and the footer; ``pointers`` are what the index says instead of the truth."""
     ends = list(itertools.accumulate(len(b) for b in blocks))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import struct
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -134,10 +135,40 @@ def test_an_index_that_points_to_itself_is_refused(read):
         read(itself + footer + struct.pack("<Q", MAGIC))
 
 
-@pytest.mark.parametrize(("kind", "feature"), [(1, "snappy"), (2, "compression type 2")])
-def test_compressed_blocks_are_not_supported(read, kind, feature):
-    with pytest.raises(UnsupportedError, match=feature):
-        read(table(block([(b"", HEADER), (b"w", entry())], kind=kind)))
+def test_other_compression_than_snappy_is_not_supported(read):
+    with pytest.raises(UnsupportedError, match="compression type 2"):
+        read(table(block([(b"", HEADER), (b"w", entry())], kind=2)))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\x80",
+        varint(4) + b"\x00a",  # too short
+        varint(1) + b"\x04ab",  # too long
+        varint(1 << 40) + b"\x00a",
+        varint(4) + b"\x01\x01",  # a copy from before the beginning
+        varint(8) + b"\x00a\x01\x00",  # a copy from nowhere
+        varint(9) + b"\x00a\x1d\x02",
+        varint(2) + b"\xf4\xff",  # a length that is not there
+        varint(2) + b"\xfc\xff\xff\xff\xffa",
+        varint(8) + b"\x00a\x03\x01\x00",
+        varint(8) + b"\x00a\xff\xff\xff\xff\xff",
+        varint(60) + b"\x00a\xfe\x01\x00" * 20,
+    ],
+)
+def test_damaged_snappy_is_refused(read, data):
+    with pytest.raises(ModelError, match="index is damaged"):
+        read(table(sealed(data, kind=1)))
+
+
+def test_snappy_of_any_bytes_does_no_harm(read):
+    generator = random.Random(5)
+    for _ in range(300):
+        data = varint(generator.randrange(60)) + generator.randbytes(generator.randrange(40))
+        with suppress(ModelError):
+            read(table(sealed(data, kind=1)))
 
 
 def test_big_endian_is_not_supported(read):

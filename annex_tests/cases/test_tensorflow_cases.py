@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+import struct
 import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
-from handmade_tensorflow import entry, index
+from handmade_tensorflow import HEADER, MAGIC, contents, entry, handle, index, sealed, snappied, with_index
 
 import nnc_adapters
-from nnc_adapters.tensorflow import TensorflowAdapter
+from nnc_adapters.tensorflow import TensorflowAdapter, table
+from nnc_core import Limits
 
 h5py = pytest.importorskip("h5py", reason="h5py is not installed")
 
@@ -168,6 +170,49 @@ def test_partitioned_variables_and_their_slots_are_told_by_their_names(tf, tmp_p
     dropped = tf.train.load_checkpoint(str(through(Path(saved + ".index"), keep_optimizer=False).with_suffix("")))
     assert not dropped.get_tensor("part/w/Adam_1").any()
     assert dropped.get_tensor("part/w").any()
+
+
+# --- files of every kind ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("everything", [False, True], ids=["entries", "entries and index"])
+def test_a_compressed_index_is_read(tmp_path, through, everything):
+    arrays = {f"{'layer/' * 9}{n:03}".encode(): RNG.standard_normal((8, 8), np.float32) for n in range(40)}
+    folder = checkpoint(tmp_path / "m", arrays)
+    plain = TensorflowAdapter().read(folder)
+    compress_index(folder / "c.index", everything)
+    model = TensorflowAdapter().read(folder)
+    assert list(model.tensors) == list(plain.tensors)
+    TensorflowAdapter().write(model.tensors, model.topology, tmp_path / "same")
+    assert (tmp_path / "same" / "c.index").read_bytes() == (folder / "c.index").read_bytes()
+    restored = TensorflowAdapter().read(through(folder))
+    for key, array in arrays.items():
+        assert 0 < np.abs(restored.tensors[key.decode()] - array).max() < 0.1
+
+
+def compress_index(path, everything):
+    """Make the index a table of blocks that snappy compressed."""
+    pairs = [(b"", HEADER), *((e.key, bytes(path.read_bytes()[e.start : e.end])) for e in list(_entries(path))[1:])]
+    blocks = [contents(pairs[at : at + 10]) for at in range(0, len(pairs), 10)]
+    packed = [sealed(snappied(data), kind=1) for data in blocks]
+    ends = np.cumsum([len(block) for block in packed])
+    handles = [handle(int(end) - len(b), len(b) - 5) for end, b in zip(ends, packed, strict=True)]
+    index = contents((bytes([97 + n]), place) for n, place in enumerate(handles))
+    if not everything:
+        path.write_bytes(with_index(b"".join(packed), index))
+        return
+    last = sealed(snappied(index), kind=1)
+    footer = (handle(0, 0) + handle(int(ends[-1]), len(last) - 5)).ljust(40, b"\0") + struct.pack("<Q", MAGIC)
+    path.write_bytes(b"".join(packed) + last + footer)
+
+
+def _entries(path):
+    return table.entries(memoryview(path.read_bytes()), Limits())
+
+
+def test_a_reported_compressed_index_is_read(tf, through):
+    restored = through(case("saved_model_snappy_index"))
+    assert tf.train.load_checkpoint(str(restored / "variables" / "variables")).get_tensor("a") == 0.5
 
 
 # --- names -----------------------------------------------------------------------------------------------------------

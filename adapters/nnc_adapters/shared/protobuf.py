@@ -78,10 +78,11 @@ def varint(data: memoryview, at: int, end: int) -> tuple[int, int]:
 
 def key(number: int, size: int) -> bytes:
     """The bytes that precede a length-delimited value of ``size`` bytes."""
-    return _encoded(number << 3 | LENGTH_DELIMITED) + _encoded(size)
+    return encoded(number << 3 | LENGTH_DELIMITED) + encoded(size)
 
 
-def _encoded(value: int) -> bytes:
+def encoded(value: int) -> bytes:
+    """A number of any size in as many bytes as it needs."""
     out = bytearray()
     while value >= 0x80:
         out.append(value & 0x7F | 0x80)

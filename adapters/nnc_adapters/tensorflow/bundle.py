@@ -102,7 +102,11 @@ def data_suffix(shard: int, shards: int) -> str:
 
 
 def read(data: memoryview, limits: Limits) -> Index:
-    """Read an index; `ModelError` where it is damaged, `UnsupportedError` where it is compressed or big endian."""
+    """Read an index; `ModelError` where it is damaged, `UnsupportedError` where it is big endian.
+
+    Places in the index are those in a table without compression.
+    """
+    data = table.plain(data, limits)
     entries = table.entries(data, limits)
     header = next(entries, None)
     if header is None or header.key != b"":
@@ -200,13 +204,18 @@ def string_scalar(item: Item, content: Content) -> bytes:
 
 
 def refreshed(data: bytes, files: Mapping[str, Content], limits: Limits) -> bytes:
-    """An index with the checksums of the values that are now in the data files, which are given by their suffixes."""
-    index = read(memoryview(data), limits)
+    """An index with the checksums of the values that are now in the data files, which are given by their suffixes.
+
+    It is the same to the last byte if no value changed, and otherwise without compression.
+    """
+    plain = table.plain(memoryview(data), limits)
+    index = read(plain, limits)
     shards = {n: files[suffix] for n in range(index.shards) if (suffix := data_suffix(n, index.shards)) in files}
-    changed = bytearray(data)
-    for block in dict.fromkeys(_replaced(changed, index, shards)):
+    changed = bytearray(plain)
+    blocks = dict.fromkeys(_replaced(changed, index, shards))
+    for block in blocks:
         table.seal(changed, block)
-    return bytes(changed)
+    return bytes(changed) if blocks else data
 
 
 def _replaced(data: bytearray, index: Index, shards: Mapping[int, Content]) -> Iterator[table.Block]:
