@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import io
-import os
 import shutil
 import struct
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Container
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from nnc_adapters.tensorflow import hdf5
-from nnc_adapters.tensorflow.content import Content
+from nnc_adapters.tensorflow import contiguous, hdf5
+from nnc_adapters.tensorflow.content import Content, Nameless
 from nnc_adapters.tensorflow.manifest import File, check_path
 from nnc_adapters.tensorflow.model import Opened
 from nnc_core.errors import ModelError, UnsupportedError
@@ -56,6 +53,7 @@ def open_archive(path: Path, limits: Limits) -> Opened:
     except _BROKEN as error:
         raise ModelError(f"the archive is damaged: {error}") from error
     weights = [name for name in files if name.endswith(_WEIGHTS)]
+    files |= {name: contiguous.contiguous(files[name], limits) for name in weights}
     prefixes = {name: "" if len(weights) == 1 else name + "/" for name in weights}
     variables = [v for name, prefix in prefixes.items() for v in hdf5.variables(files[name], name, prefix)]
     attributes = {m.filename: {key: getattr(m, key) for key in _ATTRIBUTES} for m in members}
@@ -74,21 +72,9 @@ def _check(members: list[zipfile.ZipInfo], limits: Limits) -> None:
     limits.check("decoded_bytes", sum(member.file_size for member in members), "the archive")
 
 
-class _Nameless(io.FileIO):
-    """A temporary file that vanishes with the last of the contents in it, which keep it open."""
-
-    def __init__(self) -> None:
-        handle, path = tempfile.mkstemp()
-        os.unlink(path)
-        super().__init__(handle, "rb+")
-
-    def __del__(self) -> None:
-        self.close()
-
-
 def _contents(archive: zipfile.ZipFile, path: Path, members: list[zipfile.ZipInfo]) -> dict[str, Content]:
     """Stored members where they are; those that are compressed go to a file without a name."""
-    expanded = _Nameless()
+    expanded = Nameless()
     return {
         member.filename: _stored(path, member)
         if member.compress_type == zipfile.ZIP_STORED

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +16,7 @@ from numpy.typing import NDArray
 from nnc_adapters.shared.mapped import window
 from nnc_core.errors import ModelError
 
-__all__ = ["Content", "View", "of_file"]
+__all__ = ["Content", "Nameless", "View", "of_file"]
 
 _PIECE = 1 << 20
 
@@ -45,6 +47,18 @@ class Content:
         words = self.raw(offset, count * dtype.itemsize).view(f"<u{dtype.itemsize}")
         words = words.astype(f"=u{dtype.itemsize}", copy=False)
         return (words if words.flags.aligned else words.copy()).view(dtype).reshape(shape)
+
+
+class Nameless(io.FileIO):
+    """A temporary file that vanishes with the last of the contents in it, which keep it open."""
+
+    def __init__(self) -> None:
+        handle, path = tempfile.mkstemp()
+        os.unlink(path)
+        super().__init__(handle, "rb+")
+
+    def __del__(self) -> None:
+        self.close()
 
 
 class View(io.RawIOBase):

@@ -1,7 +1,7 @@
 """HDF5 files of Keras: weights in place, everything else as it is.
 
-The package h5py says where the values of a dataset are. They are coded where they lie in one piece; datasets in chunks
-or in other files, which Keras does not write, stay as they are (links to other files are never followed).
+The package h5py says where the values of a dataset are. They are coded where they lie in one piece, see `contiguous`;
+datasets in other files stay as they are (links to other files are never followed).
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ from nnc_adapters.tensorflow.content import Content, View
 from nnc_adapters.tensorflow.model import Opened, Span, Variable
 from nnc_core.errors import MissingDependencyError, ModelError, NncError
 
-__all__ = ["SIGNATURE", "looks_like_keras", "open_hdf5", "plain_name", "variables"]
+__all__ = ["is_hdf5", "looks_like_keras", "open_hdf5", "opened", "plain_name", "type_name", "variables"]
 
-SIGNATURE = b"\x89HDF\r\n\x1a\n"
+_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+_FIRST_BLOCK = 512  # of the user, which doubles until the signature comes
 
 _OPTIMIZERS = ("optimizer/", "optimizer_weights/")
 _MARKS = {"layer_names", "model_config", "keras_version"}
@@ -42,15 +43,24 @@ _VARIABLES = {
 _COUNTED = re.compile(r"_\d+$")
 
 
+def is_hdf5(content: Content) -> bool:
+    """Whether the file has the signature at its beginning, or behind a block of the user."""
+    places = [0, _FIRST_BLOCK]
+    while places[-1] < content.size:
+        places.append(2 * places[-1])
+    size = len(_SIGNATURE)
+    return any(content.raw(at, size).tobytes() == _SIGNATURE for at in places if at + size <= content.size)
+
+
 def open_hdf5(content: Content) -> Opened:
-    """Open a file of weights or a whole model; `ModelError` where it is damaged."""
+    """Open a file of weights or a whole model, without chunks; `ModelError` where it is damaged."""
     return Opened("hdf5", {"model.h5": content}, variables(content, "model.h5"))
 
 
 def looks_like_keras(content: Content) -> bool:
     """Whether Keras wrote this; also where that cannot be found out, for want of h5py."""
     try:
-        with _opened(content) as file:
+        with opened(content) as file:
             return bool(_MARKS & set(file.attrs) or _GROUPS & set(file))
     except MissingDependencyError:
         return True
@@ -60,7 +70,7 @@ def looks_like_keras(content: Content) -> bool:
 
 def variables(content: Content, name: str, prefix: str = "") -> list[Variable]:
     """The arrays of numbers in an HDF5 file that ``name`` is the path of, called by their paths after ``prefix``."""
-    with _opened(content) as file:
+    with opened(content) as file:
         found = list(_variables(file, name, prefix))
     shapes = {variable.name: variable.shape for variable in found}
     plain = {path: plain_name(path) for path in shapes}
@@ -69,7 +79,8 @@ def variables(content: Content, name: str, prefix: str = "") -> list[Variable]:
 
 
 @contextmanager
-def _opened(content: Content) -> Iterator[Any]:
+def opened(content: Content) -> Iterator[Any]:
+    """The file for h5py; `ModelError` for what that finds wrong with it."""
     try:
         import h5py  # type: ignore[import-untyped]
     except ModuleNotFoundError as error:
@@ -90,17 +101,24 @@ def _variables(file: Any, name: str, prefix: str) -> Iterator[Variable]:
         if hasattr(item, "dtype") and _is_in_place(item):
             span = Span(name, item.id.get_offset())
             optimizer = path.startswith(_OPTIMIZERS)
-            yield Variable(prefix + path, item.dtype.name, item.shape, (span,), optimizer=optimizer)
+            yield Variable(prefix + path, type_name(item), item.shape, (span,), optimizer=optimizer)
+
+
+def type_name(dataset: Any) -> str:
+    """The data type of a dataset, as far as it is coded; Keras keeps bfloat16 as bytes of which an attribute tells."""
+    kind = dataset.dtype
+    if kind.kind == "V" and kind.itemsize == 2 and kind.names is None and dataset.attrs.get("dtype") == "bfloat16":
+        return "bfloat16"
+    return str(kind.name) if kind.name in FLOATS | INTEGERS and kind.newbyteorder("<") == kind else ""
 
 
 def _is_in_place(dataset: Any) -> bool:
     """Whether the values lie in the file as an array in memory would."""
-    kind = dataset.dtype
-    known = kind.name in FLOATS | INTEGERS and kind.newbyteorder("<") == kind and dataset.shape is not None
+    known = type_name(dataset) and dataset.shape is not None
     layout = dataset.id.get_create_plist()
     # only a contiguous layout has an offset, and only once values were written
     elsewhere = layout.get_external_count() or dataset.id.get_offset() is None
-    return known and dataset.size > 0 and not elsewhere and dataset.id.get_storage_size() == dataset.nbytes
+    return bool(known) and dataset.size > 0 and not elsewhere and dataset.id.get_storage_size() == dataset.nbytes
 
 
 def plain_name(path: str) -> str:

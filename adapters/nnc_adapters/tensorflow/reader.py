@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from nnc_adapters.base import Options
-from nnc_adapters.tensorflow import archive, folder, hdf5, tflite
+from nnc_adapters.tensorflow import archive, contiguous, folder, hdf5, tflite
 from nnc_adapters.tensorflow.content import of_file
 from nnc_adapters.tensorflow.model import Opened, source_model
 from nnc_core.errors import ModelError
@@ -22,7 +22,7 @@ def kind(path: Path) -> str | None:
     content = of_file(path)
     start = content.raw(0, min(content.size, 8)).tobytes()
     found = {
-        "hdf5": start.startswith(hdf5.SIGNATURE) and hdf5.looks_like_keras(content),
+        "hdf5": hdf5.is_hdf5(content) and hdf5.looks_like_keras(content),
         "keras": start.startswith(archive.SIGNATURE) and archive.looks_like_keras(path),
         "tflite": start[4:] == tflite.IDENTIFIER,
         "checkpoint": folder.is_index(path),
@@ -48,7 +48,7 @@ def opened(path: Path, limits: Limits) -> Opened:
         case "keras":
             return archive.open_archive(path, limits)
         case "hdf5":
-            return hdf5.open_hdf5(of_file(path))
+            return hdf5.open_hdf5(contiguous.contiguous(of_file(path), limits))
         case "tflite":
             return tflite.open_tflite(of_file(path), limits)
         case _:
