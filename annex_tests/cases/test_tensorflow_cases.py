@@ -295,8 +295,9 @@ def test_a_dataset_that_would_become_huge_stays_as_it_is(tmp_path):
 def test_bfloat16_of_keras_is_coded(tf, tmp_path, through, suffix):
     import keras
 
-    layers = [keras.layers.Input((32,)), keras.layers.Dense(64, dtype="bfloat16"), keras.layers.Dense(8)]
-    network = keras.Sequential(layers)
+    dense = keras.layers.Dense  # with names, so that those of others remain as they are
+    layers = [dense(64, dtype="bfloat16", name="one"), dense(8, name="two")]
+    network = keras.Sequential([keras.layers.Input((32,), name="in"), *layers], name="mine")
     path = tmp_path / f"m{suffix}"
     network.save(path) if suffix == ".keras" else network.save_weights(path)
     assert TensorflowAdapter().read(path).tensors["layers/dense/vars/0"].dtype.name == "bfloat16"
