@@ -310,7 +310,6 @@ def test_bfloat16_of_keras_is_coded(tf, tmp_path, through, suffix):
         network.load_weights(restored)
     for weight, old in zip(network.weights, before, strict=True):
         assert np.abs(np.asarray(weight.value, "f4") - old).max() < 0.05
-    assert not np.array_equal(np.asarray(network.weights[0].value, "f4"), before[0])
 
 
 @pytest.mark.parametrize("name", ["bfloat16.keras", "bfloat16.weights.h5", "chunked.h5", "userblock.h5"])
