@@ -66,6 +66,9 @@ def network(torch: Any) -> Any:
         nn.LayerNorm(20),
         nn.PReLU(20),
     )
+    for parameter in layers.parameters():
+        if parameter.ndim == 1:  # ones and zeros would not be worth coding
+            parameter.data.normal_()
     layers[1].running_mean.normal_()
     layers[1].running_var.uniform_(0.5, 2)
     return layers.eval()

@@ -437,8 +437,8 @@ def _modules(value):
         linear(),
         {"model": linear(), "epoch": 3},
         {"model": linear(), "settings": Settings(), "epoch": 3},
-        {"state_dict": {"w": torch.ones(20)}, "settings": Settings()},
-        {"state_dict": {"w": torch.ones(20)}, "args": {"deep": [Settings]}},
+        {"state_dict": {"w": torch.randn(20)}, "settings": Settings()},
+        {"state_dict": {"w": torch.randn(20)}, "args": {"deep": [Settings]}},
     ],
     ids=["module", "module in a dict", "module and object", "object", "class"],
 )

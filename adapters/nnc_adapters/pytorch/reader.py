@@ -42,7 +42,7 @@ def described(model: Model, options: Options) -> SourceModel:
     """The tensors of ``model``, and its topology; what an optimizer has for each weight is zeros, if not kept."""
     reasons = _reasons(model)
     model = _with_optimizer(model, reasons)
-    coded = Coded(model, options)
+    coded = Coded(model, options, reasons)
     fetch = {name: partial(_fetch, file, view) for name, (file, view) in coded.tensors.items()}
     shapes = {name: view.shape for name, (_, view) in coded.tensors.items()}
     data = packing.pack({DESCRIPTION: _description(model, coded), **_exact(model, coded, options.limits)})
@@ -95,12 +95,12 @@ def layout(view: View) -> Layout:
 class Coded:
     """The tensors of a model that are coded, by name and in model order; ``root`` are the keys that all share."""
 
-    def __init__(self, model: Model, options: Options) -> None:
+    def __init__(self, model: Model, options: Options, reasons: Mapping[Keys, str]) -> None:
         self.keep_optimizer = options.keep_optimizer
         everything = [(file, view) for file in model.files for view in file.scan.views if view.path]
         self.root = _common(_typical([view for _, view in everything])) if model.nested else ()
         more = {v.path for _, v in everything if ".".join(v.path[len(self.root) :]) in options.chosen}
-        wanted = {id(view) for file in model.files for view in _wanted(file, more, options.all_floats)}
+        wanted = {id(view) for file in model.files for view in _wanted(file, more, reasons, options.all_floats)}
         self.tensors = dict(self._named([pair for pair in everything if id(pair[1]) in wanted], options.limits))
         self.names = {id(view): name for name, (_, view) in self.tensors.items()}
 
@@ -129,12 +129,17 @@ class Coded:
         return [checksum for checksum in file.scan.checksums if (checksum.start, checksum.end) in spans]
 
 
-def _wanted(file: File, chosen: Collection[Keys], all_floats: bool) -> Iterator[View]:
+def _wanted(
+    file: File, chosen: Collection[Keys], reasons: Mapping[Keys, str], all_floats: bool
+) -> Iterator[View]:
     def wanted(view: View) -> bool:
         load = partial(_fetch, file, view)
         if view.path in chosen:
             return selection.fits(view.dtype, load)
-        return bool(view.path) and selection.is_coded(view.dtype, view.elements, load, all_floats=all_floats)
+        if not view.path or not selection.is_coded(view.dtype, view.elements, load, all_floats=all_floats):
+            return False
+        exact = view.dtype in INTEGERS or view.path in reasons
+        return selection.costs_less(load, exact=exact, all_floats=all_floats)
 
     return separate(file.scan.views, wanted)
 
@@ -158,7 +163,7 @@ def _common(paths: list[tuple[str, ...]]) -> tuple[str, ...]:
 
 
 def _description(model: Model, coded: Coded) -> bytes:
-    """What a decoder must know, as JSON: the tensors in order, and where in the files they lie."""
+    """What a decoder must know, as JSON: the tensors that are coded, or the same as such, and where they lie."""
     files = [_described_file(file, coded) for file in model.files]
     tensors = list(chain.from_iterable(_described_tensors(file, coded) for file in model.files))
     whole = {"kind": model.kind, "root": coded.root, "tensors": tensors, "files": files}
@@ -168,7 +173,7 @@ def _description(model: Model, coded: Coded) -> bytes:
 
 
 def _described_tensors(file: File, coded: Coded) -> Iterator[dict[str, Any]]:
-    """Every tensor with its path; ``name`` where it is coded, ``alias`` where its values are another's."""
+    """Tensors with their paths; ``name`` where they are coded, ``alias`` where their values are another's."""
     holes = coded.holes(file)
     starts = [view.start for view, _ in holes]
     for view in file.scan.views:
@@ -184,17 +189,17 @@ def _described_tensors(file: File, coded: Coded) -> Iterator[dict[str, Any]]:
             place = bisect_left(starts, view.start + 1) - 1
             if place >= 0 and view.end <= holes[place][0].end:
                 entry["alias"] = holes[place][1]
-        yield entry
+        if entry.keys() & {"name", "alias"}:  # the others are in the files
+            yield entry
 
 
 def _described_file(file: File, coded: Coded) -> dict[str, Any]:
     described = {
-        "name": file.name,
         "holes": [[view.start, name] for view, name in coded.holes(file)],
         "checksums": [[c.start, c.end, c.places] for c in coded.checksums(file)],
+        "zeros": [[start, end - start] for start, end in coded.zeros(file)],
     }
-    zeros = [[start, end - start] for start, end in coded.zeros(file)]
-    return {**described, "zeros": zeros} if zeros else described
+    return {"name": file.name, **{key: value for key, value in described.items() if value}}
 
 
 def _exact(model: Model, coded: Coded, limits: Limits) -> dict[str, bytes]:

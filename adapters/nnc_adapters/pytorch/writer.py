@@ -121,9 +121,9 @@ def _layout(tensor: Mapping[str, Any]) -> Layout:
 
 
 def _skeleton(file: Mapping[str, Any], data: bytes) -> Skeleton:
-    holes = [(strict_json.count(start), str(name)) for start, name in file["holes"]]
+    holes = [(strict_json.count(start), str(name)) for start, name in file.get("holes", [])]
     zeros = [(strict_json.count(start), strict_json.count(size)) for start, size in file.get("zeros", [])]
-    checksums = [_checksum(*checksum) for checksum in file["checksums"]]
+    checksums = [_checksum(*checksum) for checksum in file.get("checksums", [])]
     return Skeleton(str(file["name"]), data, holes, zeros, checksums)
 
 

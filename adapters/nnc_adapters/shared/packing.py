@@ -1,55 +1,50 @@
-"""Several named byte strings in the data of one topology: a zip archive with stored members.
+"""Several named byte strings in the data of one topology: a line of JSON, ``[[name, size], ...]``, and all of them.
 
 The topology unit is deflated as a whole, so nothing is compressed here. Equal parts make equal bytes.
 """
 
 from __future__ import annotations
 
-import io
-import zipfile
+import json
 from collections.abc import Mapping
 
+from nnc_adapters.shared import strict_json
 from nnc_core.errors import ModelError
 from nnc_core.limits import Limits
 
 __all__ = ["pack", "unpack"]
 
-_UNIX = 3  # the system that archives are written on, whatever it is
-_BROKEN = (zipfile.BadZipFile, EOFError, LookupError, NotImplementedError, OSError, RuntimeError, ValueError)
+_END = b"\n"
 
 
 def pack(parts: Mapping[str, bytes]) -> bytes:
-    """The archive of ``parts``, in the order of the mapping."""
-    stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:
-        for name, data in parts.items():
-            member = zipfile.ZipInfo(name)
-            member.create_system = _UNIX
-            archive.writestr(member, data)
-    return stream.getvalue()
+    """The bytes of ``parts``, in the order of the mapping."""
+    listed = json.dumps([[name, len(data)] for name, data in parts.items()], separators=(",", ":"))
+    return b"".join((listed.encode(), _END, *parts.values()))
 
 
 def unpack(data: bytes, limits: Limits) -> dict[str, bytes]:
     """The parts in ``data``, in order.
 
-    Raises `ModelError` where ``data`` are no archive of stored members with different names, `LimitError` where they
-    exceed ``limits.topology_bytes``.
+    Raises `ModelError` where ``data`` do not begin with a list of parts with different names, or have more or less than
+    these; `LimitError` where they exceed ``limits.topology_bytes``.
     """
     limits.check("topology_bytes", len(data), "the parts of the topology")
     try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            members = archive.infolist()
-            _check(members, len(data))
-            return {member.filename: archive.read(member) for member in members}
-    except _BROKEN as error:
+        end = data.index(_END)
+        listed = [(str(name), strict_json.count(size)) for name, size in strict_json.document(data[:end])]
+        _check(listed, len(data) - end - 1)
+    except (ValueError, TypeError) as error:
         raise ModelError(f"the parts of the topology are damaged: {error}") from error
+    found, at = {}, end + 1
+    for name, size in listed:
+        found[name] = data[at : at + size]
+        at += size
+    return found
 
 
-def _check(members: list[zipfile.ZipInfo], size: int) -> None:
-    names = {member.filename for member in members}
-    if len(names) != len(members):
-        raise ModelError("the parts of the topology have the same name twice")
-    if any(m.compress_type != zipfile.ZIP_STORED or m.file_size != m.compress_size for m in members):
-        raise ModelError("a part of the topology is not stored as it is")
-    if sum(member.file_size for member in members) > size:
-        raise ModelError("the parts of the topology overlap")
+def _check(listed: list[tuple[str, int]], size: int) -> None:
+    if len({name for name, _ in listed}) != len(listed):
+        raise ValueError("two of them have the same name")
+    if sum(each for _, each in listed) != size:
+        raise ValueError(f"they have {size} bytes, and not those that are listed")
