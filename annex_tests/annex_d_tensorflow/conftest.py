@@ -115,7 +115,7 @@ def every_dtype(tf: Any) -> Any:
     class Module(tf.Module):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
-            values = generator.normal(0, 5, (16, 16))
+            values = generator.normal(0, 1.5, (16, 16))
             self.w = {
                 d: tf.Variable(tf.cast(np.abs(values) if d[0] == "u" else values, d), name=f"w_{d}")
                 for d in (*DTYPES, *EXACT_DTYPES)

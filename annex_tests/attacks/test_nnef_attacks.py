@@ -423,7 +423,8 @@ def test_what_is_not_a_graph_is_refused(read, data):
 
 
 def private_of(tensors=None, **files) -> bytes:
-    found = {} if tensors is None else {"tensors.json": tensors if isinstance(tensors, bytes) else json.dumps(tensors)}
+    text = tensors if isinstance(tensors, bytes) else json.dumps(tensors).encode()
+    found = {} if tensors is None else {"tensors.json": text}
     return packing.pack({**found, **{f"files/{name}": data for name, data in files.items()}})
 
 

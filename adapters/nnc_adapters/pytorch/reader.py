@@ -129,9 +129,7 @@ class Coded:
         return [checksum for checksum in file.scan.checksums if (checksum.start, checksum.end) in spans]
 
 
-def _wanted(
-    file: File, chosen: Collection[Keys], reasons: Mapping[Keys, str], all_floats: bool
-) -> Iterator[View]:
+def _wanted(file: File, chosen: Collection[Keys], reasons: Mapping[Keys, str], all_floats: bool) -> Iterator[View]:
     def wanted(view: View) -> bool:
         load = partial(_fetch, file, view)
         if view.path in chosen:
