@@ -25,7 +25,7 @@ class Link:
     ``fingerprint`` is that of the tensor as it is now, ``depth`` counts its units since the chain's base. ``levels``
     and ``marks``, both packed, are the history of its last unit; ``exponents`` (unsigned, flat) are those of the
     chain's base, where updates are ordered by them. ``values`` (float32) is the reconstruction where the tensor's own
-    type is a narrower view of it.
+    type is a narrower view of it. ``rms`` is that of the largest lossy update so far.
     """
 
     parameter_id: int
@@ -35,6 +35,7 @@ class Link:
     marks: Packed | None = None
     exponents: NDArray[Any] | None = None
     values: NDArray[np.float32] | None = None
+    rms: float = 0.0
 
     def history(self, device_id: int) -> History:
         """The history for the arithmetic coder."""
@@ -52,13 +53,18 @@ class Link:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Chain:
-    """The state of a chain of updates of one sender: the digest of its base, how many there were, and its tensors."""
+    """The state of a chain of updates of one sender: the digest of its base, how many there were, and its tensors.
+
+    ``digest`` is that of the model as it is now, ``rms`` that of the change of all weights in the largest lossy update
+    so far: the sender alone knows it.
+    """
 
     base: str
     links: Mapping[str, Link]
     sequence: int = 0
     device_id: int = 0
     digest: str = field(default="")
+    rms: float = 0.0
 
     def __post_init__(self) -> None:
         if not self.digest:
@@ -81,9 +87,10 @@ class Chain:
         device = self.device_id if device_id is None else device_id
         return self.of_prints({name: link.fingerprint for name, link in self.links.items()}, device)
 
-    def after(self, changed: Mapping[str, Link]) -> Chain:
+    def after(self, changed: Mapping[str, Link], rms: float = 0.0) -> Chain:
         """The chain after one more update, which changed these tensors."""
-        return replace(self, links={**self.links, **changed}, sequence=self.sequence + 1, digest="")
+        links, rms = {**self.links, **changed}, max(rms, self.rms)
+        return replace(self, links=links, sequence=self.sequence + 1, digest="", rms=rms)
 
     def check_base(self, model: Mapping[str, NDArray[Any]]) -> None:
         """`WrongBaseError` unless ``model`` is the one that the last update left."""

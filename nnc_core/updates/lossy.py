@@ -19,7 +19,7 @@ from nnc_core.updates.differences import is_float
 from nnc_core.updates.digest import fingerprint
 from nnc_core.updates.exact import TensorUpdate
 
-__all__ = ["Change", "LossyOptions", "change_of", "lossy_update", "reconstruction", "with_values"]
+__all__ = ["Change", "LossyOptions", "change_of", "lossy_update", "reconstruction", "weights_rms", "with_values"]
 
 _VECTOR: Final = 0.25
 """How much finer the step of a vector is, in terms of the rms of its own change."""
@@ -30,7 +30,8 @@ class LossyOptions:
     """How coarse an update is.
 
     ``step`` is the quantization step in terms of the rms of the change: that of all weights of the model, or a
-    quarter of its own for a vector. ``qp`` (with 16 steps to the octave) is an absolute step in its place. Of the
+    quarter of its own for a vector, in the largest update of the chain so far; smaller changes wait until they have
+    added up. ``qp`` (with 16 steps to the octave) is an absolute step in its place. Of the
     changes of the weights the share ``sparsity`` is left for the next update: the smallest, or with ``structured``
     the rows with the smallest. ``lambda_scale`` weighs bits against errors.
     """
@@ -48,29 +49,37 @@ class LossyOptions:
         if not 0 <= self.sparsity < 1:
             raise ValueError(f"sparsity is {self.sparsity}, expected at least 0 and less than 1")
 
-    def qps(self, changes: Iterable[Change]) -> dict[str, int | None]:
-        """The quantization parameter of each tensor that changes; None where no step is fine enough."""
-        found = list(changes)
-        weights = [change for change in found if change.matrix]
-        size = sum(change.size for change in weights)
-        rms = math.sqrt(sum(change.energy for change in weights) / size) if size else 0.0
-        return {change.name: self._qp(change, rms) for change in found if change.energy}
-
-    def _qp(self, change: Change, rms: float) -> int | None:
+    def qp_for(self, change: Change, weights: float) -> int | None:
+        """The quantization parameter of a tensor, where the weights change by the rms ``weights``; None for no step."""
         if self.qp is not None:
             return self.qp
-        own = math.sqrt(change.energy / change.size)
-        return qp_of(self.step * (rms if change.matrix else _VECTOR * own), QP_DENSITY)
+        return qp_of(self.step * (weights if change.matrix else _VECTOR * change.rms), QP_DENSITY)
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """How much a tensor changes: the sum of the squares of all differences, and whether it has rows and columns."""
+    """How much a tensor changes: the sum of the squares of all differences, and whether it has rows and columns.
+
+    ``largest`` is the rms of the largest update before this one.
+    """
 
     name: str
     matrix: bool
     size: int
     energy: float
+    largest: float
+
+    @property
+    def rms(self) -> float:
+        """The rms of the change, or of the largest before it."""
+        return max(self.largest, math.sqrt(self.energy / self.size))
+
+
+def weights_rms(changes: Iterable[Change]) -> float:
+    """The rms of the change of all weights of a model."""
+    weights = [change for change in changes if change.matrix]
+    size = sum(change.size for change in weights)
+    return math.sqrt(sum(change.energy for change in weights) / size) if size else 0.0
 
 
 def reconstruction(base: NDArray[Any], link: Link) -> NDArray[np.float32]:
@@ -87,7 +96,7 @@ def change_of(name: str, new: NDArray[Any], base: NDArray[Any], link: Link) -> C
         return None
     matrix = sum(extent > 1 for extent in base.shape) > 1
     energy = float(np.einsum("i,i->", *2 * (difference.reshape(-1).astype(np.float64),)))
-    return Change(name, matrix, difference.size, energy)
+    return Change(name, matrix, difference.size, energy, link.rms)
 
 
 def _difference(new: NDArray[Any], reconstructed: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -127,9 +136,8 @@ def with_values(
 
 
 def _levels(difference: NDArray[np.float32], step: float, options: LossyOptions) -> NDArray[np.int32]:
-    if options.dq_flag:
-        return quantize_dependent(difference, step)
-    return quantize_uniform(difference, step)
+    quantize = quantize_dependent if options.dq_flag else quantize_uniform
+    return quantize(difference, step, lambda_scale=options.lambda_scale)
 
 
 def _sparse(difference: NDArray[np.float32], options: LossyOptions) -> NDArray[np.float32]:

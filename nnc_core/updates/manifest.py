@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 from base64 import b64decode, b64encode
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 from nnc_core.errors import ModelError, UnsupportedError
 
-__all__ = ["CHECK_BYTES", "Kind", "Manifest"]
+__all__ = ["BASE_MODEL_ID", "CHECK_BYTES", "Kind", "Manifest"]
 
 Kind = Literal["lossy", "exact"]
 CHECK_BYTES: Final = 8
+BASE_MODEL_ID: Final = "sha256:"
+"""What ``base_model_id`` begins with; the digest of the base follows."""
 _VERSION: Final = 1
 _KEY: Final = "nnc_update"
 
@@ -44,10 +47,14 @@ class Manifest:
         return self.sequence == 1
 
     def to_bytes(self) -> bytes:
-        """The data of the topology unit: JSON, zero-terminated."""
-        data: dict[str, Any] = {_KEY: _VERSION, "kind": self.kind, "sequence": self.sequence, "base": self.base}
-        data |= {"result": self.result, "chain": self.chain, "device_id": self.device_id}
-        data["tensors"] = list(self.checks)
+        """The data of the topology unit: JSON, zero-terminated; ``base`` stands in the model parameter set."""
+        data: dict[str, Any] = {
+            _KEY: _VERSION,
+            "kind": self.kind,
+            "sequence": self.sequence,
+            "device_id": self.device_id,
+        }
+        data |= {"result": _packed(self.result), "chain": _packed(self.chain)}
         data["checks"] = b64encode(b"".join(self.checks.values())).decode()
         if self.folded:
             data["folded"] = self.folded
@@ -56,33 +63,43 @@ class Manifest:
         return json.dumps(data, separators=(",", ":")).encode() + b"\0"
 
     @classmethod
-    def from_bytes(cls, data: bytes) -> Manifest:
-        """Read `to_bytes`; `ModelError` for anything else, `UnsupportedError` for a version or kind from later."""
+    def from_bytes(cls, data: bytes, base: str, tensors: Sequence[str]) -> Manifest:
+        """Read `to_bytes` of an update for ``base`` that changes ``tensors``, in the order of their units.
+
+        `ModelError` for anything else, `UnsupportedError` for a version or kind from later.
+        """
         try:
             found = json.loads(data.rstrip(b"\0"))
             version, kind = found[_KEY], found["kind"]
             if version != _VERSION or kind not in ("lossy", "exact"):
                 raise UnsupportedError("nnc_update", f"an update of version {version!r} and kind {kind!r}")
             checks = b64decode(found["checks"], validate=True)
-            names = [_text(name) for name in found["tensors"]]
-            if len(checks) != CHECK_BYTES * len(names):
-                raise ValueError("checks")
+            if len(checks) != CHECK_BYTES * len(tensors):
+                raise ValueError(f"checks of {len(checks)} bytes for {len(tensors)} tensors")
             return cls(
                 kind=kind,
                 sequence=_number(found["sequence"]),
-                base=_text(found["base"]),
-                result=_text(found["result"]),
-                chain=_text(found["chain"]),
+                base=base,
+                result=_unpacked(found["result"]),
+                chain=_unpacked(found["chain"]),
                 device_id=_number(found["device_id"]),
-                checks={name: checks[j * CHECK_BYTES :][:CHECK_BYTES] for j, name in enumerate(names)},
+                checks={name: checks[j * CHECK_BYTES :][:CHECK_BYTES] for j, name in enumerate(tensors)},
                 literals={
-                    _text(name): tuple((_number(index), _number(bits)) for index, bits in pairs)
+                    _text(name): tuple((_number(place), _number(bits)) for place, bits in pairs)
                     for name, pairs in found.get("literals", {}).items()
                 },
                 folded=_number(found.get("folded", 0)),
             )
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise ModelError(f"carries no readable manifest of an update: {error!r}") from None
+
+
+def _packed(digest: str) -> str:
+    return b64encode(bytes.fromhex(digest)).decode()
+
+
+def _unpacked(digest: object) -> str:
+    return b64decode(_text(digest), validate=True).hex()
 
 
 def _text(value: object) -> str:

@@ -23,7 +23,7 @@ from nnc_core.updates.differences import Literal
 from nnc_core.updates.digest import fingerprint
 from nnc_core.updates.exact import with_difference
 from nnc_core.updates.lossy import reconstruction, with_values
-from nnc_core.updates.manifest import CHECK_BYTES, Manifest
+from nnc_core.updates.manifest import BASE_MODEL_ID, CHECK_BYTES, Manifest
 from nnc_core.updates.naming import Order, UnitName, read_name
 
 __all__ = ["PatchedModel", "manifest_of"]
@@ -33,10 +33,23 @@ Tensors = Mapping[str, NDArray[Any]]
 
 def manifest_of(file: NnrFile) -> Manifest | None:
     """What a bitstream says about itself as an update; None where it says nothing."""
-    topology = file.topology
-    if topology is None or topology.storage_format != TopologyStorageFormat.NNR_TPL_UNREC:
+    topology, mps = file.topology, file.bitstream.mps
+    if topology is None or topology.storage_format != TopologyStorageFormat.NNR_TPL_UNREC or mps is None:
         return None
-    return Manifest.from_bytes(topology.data) if b'"nnc_update"' in topology.data[:32] else None
+    if not topology.data.startswith(b'{"nnc_update"'):
+        return None
+    base = (mps.base_model_id or "").removeprefix(BASE_MODEL_ID)
+    return Manifest.from_bytes(topology.data, base, list(changed_tensors(file)))
+
+
+def changed_tensors(file: NnrFile) -> dict[str, list[DataUnit]]:
+    """The units of each tensor that changes, in bitstream order."""
+    found: dict[str, list[DataUnit]] = {}
+    for unit in file.bitstream.data_units:
+        for name in unit.names:
+            marked = read_name(name)
+            found.setdefault(name if marked is None else marked.tensor, []).append(unit)
+    return found
 
 
 class _Changed(NamedTuple):
@@ -69,18 +82,11 @@ class PatchedModel(LazyMapping[NDArray[Any]]):
         for name in self.changed:
             if name not in self._base or name not in self.chain.links:
                 raise ModelError("the update has a tensor that the model does not have", tensor=name)
-        if self.manifest is not None and set(self.manifest.checks) != set(self.changed):
-            raise ModelError("the update does not have the tensors that its manifest names")
 
     @cached_property
     def changed(self) -> Mapping[str, list[DataUnit]]:
         """The units of each tensor that changes, in bitstream order."""
-        found: dict[str, list[DataUnit]] = {}
-        for unit in self._file.bitstream.data_units:
-            for name in unit.names:
-                marked = read_name(name)
-                found.setdefault(name if marked is None else marked.tensor, []).append(unit)
-        return found
+        return changed_tensors(self._file)
 
     def __getitem__(self, name: str) -> NDArray[Any]:
         if name not in self.changed:

@@ -84,6 +84,7 @@ def _described(chain: Chain) -> dict[str, Any]:
         "sequence": chain.sequence,
         "base": chain.base,
         "digest": chain.digest,
+        "rms": chain.rms,
         "tensors": [_link_described(name, link) for name, link in chain.links.items()],
     }
 
@@ -98,6 +99,7 @@ def _link_described(name: str, link: Link) -> dict[str, Any]:
         "sha256": digest.hex(),
         "parameter_id": link.parameter_id,
         "depth": link.depth,
+        "rms": link.rms,
         "values": link.values is not None,
         "exponents": None if link.exponents is None else link.exponents.dtype.name,
         **sizes,
@@ -125,7 +127,7 @@ def _read_chain(stream: BinaryIO) -> Chain:
         if data["nnc_state"] != _VERSION:
             raise ModelError(f"is a state of version {data['nnc_state']}, expected {_VERSION}")
         links = {str(each["name"]): _link(archive, n, each) for n, each in enumerate(data["tensors"])}
-        chain = Chain(str(data["base"]), links, int(data["sequence"]), int(data["device_id"]))
+        chain = Chain(str(data["base"]), links, int(data["sequence"]), int(data["device_id"]), rms=float(data["rms"]))
     if chain.digest != data["digest"]:
         raise ModelError("is damaged: its digest is another one")
     return chain
@@ -146,6 +148,7 @@ def _link(archive: zipfile.ZipFile, number: int, data: dict[str, Any]) -> Link:
         parameter_id=int(data["parameter_id"]),
         fingerprint=Fingerprint(str(data["dtype"]), shape, bytes.fromhex(data["sha256"])),
         depth=int(data["depth"]),
+        rms=float(data["rms"]),
         values=values,
         **kept,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from tempfile import SpooledTemporaryFile
 from typing import Any, BinaryIO, NamedTuple
@@ -23,13 +23,12 @@ from nnc_core.updates.chain import Chain, Link
 from nnc_core.updates.coding import QP_DENSITY
 from nnc_core.updates.digest import fingerprint
 from nnc_core.updates.exact import TensorUpdate, exact_update
-from nnc_core.updates.lossy import LossyOptions, change_of, lossy_update
-from nnc_core.updates.manifest import CHECK_BYTES, Kind, Manifest
+from nnc_core.updates.lossy import Change, LossyOptions, change_of, lossy_update, weights_rms
+from nnc_core.updates.manifest import BASE_MODEL_ID, CHECK_BYTES, Kind, Manifest
 from nnc_core.updates.naming import Order
 
-__all__ = ["BASE_MODEL_ID", "UpdateOptions", "UpdateReport", "update_parameters", "write_update"]
+__all__ = ["UpdateOptions", "UpdateReport", "update_parameters", "write_update"]
 
-BASE_MODEL_ID = "sha256:"
 _IN_MEMORY = 64 << 20
 
 Tensors = Mapping[str, NDArray[Any]]
@@ -94,7 +93,9 @@ def write_update(
     """
     _check_same(base, new)
     names = [name for name in chain.links if options.only(name)]
-    qps = {} if options.exact else _qps(names, chain, base, new, options)
+    lossy = {} if options.exact else _changes(names, chain, base, new, options)
+    rms = max(chain.rms, weights_rms(lossy.values()))
+    qps = {name: options.lossy.qp_for(change, rms) for name, change in lossy.items() if change.energy}
     links: dict[str, Link] = {}
     literals: dict[str, tuple[tuple[int, int], ...]] = {}
     units: list[_Spooled] = []
@@ -111,7 +112,7 @@ def write_update(
                     changed(name, update.new)
             if progress is not None:
                 progress(done, len(names))
-        after = chain.after(links)
+        after = chain.after(_remembered(links, lossy), rms)
         manifest = _manifest(options.kind, chain, after, links, literals)
         writer = BitstreamWriter(stream, update_parameters(chain.digest), limits=limits)
         writer.topology(Topology(TopologyStorageFormat.NNR_TPL_UNREC, manifest.to_bytes()))
@@ -130,16 +131,22 @@ def _check_same(base: Tensors, new: Tensors) -> None:
             raise ModelError("the base does not have this tensor; publish the whole model instead", tensor=name)
 
 
-def _qps(names: list[str], chain: Chain, base: Tensors, new: Tensors, options: UpdateOptions) -> dict[str, int | None]:
-    """The quantization parameters of the tensors that are coded with loss."""
-    loose = [name for name in names if not options.keeps(name)]
-    found = (_checked_change(name, new[name], base[name], chain.links[name]) for name in loose)
-    return options.lossy.qps(change for change in found if change is not None)
+def _changes(names: list[str], chain: Chain, base: Tensors, new: Tensors, options: UpdateOptions) -> dict[str, Change]:
+    """How much the tensors change that are coded with loss."""
+    found = {}
+    for name in names:
+        if not options.keeps(name):
+            arrays = new[name], base[name]
+            _check_form(name, *arrays)
+            change = change_of(name, *arrays, chain.links[name])
+            if change is not None:
+                found[name] = change
+    return found
 
 
-def _checked_change(name: str, new: NDArray[Any], base: NDArray[Any], link: Link) -> Any:
-    _check_form(name, new, base)
-    return change_of(name, new, base, link)
+def _remembered(links: Mapping[str, Link], changes: Mapping[str, Change]) -> dict[str, Link]:
+    """The links with the rms of the largest update."""
+    return {n: replace(link, rms=changes[n].rms) if n in changes else link for n, link in links.items()}
 
 
 def _check_form(name: str, new: NDArray[Any], base: NDArray[Any]) -> None:
