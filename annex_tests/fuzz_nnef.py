@@ -1,13 +1,11 @@
-"""What a fuzz run starts from: small NNEF archives.
-
-Graphs are parsed by the package ``nnef`` in a process of its own, which takes long: the answer is remembered, and where
-it is the graph that is damaged there are fewer cases. What this suite reads of a graph itself is read all the same.
-"""
+"""What a fuzz run starts from: small NNEF archives."""
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import io
+import lzma
 import tarfile
 import zipfile
 from typing import Any
@@ -53,6 +51,22 @@ graph g(x) -> (y) {
   y = matmul(x, filter, transposeB = true);
 }
 """
+_DIALECT = b"""version 1.0; extension tract_registry tract_core; extension tract_symbol S;
+fragment about() -> (p: (string, tensor<scalar>)[]) { p = [("a", "b"), ("c", tract_core_cast(6, to = "i64"))]; }
+fragment cell(x: tensor<scalar>, r: tensor<scalar>) -> (y: tensor<scalar>) { y = tanh(matmul(x, r) + x) / (r * 2.0); }
+fragment layer(x: tensor<scalar>, w: tensor<scalar>, k: integer = 1) -> (y: tensor<scalar>, z: tensor<scalar>) {
+  (y, z) = tract_core_scan(body = "cell", scan = [("x", x, 0, k)], full = [("r", w)], skip = 0);
+}
+graph g(x) -> (y) {
+  x = tract_core_external(shape = [S, 8], datum_type = 'f32'); # another dialect
+  filter = variable<scalar>(label = 'layer/filter', shape = [4, 8]);
+  steps = variable<integer>([20], 'steps');
+  a, b = layer(x, filter, k = 2);
+  c = -sin(a * filter) ^ 0.5 if x < 1.0 && !true else [[[0.0, 1e-3]], [[2.0, -.5]]];
+  y = tract_core_gather(tract_core_cast(filter, to = "i64"), x[0]) + floor(b - filter) + [for i in x: i];
+}
+"""
+_VENDOR = _SHORT_GRAPH.replace(b"matmul(x, filter", b"matmul(x * filter, filter")
 _QUANTIZATION = b'"nibbles": linear_quantize(min = -1.0, max = 1.0, bits = 4);\n'
 
 
@@ -86,6 +100,13 @@ def with_bitstreams() -> Files:
     values = {"layer/filter": np.linspace(-1, 1, 32, dtype=np.float32).reshape(4, 8), "steps": np.arange(-10, 10)}
     coded = {f"{label}.nnr": nnc_core.encode({label: array}, threads=1) for label, array in values.items()}
     return {name: data for name, data in archive().items() if name.replace(".dat", ".nnr") not in coded} | coded
+
+
+def of_a_vendor() -> Files:
+    """The files of an archive whose tensor has items of a type that only its maker knows."""
+    data = bytearray(tensors()["layer/filter.dat"])
+    data[44:52] = bytes((255, 255, 255, 255, 0x40, 0x20, 0x52, 0x54))
+    return {"graph.nnef": _VENDOR, "layer/filter.dat": bytes(data)}
 
 
 def in_folder(files: Files) -> Files:
@@ -196,6 +217,10 @@ def readers() -> list[Reader]:
     forms = {"pax": tarfile.PAX_FORMAT, "gnu": tarfile.GNU_FORMAT}
     tars = {"plain": in_tar(short()), **{name: with_long_names(form) for name, form in forms.items()}}
 
+    dialect = {"graph.nnef": _DIALECT, "graph.quant": _QUANTIZATION}
+    graphs = {"text": text, "dialect": dialect}
+    packers = {"bz2": bz2.compress, "xz": lzma.compress}
+
     def beside_graph(files: Files) -> Files:
         return in_folder({**text, **files})
 
@@ -206,7 +231,17 @@ def readers() -> list[Reader]:
         return in_folder({**files, **plain})
 
     return [
-        _reader("graph", {"text": text}, model(ADAPTER, "m", beside_tensors), _TEXT, slow=True),
+        _reader("graph", graphs, model(ADAPTER, "m", beside_tensors), _TEXT),
+        _reader("graph alone", graphs, model(ADAPTER, "m/graph.nnef", beside_tensors), _TEXT),
+        _reader("vendor", {"files": of_a_vendor()}, model(ADAPTER, "m", in_folder)),
+        *(
+            _reader(
+                f"tar.{suffix}",
+                {"plain": {f"m.nnef.tar.{suffix}": pack(in_tar(short())["m.nnef.tar"])}},
+                model(ADAPTER, f"m.nnef.tar.{suffix}"),
+            )
+            for suffix, pack in packers.items()
+        ),
         _reader("tensors", {"files": plain}, model(ADAPTER, "m", beside_graph)),
         _reader(
             "bitstreams",

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import lzma
 from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -12,12 +18,23 @@ from fuzz_reading import Files, Reader, model, topologies
 from google.protobuf.message import DecodeError
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
+from nnc_adapters.base import DEFAULTS, Options
 from nnc_adapters.onnx import OnnxAdapter
-from nnc_core.nnr_model import Topology
+from nnc_core.nnr_model import SourceModel, Topology
 from nnc_core.tables.code_points import TopologyStorageFormat
 
 ADAPTER = OnnxAdapter()
 _DIVIDING = OnnxAdapter(single_file_bytes=0)  # writes weights into a file beside the model
+
+
+class _Stripping(OnnxAdapter):
+    """Leaves behind what people only read."""
+
+    def read(self, path: Path, options: Options = DEFAULTS) -> SourceModel:
+        return super().read(path, replace(options, strip_debug=True))
+
+
+_STRIPPING = _Stripping()
 
 _FILE = "m.onnx"
 _LARGE = np.linspace(-1, 1, 300, dtype=np.float32)  # so large that it is lifted out of the model
@@ -46,6 +63,7 @@ def of_everything() -> ModelProto:
         helper.make_node("If", ["flag"], ["i"], then_branch=body, else_branch=body),
         helper.make_node("Constant", [], ["list"], value_floats=[float(value) for value in _SMALL]),
         helper.make_node("Own", ["c"], ["y"], domain="own"),
+        *_of_exact_tensors(),
     ]
     function = helper.make_function(
         *("own", "Own", ["a"], ["z"]),
@@ -67,17 +85,54 @@ def of_everything() -> ModelProto:
             helper.make_tensor("words", TensorProto.STRING, [2], [b"one", b"two"]),
             numpy_helper.from_array(np.array(True), "flag"),
             helper.make_tensor("nibbles", TensorProto.INT4, [3], bytes(2), raw=True),
+            numpy_helper.from_array(np.arange(-12, 12, dtype=np.int8).reshape(4, 6), "q"),
+            numpy_helper.from_array(_SMALL[:, None], "phases"),
+            numpy_helper.from_array(np.float32(-0.5), "exponent"),
+            helper.make_tensor("eighths", TensorProto.FLOAT8E4M3FN, [24], bytes(24), raw=True),
         ],
         sparse_initializer=[sparse],
         functions=[function],
     )
 
 
+def _of_exact_tensors() -> list[Any]:
+    """Operations that make tensors exact, in several ways; and what people only read."""
+    return [
+        helper.make_node("Cast", ["q"], ["f"], to=TensorProto.FLOAT, doc_string="scaled next"),
+        helper.make_node("Mul", ["f", "m"], ["scaled"]),
+        helper.make_node("MatMulNBits", ["x", "q", "s"], ["bits"], domain="com.microsoft"),
+        helper.make_node("DequantizeLinear", ["q", "t", "z"], ["d"], domain="com.microsoft"),
+        helper.make_node("MatMul", ["phases", "x"], ["p"]),
+        helper.make_node("Sin", ["p"], ["sine"]),
+        helper.make_node("Pow", ["u", "exponent"], ["root"]),
+        helper.make_node("Add", ["x", "v"], ["divisor"]),
+        helper.make_node("Div", ["x", "divisor"], ["quotient"]),
+    ]
+
+
+def with_shared_data() -> Files:
+    """A model with two tensors in the same bytes of another file, and a third in some of them."""
+    places = {"e": ([4, 6], 16, 96), "f": ([6, 4], 16, 96), "g": ([16], 48, 64)}
+    tensors = [_in_file(name, dims, offset, length) for name, (dims, offset, length) in places.items()]
+    nodes = [helper.make_node("MatMul", ["e", "f"], ["h"]), helper.make_node("Div", ["h", "g"], ["y"])]
+    return {_FILE: _model(nodes, tensors).SerializeToString(), "data.bin": bytes(16) + _SMALL.tobytes()}
+
+
+def _in_file(name: str, dims: list[int], offset: int, length: int) -> TensorProto:
+    tensor = TensorProto(name=name, data_type=TensorProto.FLOAT, dims=dims, data_location=TensorProto.EXTERNAL)
+    for key, value in {"location": "data.bin", "offset": offset, "length": length}.items():
+        tensor.external_data.add(key=key, value=str(value))
+    return tensor
+
+
+def compressed(suffix: str, compress: Any) -> Files:
+    """The model of everything in a compressed file."""
+    return {f"{_FILE}.{suffix}": compress(of_everything().SerializeToString())}
+
+
 def with_external_data() -> Files:
     """A model with values in another file."""
-    tensor = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[4, 6], data_location=TensorProto.EXTERNAL)
-    for key, value in {"location": "data.bin", "offset": "16", "length": "96"}.items():
-        tensor.external_data.add(key=key, value=value)
+    tensor = _in_file("w", [4, 6], 16, 96)
     made = _model([helper.make_node("Identity", ["w"], ["y"])], [tensor])
     return {_FILE: made.SerializeToString(), "data.bin": bytes(16) + _SMALL.tobytes()}
 
@@ -166,11 +221,21 @@ def together(files: Files) -> Topology:
 
 def readers() -> list[Reader]:
     """The readers of ONNX models, and of their topologies."""
-    seeds = {"everything": {_FILE: of_everything().SerializeToString()}, "external data": with_external_data()}
+    seeds = {
+        "everything": {_FILE: of_everything().SerializeToString()},
+        "external data": with_external_data(),
+        "shared data": with_shared_data(),
+    }
+    packed = {"gz": partial(gzip.compress, mtime=0), "bz2": bz2.compress, "xz": lzma.compress}
     damages = (*damage.ANY, *[with_other_field] * len(damage.ANY))
     honest = {name: (_FILE, files) for name, files in seeds.items()}
     return [
         Reader("onnx/model", seeds, model(ADAPTER, _FILE), damages),
+        Reader("onnx/stripped", {"everything": seeds["everything"]}, model(_STRIPPING, _FILE), damages),
+        *(
+            Reader(f"onnx/{suffix}", {"file": compressed(suffix, compress)}, model(ADAPTER, f"{_FILE}.{suffix}"))
+            for suffix, compress in packed.items()
+        ),
         *topologies(ADAPTER, honest, apart, together, damages=damages),
         *topologies(_DIVIDING, {"divided": honest["everything"]}, apart, together, damages=damages),
     ]
