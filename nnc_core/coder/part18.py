@@ -300,12 +300,17 @@ def _block(unit: DataUnit, names: dict[Member, str], tensors: dict[str, Approxim
 
 
 def _fill(info: ModelInfo, blocks: Sequence[DataBlock]) -> None:
-    """Say of the tensors what the bitstream says, and ``info`` did not."""
+    """Say of the tensors what the bitstream says, and ``info`` did not.
+
+    In a block that ``info`` knows, a bias that it does not know comes from folding, and is none of the model.
+    """
+    known = set(info.get("block_identifier", {}).values())
     types, identifiers = info.setdefault("parameter_type", {}), info.setdefault("block_identifier", {})
     dimensions, index = info.setdefault("parameter_dimensions", {}), info.setdefault("parameter_index", {})
     for block in blocks:
         for member, name in block.block.names.items():
-            if member in (Member.SCALING, *FACTORS):
+            folded = member == Member.BIAS and block.block.identifier in known and name not in types
+            if member in (Member.SCALING, *FACTORS) or folded:
                 continue
             index.setdefault(name, len(index))
             shape = block.shape if member == Member.WEIGHT else block.members[member].values.shape
