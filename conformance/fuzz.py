@@ -15,6 +15,7 @@ from fuzzing import Case
 from numpy.typing import NDArray
 
 import nnc_core
+from nnc_core import approximator, coder
 from nnc_core.bitstream import Bitstream
 
 LIMITS = nnc_core.Limits(
@@ -43,7 +44,7 @@ def exercise(data: bytes, *, threads: int = 1) -> str:
         check_size(nnc_core.decode(data, limits=LIMITS, threads=threads))
     except nnc_core.NncError as error:
         ending = check_error(error)
-    for look in (walk, decode_each, decode_file, update):
+    for look in (walk, decode_each, decode_file, update, dictionaries):
         with _refusing():
             look(data)
     return ending
@@ -89,6 +90,14 @@ def update(data: bytes) -> None:
     file = nnc_core.NnrFile(data, LIMITS, history={"w": hostile.HISTORY})
     check_size(dict(file.decode_all(1)))
     file.history_after()
+
+
+def dictionaries(data: bytes) -> None:
+    """Decode into the dictionaries of Part 18, and put what came out back together."""
+    info = nnc_core.ModelInfo()
+    decoded = coder.decode(data, info, limits=LIMITS, threads=1)
+    check_size(decoded["parameters"])
+    approximator.recompose(info, approximator.apply_lsa(info, approximator.rec(decoded, info)))
 
 
 def check_error(error: nnc_core.NncError) -> str:

@@ -7,6 +7,8 @@ from typing import Any
 import handmade
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import nnc_core
@@ -136,6 +138,40 @@ def test_the_first_dimension_moves_before_a_tensor_is_cut() -> None:
     whole = np.moveaxis(CODED.reshape(6, 4, 5), 0, 2)
     np.testing.assert_array_equal(decoded["part0"], whole[:1])
     np.testing.assert_array_equal(decoded["part1"], whole[1:])
+
+
+@st.composite
+def cuts(draw: st.DrawFn) -> tuple[tuple[int, ...], int, int, tuple[int, ...], tuple[tuple[tuple[int, int], ...], ...]]:
+    """A shape, the place of its first coded dimension, and how a tensor of that shape is cut up."""
+    shape = tuple(draw(st.lists(st.integers(2, 5), min_size=2, max_size=4)))
+    axis = draw(st.integers(0, len(shape) - 1))
+    places = tuple(sorted(draw(st.sets(st.integers(1, shape[axis] - 1), min_size=1))))
+    axes = st.integers(0, len(shape) - 1)
+    swap = st.tuples(axes, axes).map(lambda pair: (pair[0], pair[1] - pair[0]))
+    shifts = tuple(tuple(draw(st.lists(swap, max_size=3))) for _ in range(len(places) + 1))
+    return shape, draw(axes), axis, places, shifts
+
+
+@settings(deadline=None)
+@given(cuts())
+def test_what_was_merged_swapped_and_shifted_returns_in_shape_and_order(drawn: Any) -> None:
+    shape, shift, axis, places, shifts = drawn
+    whole = np.arange(np.prod(shape), dtype=np.int32).reshape(shape)
+    names = tuple(f"part{number}" for number, _ in enumerate(shifts))
+    header = CompressedDataUnitHeader(
+        nnr_multiple_topology_elements_present_flag=True,
+        topology_elements_ids_list=TopologyElementsIdsList(names),
+        tensor_dimensions=shape,
+        topology_tensor_dimension_mapping=TensorDimensionMapping(axis, places, shifts),
+        first_tensor_dimension_shift=shift,
+    )
+    decoded = nnc_core.decode(handmade.bitstream([(header, payload_of(np.moveaxis(whole, shift, 0)))]))
+    restored = []
+    for array, swaps in zip(decoded.values(), shifts, strict=True):
+        for place, offset in reversed(swaps):
+            array = array.swapaxes(place, place + offset)
+        restored.append(array)
+    np.testing.assert_array_equal(np.concatenate(restored, axis), whole)
 
 
 def test_several_names_need_a_rule_for_how_the_tensor_is_cut() -> None:

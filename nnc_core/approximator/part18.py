@@ -82,10 +82,7 @@ def set_lsa(
     model_info: ModelInfo, approx_data: ApproxData, lsa_params: Mapping[str, NDArray[np.float32]]
 ) -> ApproxData:
     """Add local scaling to weights: ``lsa_params`` has one factor for each row, by the name of the weight."""
-    try:
-        return _change(approx_data, model_info, lambda block: _scaled(block, lsa_params.get(block.block.weight)))
-    except ValueError as error:
-        raise ModelError(str(error)) from None
+    return _change(approx_data, model_info, lambda block: _scaled(block, lsa_params.get(block.block.weight)))
 
 
 def apply_lsa(model_info: ModelInfo, approx_data: ApproxData) -> ApproxData:
@@ -127,7 +124,7 @@ def recompose(model_info: ModelInfo, approx_data: ApproxData) -> ApproxData:
 
 
 def _change(approx_data: ApproxData, model_info: ModelInfo, change: Callable[[DataBlock], Members]) -> ApproxData:
-    blocks = [block.with_members(change(block)) for block in split(model_info, approx_data)]
+    blocks = [_changed(block, change) for block in split(model_info, approx_data)]
     changed = joined(blocks, approx_data.get("qp_density", _DENSITY))
     if "qp_density" not in approx_data:
         del changed["qp_density"]
@@ -135,6 +132,13 @@ def _change(approx_data: ApproxData, model_info: ModelInfo, change: Callable[[Da
     target.clear()
     target.update(changed)
     return approx_data
+
+
+def _changed(block: DataBlock, change: Callable[[DataBlock], Members]) -> DataBlock:
+    try:
+        return block.with_members(change(block))
+    except ValueError as error:
+        raise ModelError(str(error), tensor=block.block.weight) from None
 
 
 def _scaled(block: DataBlock, scaling: NDArray[np.float32] | None) -> Members:

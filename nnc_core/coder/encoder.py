@@ -221,14 +221,18 @@ def _header(block: CodingBlock, group: Sequence[Member], coding: Coding) -> Comp
     )
     if Member.G in tensors:
         header.g_number_of_rows, header.decomposition_rank = tensors[Member.G].values.shape
-    if tensor.codebook:
-        header.codebook_present_flag, header.integer_codebook = True, integer_codebook(tensor.codebook)
-    if len(group) > 1 and (second := tensors.get(Member.H)) is not None and second.codebook:
-        header.integer_codebook_h = integer_codebook(second.codebook)
+    _add_codebooks(header, tensor, tensors.get(Member.H) if len(group) > 1 else None)
     _identify(header, [block.names[member] for member in HEADER_ORDER if member in group])
     if block.node is not None and coding.general_profile_idc:
         _place(header, block.node, block.history(first))
     return header
+
+
+def _add_codebooks(header: CompressedDataUnitHeader, tensor: Approximation, second: Approximation | None) -> None:
+    if tensor.codebook:
+        header.codebook_present_flag, header.integer_codebook = True, integer_codebook(tensor.codebook)
+    if second is not None and second.codebook:
+        header.integer_codebook_h = integer_codebook(second.codebook)
 
 
 def _payload_type(tensor: Approximation, group: Sequence[Member]) -> PayloadType:
