@@ -30,6 +30,7 @@ from nnc_core.nnr_model import ModelInfo, SourceModel, Topology
 from nnc_core.planner.parameters import CodingParameters, Rule
 from nnc_core.planner.plan import Method, ModelPlan, TensorPlan
 from nnc_core.planner.planning import plan
+from nnc_core.planner.prediction import Prediction, predict
 from nnc_core.syntax.context import InputParameters
 from nnc_core.updates import LossyOptions, UpdateDecoder, UpdateEncoder, UpdateOptions
 
@@ -50,6 +51,7 @@ __all__ = [
     "ModelPlan",
     "NncError",
     "NnrFile",
+    "Prediction",
     "ReplayError",
     "Rule",
     "SourceModel",
@@ -68,6 +70,7 @@ __all__ = [
     "join",
     "open",
     "plan",
+    "predict",
     "split",
     "write",
 ]

@@ -21,11 +21,20 @@ from nnc_adapters.containers import plain
 from nnc_adapters.reports import CompressReport, DecompressReport, Progress, Watched
 from nnc_adapters.shared.files import check_free, replacing
 from nnc_adapters.shared.lazy import overlay
-from nnc_core import CodingParameters, Limits, ModelError
+from nnc_core import CodingParameters, Limits, ModelError, ModelPlan, Prediction
 from nnc_core.nnr_model import SourceModel, Topology
 from nnc_core.tables.code_points import NnrUnitType
 
-__all__ = ["CompressReport", "DecompressReport", "Progress", "compress", "compress_model", "decompress", "write_into"]
+__all__ = [
+    "CompressReport",
+    "DecompressReport",
+    "Progress",
+    "compress",
+    "compress_model",
+    "decompress",
+    "predict",
+    "write_into",
+]
 
 SUFFIX = ".nnr"
 _COMPRESSED = (b"PK\3\4", b"\x1f\x8b")  # zip and gzip
@@ -81,7 +90,7 @@ def compress_model(
 ) -> CompressReport:
     """Compress what an adapter has read from the file ``source``, or from so many bytes."""
     started = time.perf_counter()
-    plan = nnc_core.plan(model, parameters, threads=threads)
+    plan = nnc_core.plan(model, _in_bytes(parameters, model, source), threads=threads)
     cautions = Cautions(plan)
     tensors = Watched(model.tensors, look=cautions.look)
     watched = replace(model, tensors=tensors)
@@ -96,6 +105,31 @@ def compress_model(
         seconds=time.perf_counter() - started,
         warnings=tuple(cautions.warnings(rules, model.remarks, tensors.nbytes, before)),
     )
+
+
+def _in_bytes(parameters: CodingParameters | None, model: SourceModel, source: Path | int) -> CodingParameters | None:
+    """The parameters with a target size in bytes, where it is in percent of what the model takes on disk."""
+    if parameters is None or not isinstance(parameters.target_size, str):
+        return parameters
+    weights = 0 if isinstance(source, int) else sum(model.tensors[name].nbytes for name in model.tensors)
+    before = source if isinstance(source, int) else _bytes_before(source, model.topology, weights)
+    return replace(parameters, target_size=int(before * float(parameters.target_size.rstrip("%")) / 100))
+
+
+def predict(
+    source: str | Path,
+    *,
+    parameters: CodingParameters | None = None,
+    keep_optimizer: bool = True,
+    opaque: bool = False,
+    threads: int | None = None,
+    limits: Limits | None = None,
+) -> tuple[ModelPlan, dict[str, Prediction]]:
+    """What `compress` would decide about each tensor, and about what it would come to; writes nothing."""
+    source = Path(source)
+    model = registry.find(source).read(source, Options(limits or Limits(), keep_optimizer, opaque))
+    plan = nnc_core.plan(model, _in_bytes(parameters, model, source), threads=threads)
+    return plan, nnc_core.predict(model, plan, threads=threads)
 
 
 def _payload_bytes(target: str | Path | BinaryIO, limits: Limits | None) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from nnc_core.approximator.approximation import Approximation, quantized, with_codebook
 from nnc_core.approximator.codebook import codebook_of
-from nnc_core.approximator.native import quantize_dependent, quantize_uniform
+from nnc_core.approximator.native import quantize_dependent, quantize_uniform, reconstruct
 from nnc_core.approximator.step import step_size
 from nnc_core.bitstream import marks
 from nnc_core.bitstream.marks import Mark
@@ -24,7 +25,7 @@ from nnc_core.planner.plan import Method, TensorPlan
 from nnc_core.syntax.data_unit import CompressedDataUnitHeader
 from nnc_core.tables.code_points import GeneralProfileIdc, PayloadType
 
-__all__ = ["Format", "as_floats", "block_units", "coded_size", "data_units", "known"]
+__all__ = ["Format", "Probe", "as_floats", "block_units", "coded_size", "data_units", "known", "probe"]
 
 _MAX_LEVEL = (1 << 31) - 1
 _HEADER = 24  # about what a data unit takes besides name and payload
@@ -95,6 +96,26 @@ def _approximation(name: str, array: NDArray[Any], plan: TensorPlan, form: Forma
     return quantized(values, plan.qp, form.qp_density, plan.dq_flag, scan_order)
 
 
+class Probe(NamedTuple):
+    """What a tensor would take, in bytes of its payload, and the sum of squared errors; infinite with too fine steps."""
+
+    size: float
+    error: float
+
+
+def probe(values: NDArray[np.float32], plan: TensorPlan, form: Format) -> Probe:
+    """Try a quantized tensor out: finite values, rows x width."""
+    step = step_size(plan.qp, form.qp_density)
+    levels = _levels(values, step, plan)
+    if levels is None:
+        return Probe(math.inf, 0.0)
+    header = _header("", values.shape, PayloadType.NNR_PT_FLOAT)
+    header.dq_flag = plan.dq_flag
+    unit = _coded(header, levels, plan, form)
+    error = np.square(values.astype(np.float64) - reconstruct(levels, step)).sum()
+    return Probe(len(unit.payload), float(error))
+
+
 def coded_size(units: tuple[CodedUnit, ...]) -> int:
     """About how many bytes the units take."""
     return sum(len(unit.payload) + len(unit.header.topology_elem_id or "") + _HEADER for unit in units)
@@ -159,8 +180,10 @@ def _quantized(name: str, array: NDArray[Any], plan: TensorPlan, form: Format) -
 def _levels(values: NDArray[np.float32], step: float, plan: TensorPlan) -> NDArray[np.int32] | None:
     """The levels as rows x width; `None` if a value has none."""
     matrix = values.reshape(len(values), -1)
+    quantize = quantize_dependent if plan.dq_flag else quantize_uniform
+    lambda_scale = 0.0 if plan.exact else plan.lambda_scale
     try:
-        return quantize_dependent(matrix, step, plan.scan_order) if plan.dq_flag else quantize_uniform(matrix, step)
+        return quantize(matrix, step, plan.scan_order, lambda_scale, plan.cabac_unary_length_minus1)
     except ValueError:
         return None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 import re
 from collections.abc import Mapping
@@ -75,12 +76,17 @@ class CodingParameters:
     """What an encoder is told about a whole model.
 
     Without a ``qp`` each tensor gets a step from its own values and the model's, and what is exact by its values stays
-    so. A ``qp`` is an absolute step for weights, ``nonweight_qp`` one for everything else; where only one is given, the
-    other is -38 or -75. With them, a tensor whose role is not known is a weight if it has more than one dimension. A
-    step size is (2**d + qp mod 2**d) * 2**(floor(qp / 2**d) - d) with d = ``qp_density``: 2**d steps to the doubling;
-    `None` is 2 where a ``qp`` is given, if only by a rule, and 4 otherwise. ``general_profile_idc`` 1 is the tool set
-    of the 2024 edition, 0 that of 2022 for older decoders. Raises ValueError for values that the bitstream cannot
-    carry, TypeError for what is not a whole number, or not a `Rule`.
+    so. These steps are scaled together where weights are to reach an ``sqnr`` in dB all in all, take so many
+    ``bits_per_weight`` at most, or the whole bitstream so many bytes (``target_size``; also a text such as "2.5MB",
+    or "10%" of the model's bytes). ``lossless`` keeps every bit.
+    A ``qp`` is an absolute step for weights, ``nonweight_qp`` one for everything else; where only one is given, the
+    other is -38 or -75. With them, a tensor whose role is not known is a weight if it has more than one dimension. At
+    most one of all these is given.
+
+    A step size is (2**d + qp mod 2**d) * 2**(floor(qp / 2**d) - d) with d = ``qp_density``: 2**d steps to the doubling;
+    `None` is 2 where a ``qp`` is given, if only by a rule, and 4 otherwise. ``level`` 1 (fast) to 9 (small) is the
+    effort. ``general_profile_idc`` 1 is the tool set of the 2024 edition, 0 that of 2022 for older decoders. Raises
+    ValueError for values that the bitstream cannot carry, TypeError for what is not a number, or not a `Rule`.
 
     ``blocks_flag`` lets a weight share a data unit with the bias and batch-norm that belong to it, which saves a few
     bytes for each, but then they are decoded together. ``codebook_flag`` has weights coded by codebooks where that is
@@ -92,6 +98,11 @@ class CodingParameters:
     qp: int | None = None
     nonweight_qp: int | None = None
     qp_density: int | None = None
+    sqnr: float | None = None
+    bits_per_weight: float | None = None
+    target_size: int | str | None = None
+    lossless: bool = False
+    level: int = 5
     dq_flag: bool = True
     param_opt_flag: bool = True
     cabac_unary_length_minus1: int = 10
@@ -104,10 +115,11 @@ class CodingParameters:
     rules: tuple[Rule, ...] = ()
 
     def __post_init__(self) -> None:
-        for name in (f.name for f in fields(self) if f.name != "rules"):
+        for name in (f.name for f in fields(self) if f.name not in ("rules", "target_size", *_REAL)):
             value = getattr(self, name)
             if value is not None or name not in _OPTIONAL:
                 object.__setattr__(self, name, _number(name, value))
+        self._check_target()
         object.__setattr__(self, "rules", tuple(self.rules))
         strange = [rule for rule in self.rules if not isinstance(rule, Rule)]
         if strange:
@@ -118,10 +130,26 @@ class CodingParameters:
         for rule in self.rules:
             self._check_values(dict(rule.changes), f"rule {rule.pattern!r}: ")
 
+    def _check_target(self) -> None:
+        targets = {name: getattr(self, name) for name in (*_REAL, "target_size") if getattr(self, name) is not None}
+        for name in targets.keys() & set(_REAL):
+            object.__setattr__(self, name, _positive(name, targets[name]))
+        if self.target_size is not None:
+            object.__setattr__(self, "target_size", _size(self.target_size))
+        _check("level", self.level, 1, 9)
+        wanted = [*targets, *["lossless"] * self.lossless, *["qp"] * self.absolute]
+        if len(wanted) > 1:
+            raise ValueError(f"{' and '.join(sorted(wanted))} are mutually exclusive")
+
     @property
     def absolute(self) -> bool:
         """Whether quantization parameters are given for all tensors."""
         return self.qp is not None or self.nonweight_qp is not None
+
+    @property
+    def targeted(self) -> bool:
+        """Whether the steps of weights are to meet a target all in all."""
+        return any(each is not None for each in (self.sqnr, self.bits_per_weight, self.target_size))
 
     @property
     def density(self) -> int:
@@ -154,6 +182,35 @@ class CodingParameters:
 
 
 _OPTIONAL = ("qp", "nonweight_qp", "qp_density")
+_REAL = ("sqnr", "bits_per_weight")
+
+
+_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30}
+
+
+def _size(value: Any) -> int | str:
+    """A size as a number of bytes, or a percentage as it is."""
+    if isinstance(value, str):
+        found = re.fullmatch(r"(\d+(?:\.\d+)?) ?(%|[A-Z]*)", value.strip().upper())
+        if not found or found[2] not in (*_UNITS, "%"):
+            raise ValueError(f"target_size is {value!r}, expected something like 250000, 2.5MB or 10%")
+        if found[2] == "%":
+            _positive("target_size", found[1])
+            return f"{found[1]}%"
+        value = int(float(found[1]) * _UNITS[found[2]])
+    number = _number("target_size", value)
+    _check("target_size", number, 1, 1 << 62)
+    return number
+
+
+def _positive(name: str, value: Any) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} is {value!r}, expected a number") from None
+    if not 0 < number < math.inf:
+        raise ValueError(f"{name} is {value}, expected a number above 0")
+    return number
 
 
 def vars_of(parameters: CodingParameters) -> dict[str, Any]:
@@ -167,7 +224,7 @@ def _number(name: str, value: Any) -> int:
         number = operator.index(value)
     except TypeError:
         raise TypeError(f"{name} is {value!r}, expected a whole number") from None
-    if name.endswith("_flag") or name == "exact":
+    if name.endswith("_flag") or name in ("exact", "lossless"):
         _check(name, number, 0, 1)
         return bool(number)
     return number

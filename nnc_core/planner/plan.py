@@ -59,6 +59,7 @@ class TensorPlan:
     cabac_unary_length_minus1: int = 10
     scan_order: int = 0
     row_skip_enabled_flag: bool = True
+    lambda_scale: float = 0.0
     exact: bool = False
     reason: str = ""
 

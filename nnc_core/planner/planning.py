@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor
 from dataclasses import replace
 from functools import partial
@@ -12,11 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnc_core.bitstream.marks import escaped
+from nnc_core.coder.planned import frame_size, unit_sizes
 from nnc_core.coder.pool import Job, in_order
 from nnc_core.coder.units import Format, as_floats, known
+from nnc_core.errors import ModelError
 from nnc_core.nnr_model import ParameterType, SourceModel
 from nnc_core.nnr_model.blocks import Block, blocks
-from nnc_core.planner import quality
+from nnc_core.planner import quality, rate
 from nnc_core.planner.codebooks import smaller_with_codebook
 from nnc_core.planner.exactness import exact_by_value, exact_plan, integer_plan, sample_of
 from nnc_core.planner.parameters import WEIGHTS, CodingParameters
@@ -26,15 +28,21 @@ from nnc_core.planner.statistics import Statistics, is_vector, statistics
 __all__ = ["plan"]
 
 
+_FIXED_RATES, _DEPENDENT, _TARGETED, _RATE_AWARE = (1, 3), 3, 5, 7
+"""Levels: without a choice of adaptation rates, from which on quantization is dependent, and from which on it weighs
+bits against errors, with a target and without."""
+
+
 class _Finding(NamedTuple):
     """A tensor after the pass that reads: its plan, and the statistics of weights whose step is still to be chosen.
 
-    ``sample`` is what a codebook is tried on, for weights that may have one.
+    ``sample`` is what a codebook is tried on, for weights that may have one, ``probe`` what a target is met with.
     """
 
     plan: TensorPlan
     weights: Statistics | None = None
     sample: NDArray[Any] | None = None
+    probe: rate.Sample | None = None
 
 
 def plan(
@@ -55,7 +63,56 @@ def plan(
     rms = quality.model_rms(found.weights for found in findings.values() if found.weights is not None)
     tensors = {name: _with_step(found, rms, p) for name, found in findings.items()}
     shared = tuple(_shared(model, tensors)) if p.blocks_flag else ()
-    return ModelPlan(p.density, p.general_profile_idc, tensors, shared, p.indexed_reference_flag)
+    plan = ModelPlan(p.density, p.general_profile_idc, tensors, shared, p.indexed_reference_flag)
+    return _on_target(plan, model, p, {name: each for name, each in findings.items() if each.probe}, threads, executor)
+
+
+def _on_target(
+    plan: ModelPlan,
+    model: SourceModel,
+    p: CodingParameters,
+    weights: Mapping[str, _Finding],
+    threads: int | None,
+    executor: Executor | None,
+) -> ModelPlan:
+    """The plan with the steps of weights moved to where they meet the target, if there is one."""
+    probes = {name: each.probe for name, each in weights.items() if each.probe is not None}
+    if p.sqnr is not None:
+        energy = sum(each.weights.energy for each in weights.values() if each.weights is not None)
+        return rate.for_sqnr(plan, probes, p.sqnr, energy)
+    sizes = partial(unit_sizes, model, threads=threads, executor=executor)
+    if p.target_size is not None:
+        target, rest = target_bytes(p.target_size, model), _size_of_others(plan, model, weights, sizes)
+        if rest >= target:
+            raise ModelError(f"all but the weights takes {rest} bytes, more than the target of {target}")
+        budget = target - rest
+    elif p.bits_per_weight is not None:
+        count = sum(each.probe.values.size * each.probe.weight for each in weights.values() if each.probe is not None)
+        budget = int(p.bits_per_weight * round(count) / 8)
+    else:
+        return plan
+    found = rate.for_size(plan, probes, budget, lambda each: sizes(each, probes))
+    if found is None:
+        raise ModelError(f"the weights do not fit into {budget} bytes, even with the coarsest steps")
+    return found
+
+
+def _size_of_others(
+    plan: ModelPlan, model: SourceModel, weights: Mapping[str, _Finding], sizes: Callable[..., dict[str, int]]
+) -> int:
+    """The bytes of all but the weights, and what shares units with them."""
+    shared = {name for block in plan.blocks if block.weight in weights for name in block.names.values()}
+    others = [name for name in plan.tensors if name not in weights and name not in shared]
+    return frame_size(model, plan) + sum(sizes(plan, others).values())
+
+
+def target_bytes(target: int | str, model: SourceModel) -> int:
+    """A target size in bytes; percent count the bytes of tensors and topology."""
+    if isinstance(target, int):
+        return target
+    topology = len(model.topology.data) if model.topology else 0
+    size = topology + sum(np.asarray(model.tensors[name]).nbytes for name in model.tensors)
+    return int(size * float(target.rstrip("%")) / 100)
 
 
 def _shared(model: SourceModel, tensors: Mapping[str, TensorPlan]) -> Iterator[Block]:
@@ -69,7 +126,8 @@ def _shared(model: SourceModel, tensors: Mapping[str, TensorPlan]) -> Iterator[B
 
 
 def _held(finding: _Finding) -> int:
-    return 0 if finding.sample is None else finding.sample.nbytes
+    held = 0 if finding.sample is None else finding.sample.nbytes
+    return held + (0 if finding.probe is None else finding.probe.values.nbytes)
 
 
 def _jobs(model: SourceModel, p: CodingParameters) -> Iterator[Job[_Finding]]:
@@ -91,8 +149,8 @@ def _find(
     if array.dtype.kind in "iu":
         return _Finding(integer_plan(name, array, start, form))
     free = changes.get("exact") is False or "qp" in changes
-    if changes.get("exact") or (reason and not free):
-        reason = "a rule" if changes.get("exact") else reason
+    if changes.get("exact") or ((reason or p.lossless) and not free):
+        reason = "a rule" if changes.get("exact") else reason or "lossless"
         return _Finding(exact_plan(name, array, replace(start, exact=True, reason=reason), form))
     qp = changes.get("qp", p.absolute_qp(parameter_type, array.ndim))
     sample = sample_of(array) if p.codebook_flag and array.ndim > 1 else None
@@ -105,16 +163,18 @@ def _find(
     found = statistics(values)
     if reason := _obstacle(values, found, vector, free):
         return _Finding(exact_plan(name, array, replace(start, exact=True, reason=reason), form))
-    return _relative(found, vector, start, form)._replace(sample=sample)
+    probe = rate.sample(np.where(np.isfinite(values), values, np.float32(0))) if p.targeted and not vector else None
+    return _relative(found, vector, start, form)._replace(sample=sample, probe=probe)
 
 
 def _start(p: CodingParameters, changes: Mapping[str, Any]) -> TensorPlan:
     plan = TensorPlan(
-        dq_flag=p.dq_flag,
-        param_opt_flag=p.param_opt_flag,
+        dq_flag=p.dq_flag and p.level >= _DEPENDENT,
+        param_opt_flag=p.param_opt_flag and p.level not in _FIXED_RATES,
         cabac_unary_length_minus1=p.cabac_unary_length_minus1,
         scan_order=p.scan_order,
         row_skip_enabled_flag=p.row_skip_enabled_flag,
+        lambda_scale=1.0 if p.level >= (_TARGETED if p.targeted else _RATE_AWARE) else 0.0,
     )
     return replace(plan, **{key: value for key, value in changes.items() if key not in ("qp", "exact")})
 

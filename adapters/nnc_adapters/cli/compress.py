@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from nnc_adapters.cli.options import (
     strip_debug_option,
     threads_option,
 )
-from nnc_core import CodingParameters, Limits
+from nnc_core import CodingParameters, Limits, Method, ModelPlan, Prediction
 
 _DEFAULT = CodingParameters()
 _PROFILES = {"2022": 0, "2024": 1}
@@ -34,6 +35,14 @@ _PROFILES = {"2022": 0, "2024": 1}
 @click.option("-o", "--output", type=pipe_path, help="The bitstream to write, - for stdout [default: IN.nnr].")
 @click.option("--qp", type=int, help="Absolute step for weights [default: relative to the model's scale].")
 @click.option("--nonweight-qp", type=int, help="The same for all other tensors [default: -75 if --qp is given].")
+@click.option("--sqnr", type=float, metavar="DB", help="Signal-to-noise ratio that the weights reach all in all.")
+@click.option("--bits-per-weight", type=float, metavar="X", help="Bits that a weight takes at most, on average.")
+@click.option("--target-size", metavar="SIZE", help="What the bitstream takes at most, such as 2.5MB or 10%.")
+@click.option("--lossless", is_flag=True, help="Keep every bit of every tensor.")
+@click.option(
+    "--level", type=click.IntRange(1, 9), default=_DEFAULT.level, show_default=True, help="1: fast, 9: small."
+)
+@click.option("--dry-run", is_flag=True, help="Predict size and error of each tensor; write nothing.")
 @click.option(
     "--qp-density", type=int, metavar="N", help="The step doubles with every 2^N of qp [default: 2 with a qp, else 4]."
 )
@@ -74,9 +83,22 @@ def compress(
     limits: Limits,
     force: bool,
     as_json: bool,
+    dry_run: bool,
     **coding: Any,
 ) -> None:
     """Compress the model IN into an NNR bitstream; IN may be - for stdin, if it is one file."""
+    if dry_run:
+        with readable(source) as model:
+            found = api.predict(
+                model,
+                parameters=_parameters(**coding),
+                keep_optimizer=not drop_optimizer,
+                opaque=opaque,
+                threads=threads,
+                limits=limits,
+            )
+        _show_prediction(*found, as_json=as_json)
+        return
     if output is None and str(source) == PIPE:
         raise click.UsageError("stdin has no name to derive one from; give --output")
     parameters = _parameters(**coding)
@@ -101,6 +123,21 @@ def compress(
         console.print_json({**console.plain(report), **derived})
     else:
         console.message(_summary(report))
+
+
+def _show_prediction(plan: ModelPlan, predictions: dict[str, Prediction], *, as_json: bool) -> None:
+    if as_json:
+        tensors = {name: {**asdict(plan.tensors[name]), **each._asdict()} for name, each in predictions.items()}
+        console.print_json({"qp_density": plan.qp_density, "tensors": tensors})
+        return
+    table = console.table("~tensor", "method", ">qp", ">bytes", ">SQNR dB", "~reason")
+    for name, (size, sqnr) in predictions.items():
+        tensor = plan.tensors[name]
+        qp = str(tensor.qp) if tensor.method in (Method.QUANTIZED, Method.CODEBOOK) else ""
+        quality = "exact" if tensor.exact else f"{sqnr:.1f}"
+        table.add_row(console.printable(name), tensor.method.value, qp, str(size), quality, tensor.reason)
+    console.print_table(table)
+    console.message(f"about {sum(size for size, _ in predictions.values())} bytes of tensors")
 
 
 def _parameters(

@@ -1,0 +1,150 @@
+"""From a model and its plan to a bitstream, or to the bytes that this would take."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Executor
+from functools import partial
+from math import prod
+from typing import Any, BinaryIO, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nnc_core.bitstream import BitstreamWriter
+from nnc_core.coder.block import unit_dtype
+from nnc_core.coder.encoder import CodedUnit
+from nnc_core.coder.pool import Job, in_order
+from nnc_core.coder.units import Format, block_units, data_units
+from nnc_core.errors import ModelError
+from nnc_core.limits import Limits
+from nnc_core.nnr_model import SourceModel
+from nnc_core.nnr_model.blocks import Block
+from nnc_core.planner.plan import ModelPlan, TensorPlan
+from nnc_core.syntax.driver import Buffer
+from nnc_core.syntax.model_parameter_set import ModelParameterSet
+from nnc_core.tables.code_points import QuantizationMethodFlags
+
+__all__ = ["frame_size", "unit_sizes", "write_planned"]
+
+
+def write_planned(
+    stream: BinaryIO,
+    model: SourceModel,
+    plan: ModelPlan,
+    threads: int | None = None,
+    executor: Executor | None = None,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+    limits: Limits | None = None,
+) -> int:
+    """Code a model as planned; see `nnc_core.write`."""
+    writer = _started(stream, model, plan, limits)
+    decoded, done, limits = 0, 0, limits or Limits()
+    for coded in _coded(model, plan, model.tensors, threads, executor):
+        for unit in coded.units:
+            decoded = limits.check("decoded_bytes", decoded + _decoded_size(unit))
+            writer.data_unit(unit.header, unit.payload.data)
+        done += coded.tensors
+        if progress is not None:
+            progress(done, len(model.tensors))
+    return writer.size
+
+
+def frame_size(model: SourceModel, plan: ModelPlan) -> int:
+    """The bytes of a bitstream besides its data units."""
+    return _started(_Nowhere(), model, plan, None).size
+
+
+def unit_sizes(
+    model: SourceModel,
+    plan: ModelPlan,
+    names: Iterable[str],
+    threads: int | None = None,
+    executor: Executor | None = None,
+) -> dict[str, int]:
+    """The bytes of the data units of each of these tensors; codes them all. Those of a block count for its weight."""
+    writer = BitstreamWriter(_Nowhere(), _model_parameter_set(plan, model), plan.general_profile_idc)
+    sizes = {}
+    for coded in _coded(model, plan, names, threads, executor):
+        before = writer.size
+        for unit in coded.units:
+            writer.data_unit(unit.header, unit.payload.data)
+        sizes[coded.name] = writer.size - before
+    return sizes
+
+
+class _Nowhere(io.BytesIO):
+    """Drops what is written."""
+
+    def write(self, data: Buffer, /) -> int:  # type: ignore[override]
+        return len(data)
+
+
+def _started(stream: BinaryIO, model: SourceModel, plan: ModelPlan, limits: Limits | None) -> BitstreamWriter:
+    writer = BitstreamWriter(stream, _model_parameter_set(plan, model), plan.general_profile_idc, limits)
+    if model.topology is not None:
+        writer.topology(model.topology)
+    return writer
+
+
+def _coded(
+    model: SourceModel, plan: ModelPlan, names: Iterable[str], threads: int | None, executor: Executor | None
+) -> Iterator[_Coded]:
+    return in_order(_jobs(model, plan, names), threads, executor, running=1.5, result_size=_held)
+
+
+def _model_parameter_set(plan: ModelPlan, model: SourceModel) -> ModelParameterSet:
+    return ModelParameterSet(
+        topology_carriage_flag=model.topology is not None,
+        mps_quantization_method_flags=QuantizationMethodFlags.NNR_QSU,
+        mps_qp_density=plan.qp_density,
+        mps_quantization_parameter=0,
+    )
+
+
+class _Coded(NamedTuple):
+    """A tensor, or the weight of a block, how many tensors were coded with it, and the units that hold them."""
+
+    name: str
+    tensors: int
+    units: tuple[CodedUnit, ...]
+
+
+def _decoded_size(unit: CodedUnit) -> int:
+    h = unit.header
+    vectors = max(0, len(h.topology_elements_ids_list.topology_elem_id_list) - 1) * h.tensor_dimensions[0]
+    return (prod(h.tensor_dimensions) + vectors) * unit_dtype(h).itemsize
+
+
+def _held(coded: _Coded) -> int:
+    return sum(len(unit.payload) for unit in coded.units)
+
+
+def _jobs(model: SourceModel, plan: ModelPlan, names: Iterable[str]) -> Iterator[Job[_Coded]]:
+    """One job for each tensor or block, in model order; a block stands where its weight does."""
+    form = Format(plan.qp_density, plan.general_profile_idc)
+    blocks = {block.weight: block for block in plan.blocks}
+    inside = {name for block in plan.blocks for name in block.names.values()}
+    for name in names:
+        if name not in plan.tensors:
+            raise ModelError("is not in the plan", tensor=name)
+        if name in blocks:
+            arrays = {member: np.asarray(model.tensors[member]) for member in blocks[name].names.values()}
+            plans = {member: plan.tensors[member] for member in arrays}
+            size = sum(4 * array.size for array in arrays.values())
+            yield Job(partial(_code_block, blocks[name], arrays, plans, form), size)
+        elif name not in inside:
+            array = np.asarray(model.tensors[name])
+            yield Job(partial(_code, name, array, plan.tensors[name], form), 4 * array.size)
+
+
+def _code(name: str, array: NDArray[Any], plan: TensorPlan, form: Format) -> _Coded:
+    return _Coded(name, 1, data_units(name, array, plan, form))
+
+
+def _code_block(
+    block: Block, arrays: Mapping[str, NDArray[Any]], plans: Mapping[str, TensorPlan], form: Format
+) -> _Coded:
+    return _Coded(block.weight, len(arrays), block_units(block, arrays, plans, form))
