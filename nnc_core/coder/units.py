@@ -97,7 +97,7 @@ def _approximation(name: str, array: NDArray[Any], plan: TensorPlan, form: Forma
 
 
 class Probe(NamedTuple):
-    """What a tensor would take, in bytes of its payload, and the sum of squared errors; infinite with too fine steps."""
+    """What a tensor would take, in bytes of its payload (infinite with too fine steps), and the squared errors."""
 
     size: float
     error: float
