@@ -282,7 +282,8 @@ def test_an_embedded_archive_with_much_before_its_graph_is_decompressed(nnc: Nnc
 def test_archives_that_are_embedded_in_part_work_everywhere(
     nnc: Nnc, model: Files, tmp_path: Path, coded: list[str]
 ) -> None:
-    nnc("embed", put(tmp_path / "m", model), "-o", tmp_path / "all.nnef")
+    said = nnc("embed", put(tmp_path / "m", model), "-o", tmp_path / "all.nnef")
+    assert "each tensor file (.dat) is replaced by a bitstream (.nnr)" in said
     whole = files_in(tmp_path / "all.nnef")
     assert whole.keys() == {"a/w.nnr", "v.nnr", "graph.nnef", "notes.txt"}
     kept = {f"{label}.nnr" if label in coded else f"{label}.dat" for label in ("a/w", "v")} | {

@@ -353,6 +353,14 @@ def test_weights_of_a_network_of_sines_are_weights(read: Read) -> None:
     assert read(model_of(nodes, {"w": floats(64, 64), "b": floats(64)})).exact.keys() == {"b"}
 
 
+def test_what_is_far_from_a_sine_is_not_exact(read: Read) -> None:
+    nodes = [node("Sin", ["h9"], ["y"])]
+    for i in range(9):
+        before = f"h{i}" if i else "x"
+        nodes += [node("Add", [before, f"b{i}"], [f"a{i}"]), node("Add", [before, f"a{i}"], [f"h{i + 1}"])]
+    assert read(model_of(nodes, {f"b{i}": floats(64) for i in range(9)})).exact.keys() == {"b8"}
+
+
 def test_normalizations_in_pieces_leave_the_weights_before_them_alone(read: Read) -> None:
     nodes = [
         node("Gather", ["embedding", "n"], ["e"]),
@@ -400,6 +408,43 @@ def test_weights_of_operators_outside_the_standard_are_coded_as_weights(tmp_path
     onnx.save(model_of([node("MatMul", ["x", "w"], ["y"])], {"w": floats(64, 64)}), tmp_path / "standard.onnx")
     sizes = [nnc_adapters.compress(tmp_path / f"{name}.onnx").bytes_after for name in ("m", "standard")]
     assert sizes[0] < sizes[1] + 200
+
+
+@pytest.mark.parametrize("level", ["ORT_ENABLE_BASIC", "ORT_ENABLE_EXTENDED", "ORT_ENABLE_ALL"])
+def test_models_that_onnxruntime_has_optimized_are_as_small_as_before(tmp_path: Path, level: str) -> None:
+    nodes = [
+        node("Conv", ["x", "w", "b"], ["c"], pads=[1, 1, 1, 1]),
+        node("Relu", ["c"], ["r"]),
+        node("Conv", ["r", "v", "a"], ["d"], pads=[1, 1, 1, 1]),
+        node("BatchNormalization", ["d", "gamma", "beta", "mean", "variance"], ["u"]),
+        node("Relu", ["u"], ["q"]),
+        node("ReduceMean", ["q", "axes"], ["m"], keepdims=0),
+        node("Gemm", ["m", "g", "o"], ["h"], transB=1),
+        node("Relu", ["h"], ["k"]),
+        node("Transpose", ["k"], ["t"], perm=[1, 0]),
+        node("MatMul", ["p", "t"], ["y"]),
+    ]
+    tensors = {
+        "w": floats(32, 16, 3, 3),
+        "b": floats(32),
+        "v": floats(32, 32, 3, 3),
+        "a": floats(32),
+        **{name: np.abs(floats(32)) for name in ("gamma", "beta", "mean", "variance")},
+        "g": floats(64, 32),
+        "o": floats(64),
+        "p": floats(64, 64),
+        "axes": np.array([2, 3]),
+    }
+    model = model_of(nodes, tensors)
+    model.graph.input[0].CopyFrom(helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 16, 8, 8]))
+    onnx.save(model, tmp_path / "m.onnx")
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level, options.intra_op_num_threads = 3, 1
+    options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level)
+    options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
+    onnxruntime.InferenceSession(str(tmp_path / "m.onnx"), options, providers=["CPUExecutionProvider"])
+    before, after = (nnc_adapters.compress(tmp_path / f"{name}.onnx").percent for name in ("m", "optimized"))
+    assert after < before + 2
 
 
 # What people only read ------------------------------------------------------------------------------------------------

@@ -79,6 +79,6 @@ def embed(
     if as_json:
         console.print_json(report)
     elif report.bitstreams is None:
-        console.message(f"{report.target}: {report.format}")
+        console.message(f"{report.target}: {report.format}{f', {report.way}' if report.way else ''}")
     else:
         console.message(f"{report.target}: {report.bitstreams} bitstreams of {report.bytes} bytes, {report.format}")

@@ -25,13 +25,14 @@ __all__ = ["EmbedReport", "embed", "extract"]
 class EmbedReport:
     """What was written: ``bitstreams`` of together ``bytes`` into ``target``, a container of this ``format``.
 
-    The numbers are None for a format that has its own way with bitstreams.
+    The numbers are None for a format that has its own way with bitstreams; ``way`` says what that is, for a person.
     """
 
     target: Path
     format: str
     bitstreams: int | None = None
     bytes: int | None = None
+    way: str | None = None
 
 
 def embed(
@@ -56,7 +57,7 @@ def embed(
     writer = for_target(target, container, base)
     if isinstance(writer, Carrier):
         _embed_foreign(writer, source, target, base, force, limits)
-        return EmbedReport(target, writer.name)
+        return EmbedReport(target, writer.name, way=getattr(writer, "way", None))
     check_free(target, force=force)  # before the work, not only after it
     with _carried(source, target.parent, limits, per_tensor) as items:
         _write(writer, target, items, base, force)

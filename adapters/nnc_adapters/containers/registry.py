@@ -26,7 +26,10 @@ __all__ = ["CONTAINERS", "FOREIGN", "Carrier", "carriers", "find", "for_target"]
 
 @runtime_checkable
 class Carrier(Protocol):
-    """Takes bitstreams into files of a format with a meaning of its own, and gives them back."""
+    """Takes bitstreams into files of a format with a meaning of its own, and gives them back.
+
+    It may have a text ``way`` that says what becomes of the files.
+    """
 
     name: str
     suffixes: tuple[str, ...]

@@ -38,6 +38,7 @@ class NnefArchive:
     name: str = "nnef"
     suffixes: tuple[str, ...] = NnefAdapter.suffixes
     packages: tuple[str, ...] = ()
+    way: str = "each tensor file (.dat) is replaced by a bitstream (.nnr)"
 
     def sniff(self, path: Path) -> bool:
         """Whether it is an archive with a bitstream in it."""

@@ -74,6 +74,8 @@ _CONTROL_FLOW = ("If", "Loop", "Scan")
 _FEWEST_QUANTIZED = 16
 # A tensor with at most so many rows or columns of its longest side is a vector, or some beside each other.
 _THIN = 4
+# So many sums and the like between a value and where it matters: further away, much else has been added.
+_MOST_SUMS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,13 +134,18 @@ class Sensitivity:
 
     @cached_property
     def _reaching(self) -> dict[Value, str]:
-        """Values that reach a sensitive input by any arithmetic."""
-        return self._back(self._starts, lambda step, slot: _moves(step, slot) or _computes(step, slot))
+        """Values that reach a sensitive input by some arithmetic with what is computed from the network's inputs."""
+        found = self._closely
+        for _ in range(_MOST_SUMS):
+            sums = ((step, found[value]) for value, step in self._producers.items() if value in found)
+            before = {value: why for step, why in sums for value in step.at(_ARITHMETIC.get(step.kind, ()))}
+            found = self._back(before | found)
+        return found
 
     @cached_property
     def _closely(self) -> dict[Value, str]:
         """Those that reach it as they are, but for a factor or what is computed from constants."""
-        return self._back(self._starts, self._keeps)
+        return self._back(self._starts)
 
     @cached_property
     def _factors(self) -> dict[Value, str]:
@@ -148,14 +155,10 @@ class Sensitivity:
             reasons = (self._reaching[value] for value in step.outputs if value in self._reaching)
             for reason in reasons if step.kind in _PRODUCTS else ():
                 starts |= dict.fromkeys(step.at(_PRODUCTS[step.kind]), reason)
-        return self._back(starts, self._keeps)
+        return self._back(starts)
 
-    def _keeps(self, step: Step, slot: int) -> bool:
-        constant = all(value in self._constant for value in step.outputs)
-        return _moves(step, slot) or slot in _SCALINGS.get(step.kind, ()) or (constant and _computes(step, slot))
-
-    def _back(self, starts: dict[Value, str], follows: Callable[[Step, int], bool]) -> dict[Value, str]:
-        """The values that lead to ``starts`` through operations that ``follows`` allows, with the reason there."""
+    def _back(self, starts: dict[Value, str]) -> dict[Value, str]:
+        """The values that lead to ``starts`` as they are or by a factor, with the reason there."""
         found = dict(starts)
         pending = list(starts)
         while pending:
@@ -163,12 +166,16 @@ class Sensitivity:
             before = list(self._origins.get(value, ()))
             step = self._producers.get(value)
             if step is not None:
-                before += step.at([slot for slot in range(len(step.inputs)) if follows(step, slot)])
+                before += step.at([slot for slot in range(len(step.inputs)) if self._keeps(step, slot)])
             for origin in before:
                 if origin not in found:
                     found[origin] = found[value]
                     pending.append(origin)
         return found
+
+    def _keeps(self, step: Step, slot: int) -> bool:
+        constant = all(value in self._constant for value in step.outputs)
+        return _moves(step, slot) or slot in _SCALINGS.get(step.kind, ()) or (constant and _computes(step, slot))
 
     @cached_property
     def _producers(self) -> dict[Value, Step]:

@@ -21,6 +21,7 @@ class SavedModel:
     name: str = "savedmodel"
     suffixes: tuple[str, ...] = ()
     packages: tuple[str, ...] = ()
+    way: str = "the bitstream lies beside the variables, in assets.extra"
 
     def sniff(self, path: Path) -> bool:
         """Whether it is a SavedModel with a bitstream in it."""
