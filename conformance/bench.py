@@ -82,7 +82,7 @@ def run(work: Workload, folder: Path, with_peer: bool) -> list[Figures]:
     """Measure one workload: quantize, encode, decode."""
     tensors, coded, theirs = folder / "tensors.npz", folder / "ours.nnr", folder / "theirs.nnr"
     flags = () if work.dq else ("--no-dq",)
-    options = peer_codec.options(CodingParameters(-38, dq_flag=work.dq))
+    options = peer_codec.options(CodingParameters(-38, -75, 2, dq_flag=work.dq))
     ours("make", work.name, tensors)
     runs: dict[str, Runs] = {}
 

@@ -66,7 +66,7 @@ def bound_mib(tensors: Tensors, coded: int = 0) -> float:
 
 def quantize(tensors: Tensors, dq: bool) -> float:
     """Seconds for the quantization alone."""
-    p = CodingParameters(-38, dq_flag=dq)
+    p = CodingParameters(-38, -75, 2, dq_flag=dq)
     floats = {name: array for name, array in tensors.items() if array.dtype.kind == "f"}
     start = time.perf_counter()
     for name, array in floats.items():
@@ -104,7 +104,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         seconds = time.perf_counter() - start
     else:
         tensors = load(arguments.source)
-        p = CodingParameters(-38, dq_flag=not arguments.no_dq)
+        p = CodingParameters(-38, -75, 2, dq_flag=not arguments.no_dq)
         start = time.perf_counter()
         data = nnc_core.encode(tensors, parameters=p, threads=arguments.threads)
         seconds = time.perf_counter() - start
