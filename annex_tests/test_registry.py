@@ -102,9 +102,6 @@ def test_an_adapter_may_have_a_storage_format_of_its_own(tmp_path, monkeypatch):
         def sniff(self, path):
             return path.suffix == ".text"
 
-        def default_suffix(self, topology):
-            return ".text"
-
         def read(self, path, options):
             return SourceModel({"w": np.ones(20, np.float32)}, Topology(200, path.read_bytes()))
 

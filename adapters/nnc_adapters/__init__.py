@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from nnc_adapters.api import CompressReport, DecompressReport, compress, decompress
+from nnc_adapters.export import load_tensors
 from nnc_adapters.verification import VerifyReport, verify
 
-__all__ = ["CompressReport", "DecompressReport", "VerifyReport", "compress", "decompress", "verify"]
+__all__ = ["CompressReport", "DecompressReport", "VerifyReport", "compress", "decompress", "load_tensors", "verify"]

@@ -5,23 +5,20 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, BinaryIO
-
-from numpy.typing import NDArray
+from typing import BinaryIO
 
 import nnc_core
 from nnc_adapters import registry
-from nnc_adapters.base import DEFAULTS, Adapter, Options
+from nnc_adapters.base import Adapter, Options
 from nnc_adapters.cautions import Cautions
 from nnc_adapters.containers import plain
 from nnc_adapters.reports import CompressReport, DecompressReport, Progress, Watched
 from nnc_adapters.shared.files import check_free, replacing
-from nnc_adapters.shared.lazy import overlay
-from nnc_core import CodingParameters, Limits, ModelError, ModelPlan, Prediction
+from nnc_adapters.targets import BITSTREAM, default_target, write_into, writer
+from nnc_core import CodingParameters, Limits, ModelPlan, Prediction
 from nnc_core.nnr_model import SourceModel, Topology
 from nnc_core.tables.code_points import NnrUnitType
 
@@ -36,7 +33,6 @@ __all__ = [
     "write_into",
 ]
 
-SUFFIX = ".nnr"
 _COMPRESSED = (b"PK\3\4", b"\x1f\x8b")  # zip and gzip
 
 
@@ -153,7 +149,7 @@ def _bitstream_of(source: Path, adapter: Adapter) -> Path:
     known = (suffix for suffix in adapter.suffixes if source.name.lower().endswith(suffix))
     suffix = max(known, key=len, default="" if source.is_dir() else source.suffix)
     stem = source.name[: len(source.name) - len(suffix)]
-    return source.with_name((stem or source.name) + SUFFIX)
+    return source.with_name((stem or source.name) + BITSTREAM)
 
 
 def _check_other(source: Path, target: Path) -> None:
@@ -175,61 +171,26 @@ def decompress(
     """Restore the model in the NNR bitstream ``source`` as ``target``, in the format it had.
 
     ``source`` may be a container of NNR as well, see `nnc_adapters.containers`. Without ``target`` the model lies
-    beside it, with the usual suffix of its format. ``into`` names a model whose weights are replaced instead; a
-    bitstream without topology needs it. Files that have objects which loading them could run are written only if these
-    are taken ``opaque``. An existing file is replaced only with ``force``: `FileExistsError`. Raises
-    `BitstreamError`, `UnsupportedError` or `LimitError` where the bitstream cannot be decoded, `ModelError` where its
-    tensors do not fit the model.
+    beside it, with the usual suffix of its format. Where ``target`` ends in ``.safetensors`` or ``.npz``, and the model
+    is of another format, all its tensors are written by name. ``into`` names a model whose weights are replaced
+    instead. Files that have objects which loading them could run are written only if these are taken ``opaque``. An
+    existing file is replaced only with ``force``: `FileExistsError`. Raises `BitstreamError`, `UnsupportedError` or
+    `LimitError` where the bitstream cannot be decoded, `ModelError` where its tensors do not fit the model, or the
+    suffix of ``target`` is that of another format.
     """
     started = time.perf_counter()
     source = Path(source)
     into = None if into is None else Path(into)
     with plain(source, limits or Limits()) as path, nnc_core.open(path, limits=limits) as file:
-        adapter = _adapter_for(file.topology, into, source)
         options = Options(limits or Limits(), opaque=opaque)
-        target = source.with_suffix(_suffix(adapter, file.topology, into)) if target is None else Path(target)
+        target = default_target(source, file.topology, into) if target is None else Path(target)
         _check_other(source, target)
         check_free(target, force=force)  # the adapter would find out only after its preparations
+        write = writer(source, file.topology, target, into)
         with file.decoding_ahead(threads) as decoded:
             tensors = Watched(decoded, progress)
-            if into is not None:
-                write_into(adapter, tensors, into, target, options, force=force)
-            elif file.topology is not None:
-                adapter.write(tensors, file.topology, target, options, force=force)
+            write(tensors, options, force)
         return DecompressReport(target, len(tensors), tensors.weights, time.perf_counter() - started)
-
-
-def write_into(
-    adapter: Adapter,
-    tensors: Mapping[str, NDArray[Any]],
-    into: Path,
-    target: Path,
-    options: Options = DEFAULTS,
-    *,
-    force: bool = False,
-) -> None:
-    """Write the model ``into`` as ``target``, with ``tensors`` in place of its own.
-
-    `ModelError` for a tensor that it does not have; otherwise as `Adapter.write`.
-    """
-    base = adapter.read(into, replace(options, chosen=frozenset(tensors)))
-    if base.topology is None:
-        raise ModelError("the model has no structure that could be kept", file=str(into))
-    adapter.write(overlay(base.tensors, tensors), base.topology, target, options, force=force)
-
-
-def _suffix(adapter: Adapter, topology: Topology | None, into: Path | None) -> str:
-    if into is not None:
-        return into.suffix
-    return adapter.suffixes[0] if topology is None else adapter.default_suffix(topology)
-
-
-def _adapter_for(topology: Topology | None, into: Path | None, source: Path) -> Adapter:
-    if into is not None:
-        return registry.find(into)
-    if topology is None:
-        raise ModelError("carries no topology; name a model to decompress into", file=str(source))
-    return registry.adapter(topology.storage_format)
 
 
 def _bytes_before(source: Path, topology: Topology | None, weights: int) -> int:

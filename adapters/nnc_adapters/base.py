@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,7 +14,7 @@ from nnc_core.errors import ModelError
 from nnc_core.limits import Limits
 from nnc_core.nnr_model import SourceModel, Topology
 
-__all__ = ["DEFAULTS", "Adapter", "Options", "SourceModel", "Topology"]
+__all__ = ["DEFAULTS", "EVERYTHING", "Adapter", "Options", "SourceModel", "Topology"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +35,16 @@ class Options:
     chosen: frozenset[str] = frozenset()
     strip_debug: bool = False
 
+
+class _Everything(frozenset[str]):
+    """A set that has every name."""
+
+    def __contains__(self, name: object) -> bool:
+        return True
+
+
+EVERYTHING = _Everything()
+"""All tensors of numbers, as what is ``chosen``."""
 
 DEFAULTS = Options()
 """What a user gets without asking."""
@@ -83,9 +93,17 @@ class Adapter(ABC):
         fit it.
         """
 
+    def suffixes_of(self, topology: Topology) -> tuple[str, ...]:
+        """How the name of the file may end that ``topology`` makes, the usual one first; none for a folder."""
+        return self.suffixes
+
     def default_suffix(self, topology: Topology) -> str:
-        """How the name of the file should end that ``topology`` makes; empty for a folder."""
-        return self.suffixes[0]
+        """How the name of the file usually ends that ``topology`` makes; empty for a folder."""
+        return next(iter(self.suffixes_of(topology)), "")
+
+    def tensors(self, path: Path, options: Options = DEFAULTS) -> Mapping[str, NDArray[Any]]:
+        """All tensors of a model, those too that are not coded, by name and lazily."""
+        return self.read(path, replace(options, chosen=EVERYTHING)).tensors
 
     def check(self, topology: Topology) -> None:
         """`ModelError` unless the topology is of this format."""

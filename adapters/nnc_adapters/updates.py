@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 import nnc_core
 from nnc_adapters import api, registry
-from nnc_adapters.base import Adapter, Options, SourceModel, Topology
+from nnc_adapters.base import EVERYTHING, Adapter, Options, SourceModel, Topology
 from nnc_adapters.containers import plain
 from nnc_adapters.containers.concatenation import Concatenation
 from nnc_adapters.reports import Progress, Watched
@@ -32,13 +32,6 @@ from nnc_core.updates import (
 from nnc_core.updates import fold as fold_updates
 
 __all__ = ["DiffReport", "LinkReport", "PatchReport", "diff", "fold", "links", "patch"]
-
-
-class _Everything(frozenset[str]):
-    """A set that has every name."""
-
-    def __contains__(self, name: object) -> bool:
-        return True
 
 
 class _Model(NamedTuple):
@@ -218,7 +211,7 @@ def _opened(path: Path, limits: Limits) -> Iterator[_Model]:
             with plain(path, limits) as bitstream:
                 path = api.decompress(bitstream, Path(folder, path.stem), limits=limits).target
         adapter = registry.find(path)
-        source = adapter.read(path, Options(limits, chosen=_Everything()))
+        source = adapter.read(path, Options(limits, chosen=EVERYTHING))
         if source.topology is None:
             raise ModelError("the model has no structure that could be kept", file=str(path))
         yield _Model(source, source.topology, adapter)

@@ -59,11 +59,17 @@ class PytorchAdapter(Adapter):
 
         return layout.is_model(Path(path))
 
-    def default_suffix(self, topology: Topology) -> str:
-        """How the name of the file should end that ``topology`` makes; empty for a folder of shards."""
+    def suffixes_of(self, topology: Topology) -> tuple[str, ...]:
+        """How the name of the file may end that ``topology`` makes; none for a folder of shards."""
         from nnc_adapters.pytorch import writer
 
-        return writer.SUFFIXES.get(writer.Description(topology.data, Limits()).kind, self.suffixes[0])
+        return writer.SUFFIXES.get(writer.Description(topology.data, Limits()).kind, writer.PICKLES)
+
+    def tensors(self, path: Path, options: Options = DEFAULTS) -> Mapping[str, NDArray[Any]]:
+        """All tensors of a model, by name: each of those that share their bytes, and of every type that has arrays."""
+        from nnc_adapters.pytorch import arrays
+
+        return arrays.tensors(Path(path), options)
 
     def read(self, path: Path, options: Options = DEFAULTS) -> SourceModel:
         """Read a model; its tensors are fetched from the file when they are asked for.

@@ -43,8 +43,13 @@ class Skeleton:
         return sorted([*self.holes, *self.zeros], key=lambda gap: gap[0])
 
 
-SUFFIXES = {"safetensors": ".safetensors", "export": ".pt2", **dict.fromkeys(FOLDERS, "")}
-"""How the names of files end, by the kind of model, where that is not ``.pt``."""
+PICKLES = (".pt", ".pth", ".th", ".ckpt", ".bin")
+SUFFIXES: dict[str, tuple[str, ...]] = {
+    "safetensors": (".safetensors",),
+    "export": (".pt2",),
+    **dict.fromkeys(FOLDERS, ()),
+}
+"""How the names of files end, by the kind of model, where that is not one of `PICKLES`."""
 
 
 class Description:

@@ -25,7 +25,7 @@ def named(name: str, extra: str) -> np.dtype[Any]:
 
     Raises `MissingDependencyError` without that package, `ValueError` for a name that neither knows.
     """
-    if hasattr(np, name) and isinstance(getattr(np, name), type):
+    if name == "bool" or (hasattr(np, name) and isinstance(getattr(np, name), type)):
         return np.dtype(name)
     try:
         import ml_dtypes

@@ -44,9 +44,9 @@ class TensorflowAdapter(Adapter):
         except (OSError, ModelError):
             return False
 
-    def default_suffix(self, topology: Topology) -> str:
-        """How the name of the file should end that ``topology`` makes; nothing for a folder."""
-        return writer.SUFFIXES.get(manifest.unpack(topology.data, Limits()).kind, "")
+    def suffixes_of(self, topology: Topology) -> tuple[str, ...]:
+        """How the name of the file may end that ``topology`` makes; none for a folder."""
+        return writer.SUFFIXES.get(manifest.unpack(topology.data, Limits()).kind, ())
 
     def read(self, path: Path, options: Options = DEFAULTS) -> SourceModel:
         """Read a model; its tensors are fetched from its files when they are asked for.

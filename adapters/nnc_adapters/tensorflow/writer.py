@@ -23,7 +23,12 @@ from nnc_core.limits import Limits
 
 __all__ = ["SUFFIXES", "write"]
 
-SUFFIXES = {"checkpoint_files": folder.INDEX, "keras": ".keras", "hdf5": ".h5", "tflite": ".tflite"}
+SUFFIXES = {
+    "checkpoint_files": (folder.INDEX,),
+    "keras": (".keras",),
+    "hdf5": (".h5", ".hdf5"),
+    "tflite": (".tflite",),
+}
 """How the names of files end, by the kind of model; the others are folders."""
 
 _Tensors = Mapping[str, NDArray[Any]]

@@ -1,0 +1,92 @@
+"""What a bitstream is decompressed to: the model it was, an existing model's structure, or named tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from nnc_adapters import export, registry
+from nnc_adapters.base import DEFAULTS, Adapter, Options
+from nnc_adapters.shared.lazy import overlay
+from nnc_core.errors import ModelError
+from nnc_core.nnr_model import Topology
+
+__all__ = ["BITSTREAM", "default_target", "write_into", "writer"]
+
+BITSTREAM = ".nnr"
+"""How the names of bitstreams end."""
+
+_Tensors = Mapping[str, NDArray[Any]]
+_Writer = Callable[[_Tensors, Options, bool], None]
+
+_NO_TOPOLOGY = (
+    "carries tensors, but not the model that they belong to; name a model to decompress into (--into), or write them "
+    "to a file that ends in .safetensors or .npz"
+)
+
+
+def default_target(source: Path, topology: Topology | None, into: Path | None) -> Path:
+    """Beside ``source``, with the suffix that the model should have; `ModelError` where that is not known."""
+    if into is not None:
+        return source.with_suffix(into.suffix)
+    if topology is None:
+        raise ModelError(_NO_TOPOLOGY, file=str(source))
+    return source.with_suffix(registry.adapter(topology.storage_format).default_suffix(topology))
+
+
+def writer(source: Path, topology: Topology | None, target: Path, into: Path | None) -> _Writer:
+    """What writes tensors, given as options and whether to replace a file say, to ``target``.
+
+    `ModelError` where there is no model to write, or the suffix of ``target`` is that of another format.
+    """
+    if into is not None:
+        model, existing = registry.find(into), into
+        return lambda tensors, options, force: write_into(model, tensors, existing, target, options, force=force)
+    if topology is not None:
+        adapter = registry.adapter(topology.storage_format)
+        if _fits(adapter, topology, target.name.lower()):
+            return lambda tensors, options, force: adapter.write(tensors, topology, target, options, force=force)
+    if not target.name.lower().endswith(export.SUFFIXES):
+        raise _error(source, topology, target)
+    return lambda tensors, options, force: _export(tensors, topology, target, options, force)
+
+
+def _fits(adapter: Adapter, topology: Topology, name: str) -> bool:
+    """Whether a file of this name may be such a model: its suffix says so, or nothing."""
+    known = (BITSTREAM, *export.SUFFIXES, *(suffix for each in registry.adapters() for suffix in each.suffixes))
+    return name.endswith(adapter.suffixes_of(topology)) or not name.endswith(known)
+
+
+def _error(source: Path, topology: Topology | None, target: Path) -> ModelError:
+    if topology is None:
+        return ModelError(_NO_TOPOLOGY, file=str(source))
+    adapter = registry.adapter(topology.storage_format)
+    usual = adapter.default_suffix(topology) or "a folder"
+    alone = " and ".join(export.SUFFIXES)
+    return ModelError(
+        f"the suffix contradicts the format: the bitstream holds a model of {adapter.name} ({usual}); nnc convert "
+        f"writes it into one of another framework, {alone} take its tensors alone",
+        file=str(target),
+    )
+
+
+def _export(tensors: _Tensors, topology: Topology | None, target: Path, options: Options, force: bool) -> None:
+    with export.every_tensor(tensors, topology, options) as every:
+        export.export(every, target, force=force)
+
+
+def write_into(
+    adapter: Adapter, tensors: _Tensors, into: Path, target: Path, options: Options = DEFAULTS, *, force: bool = False
+) -> None:
+    """Write the model ``into`` as ``target``, with ``tensors`` in place of its own.
+
+    `ModelError` for a tensor that it does not have; otherwise as `Adapter.write`.
+    """
+    base = adapter.read(into, replace(options, chosen=frozenset(tensors)))
+    if base.topology is None:
+        raise ModelError("the model has no structure that could be kept", file=str(into))
+    adapter.write(overlay(base.tensors, tensors), base.topology, target, options, force=force)
