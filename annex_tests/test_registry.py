@@ -10,9 +10,8 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-import nnc_adapters
 from nnc_adapters import registry
-from nnc_adapters.base import Adapter, SourceModel, Topology
+from nnc_adapters.base import DEFAULTS, Adapter
 from nnc_adapters.onnx import OnnxAdapter
 from nnc_core.errors import MissingDependencyError, ModelError, UnsupportedError
 from nnc_core.tables.code_points import TopologyStorageFormat
@@ -93,30 +92,7 @@ def test_a_topology_without_adapter_is_refused(storage_format):
         registry.adapter(storage_format)
 
 
-def test_an_adapter_may_have_a_storage_format_of_its_own(tmp_path, monkeypatch):
-    class Text:
-        """A format that is nothing but a text."""
-
-        name, suffixes, topology_storage_format = "text", (".text",), 200
-
-        def sniff(self, path):
-            return path.suffix == ".text"
-
-        def read(self, path, options):
-            return SourceModel({"w": np.ones(20, np.float32)}, Topology(200, path.read_bytes()))
-
-        def write(self, tensors, topology, path, options, *, force=False):
-            path.write_bytes(topology.data + bytes(f" {tensors['w'].mean():.0f}", "ascii"))
-
-    monkeypatch.setattr(registry, "adapters", lambda: (OnnxAdapter(), Text()))
-    (tmp_path / "m.text").write_text("mine")
-    nnc_adapters.compress(tmp_path / "m.text")
-    (tmp_path / "m.text").unlink()
-    assert nnc_adapters.decompress(tmp_path / "m.nnr").target == tmp_path / "m.text"
-    assert (tmp_path / "m.text").read_text() == "mine 1"
-
-
-class Foreign:
+class Foreign(Adapter):
     """Knows everything."""
 
     name = "foreign"
@@ -125,6 +101,12 @@ class Foreign:
 
     def sniff(self, path):
         return True
+
+    def read(self, path, options=DEFAULTS):
+        raise NotImplementedError
+
+    def write(self, tensors, topology, path, options=DEFAULTS, *, force=False):
+        raise NotImplementedError
 
 
 @pytest.mark.usefixtures("fresh")
@@ -140,8 +122,9 @@ def test_foreign_adapters_are_found_by_their_entry_points(monkeypatch, model, tm
 
 
 @pytest.mark.usefixtures("fresh")
-def test_a_broken_foreign_adapter_does_not_take_the_others_with_it(monkeypatch, model):
-    monkeypatch.setattr(registry, "entry_points", lambda group: [EntryPoint("broken", "no.such:Thing", group)])
+@pytest.mark.parametrize("place", ["no.such:Thing", "pathlib:Path", "nnc_adapters.base:Adapter"])
+def test_a_broken_foreign_adapter_does_not_take_the_others_with_it(monkeypatch, model, place):
+    monkeypatch.setattr(registry, "entry_points", lambda group: [EntryPoint("broken", place, group)])
     with pytest.warns(UserWarning, match="broken"):
         assert isinstance(registry.find(model), OnnxAdapter)
 

@@ -38,7 +38,9 @@ def adapters() -> tuple[Adapter, ...]:
 
 def _loaded(point: EntryPoint) -> Adapter | None:
     try:
-        found: Adapter = point.load()()
+        found = point.load()()
+        if not isinstance(found, Adapter):
+            raise TypeError("it is not an nnc_adapters.base.Adapter")
     except Exception as error:  # a foreign adapter may fail in any way, and must not take the others with it
         warnings.warn(f"the adapter {point.name!r} ({point.value}) cannot be loaded: {error}", stacklevel=2)
         return None

@@ -24,8 +24,8 @@ _Tensors = Mapping[str, NDArray[Any]]
 _Writer = Callable[[_Tensors, Options, bool], None]
 
 _NO_TOPOLOGY = (
-    "carries tensors, but not the model that they belong to; name a model to decompress into (--into), or write them "
-    "to a file that ends in .safetensors or .npz"
+    "carries no topology, the model that its tensors belong to; name a model to decompress into (--into), or write "
+    "them to a file that ends in .safetensors or .npz"
 )
 
 

@@ -70,7 +70,7 @@ class Model:
     @property
     def framework(self) -> Framework | None:
         """Whose layouts to expect."""
-        return framework("tflite" if self.kind == "tflite" else self.adapter.name)
+        return framework("tflite" if self.kind == "tflite" else self.adapter.layout or self.adapter.name)
 
     @cached_property
     def network(self) -> Network:
@@ -97,6 +97,8 @@ class Model:
 
     def _kinds(self) -> Mapping[str, str | None]:
         topology = self.content.topology
+        if told := self.adapter.kinds(self.content):
+            return {name: told.get(name) for name in self.shapes}
         if self.framework == "pytorch":
             return dict(names.pytorch_kinds(self.shapes))
         if self.framework == "tensorflow":
