@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from nnc_adapters.base import Options
 from nnc_adapters.pytorch.layout import File, opened
-from nnc_adapters.pytorch.reader import Coded
+from nnc_adapters.pytorch.reader import root
 from nnc_adapters.pytorch.views import ITEM_SIZES, View
 from nnc_adapters.shared.dtypes import named
 from nnc_adapters.shared.lazy import LazyTensors
@@ -22,7 +22,7 @@ __all__ = ["tensors"]
 def tensors(path: Path, options: Options) -> LazyTensors:
     """The tensors of the model at ``path`` by name, in model order; those without a type of numpy are left out."""
     model = opened(path, options.limits, opaque=options.opaque)
-    depth = len(Coded(model, options).root)
+    depth = len(root(model))
     found = ((file, view) for file in model.files for view in file.scan.views if len(view.path) > depth)
     return LazyTensors({".".join(v.path[depth:]): partial(_load, file, v) for file, v in found if _has_arrays(v)})
 

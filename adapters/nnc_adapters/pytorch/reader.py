@@ -92,13 +92,19 @@ def layout(view: View) -> Layout:
     return Layout(view.dtype, view.shape, view.order)
 
 
+def root(model: Model) -> Keys:
+    """The keys that lead to all the tensors that a model is made of, where these may lie inside something larger."""
+    views = [view for file in model.files for view in file.scan.views if view.path]
+    return _common(_typical(views)) if model.nested else ()
+
+
 class Coded:
     """The tensors of a model that are coded, by name and in model order; ``root`` are the keys that all share."""
 
     def __init__(self, model: Model, options: Options, reasons: Mapping[Keys, str]) -> None:
         self.keep_optimizer = options.keep_optimizer
         everything = [(file, view) for file in model.files for view in file.scan.views if view.path]
-        self.root = _common(_typical([view for _, view in everything])) if model.nested else ()
+        self.root = root(model)
         more = {v.path for _, v in everything if ".".join(v.path[len(self.root) :]) in options.chosen}
         wanted = {id(view) for file in model.files for view in _wanted(file, more, reasons, options.all_floats)}
         self.tensors = dict(self._named([pair for pair in everything if id(pair[1]) in wanted], options.limits))
