@@ -37,7 +37,7 @@ def test_embed_and_extract_report_to_people(nnc: Nnc, bitstream: Path, coded: by
 def test_embed_and_extract_report_in_json(nnc: Nnc, bitstream: Path, coded: bytes) -> None:
     target = bitstream.with_name("x.mp4")
     report = json.loads(nnc("embed", bitstream, "-o", target, "--json").stdout)
-    assert report == {"target": str(target), "format": "isobmff", "bitstreams": 1, "bytes": len(coded)}
+    assert report == {"target": str(target), "format": "isobmff", "bitstreams": 1, "bytes": len(coded), "way": None}
     result = nnc("extract", target, "-o", bitstream.with_name("out.nnr"), "--tensor", "conv", "--json")
     assert json.loads(result.stdout)["bytes"] == len(split(coded)["conv"])
 
