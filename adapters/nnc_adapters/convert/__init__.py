@@ -118,7 +118,11 @@ def convert(
         decision = pair.decide(check)
         result = pair.verified(decision, check)
         matched, tensors = decision.matched, moved(decision.matched, pair.source.content.tensors)
-        remarks = [*differences(matched), *losses(tensors, pair.target.content.tensors), *pair.notes()]
+        remarks = [
+            *differences(matched, checked=result.passed),
+            *losses(tensors, pair.target.content.tensors),
+            *pair.notes(),
+        ]
         with _written(target, pair.target.file, parameters, threads, force) as path:
             pair.target.write(tensors, path, force=force)
         return ConvertReport(

@@ -60,6 +60,12 @@ class Pair:
         """What could not be found out."""
         return list(dict.fromkeys((*self.source.notes, *self.target.notes)))
 
+    def _hints(self) -> list[str]:
+        sides = (self.source, self.target)
+        if any(side.framework == "pytorch" and side.module is None for side in sides):
+            return ["with --module FILE.py:NAME of the PyTorch network nothing is asked"]
+        return self.notes()
+
     def matched(self, more: MappingFile | None = None) -> Matched:
         """The pairs of the two networks; of several ways to see one, that which leaves the least open."""
         stated, answers = self.stated, dict(self.answers)
@@ -99,9 +105,9 @@ class Pair:
             if left:
                 raise ModelError(_missing(matched))
         if matched.orders.questions:
-            raise ModelError(asked(matched.orders.questions, matched.source, matched.target))
+            raise ModelError(asked(matched.orders.questions, self._hints()))
         if check is not False:
-            raise ModelError(_doubtful(matched, reason))
+            raise ModelError(_doubtful(matched, "; ".join((reason, *self.notes()))))
         return Decision(matched, doubtful)
 
     def _tried(self, matched: Matched) -> Matched:
@@ -133,10 +139,13 @@ class Pair:
         declared = source.declared or target.declared or ours.inputs or theirs.inputs or source.inputs(target)
         if not declared:
             raise CannotRun("neither model says what it takes: --input 1,3,224,224 gives the shape")
+        sides = (ours, source, theirs, target)
+        if not (source.declared or target.declared or ours.inputs) and theirs.inputs:
+            sides = (theirs, target, ours, source)
         given = examples(declared, rows)
-        if source.declared or target.declared or ours.inputs or not theirs.inputs:
-            return compare(ours, theirs, given, partial(preferred, source.network, target.framework), half=half)
-        return compare(theirs, ours, given, partial(preferred, target.network, source.framework), half=half)
+        found = _compare(*sides, given, half)
+        # graphs that were exported for one image take one
+        return found if found.difference is not None else _compare(*sides, [array[:1] for array in given], half)
 
     def verified(self, decision: Decision, check: bool | None) -> Check:
         """The check with the weights that are to be written; `CheckError` where it fails."""
@@ -164,6 +173,10 @@ class Pair:
             f"the models compute different things: outputs differ by {check.difference:.2g} of their range{why}; "
             "nothing was written. --print-map shows which tensor is which, --no-check writes all the same"
         )
+
+
+def _compare(one: Runner, model: Model, other: Runner, beside: Model, given: list[Array], half: bool) -> Check:
+    return compare(one, other, given, partial(preferred, model.network, beside.framework), half=half)
 
 
 @dataclass
@@ -246,7 +259,7 @@ def _folded(matched: Matched) -> str:
     return f"{text}target: convert with --fold, or export the template without folding"
 
 
-def asked(questions: list[Question], source: Network, target: Network) -> str:
+def asked(questions: list[Question], hints: list[str]) -> str:
     """The questions in words, with what to type."""
     texts = []
     for question in questions[:4]:
@@ -258,7 +271,7 @@ def asked(questions: list[Question], source: Network, target: Network) -> str:
             f"--flatten {question.name}=no if both store it in the same order"
         )
     more = f" ({len(questions) - 4} more)" if len(questions) > 4 else ""
-    return f"{'; '.join(texts)}{more}; with --module FILE.py:NAME of the PyTorch network nothing is asked"
+    return "; ".join((*texts, *hints)) + more
 
 
 def _doubtful(matched: Matched, reason: str) -> str:

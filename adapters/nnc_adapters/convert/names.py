@@ -56,6 +56,7 @@ def _pytorch_kind(name: str, shapes: Shapes) -> str:
     return "dense" if rank == 2 else "conv"
 
 
+_HEADS = {**dict.fromkeys(("query", "key", "value"), "heads"), "attention_output": "heads_first"}
 _KERNELS = ("kernel", "weights", "w", "W")
 _TENSORFLOW: dict[str, str] = {
     "bias": "bias",
@@ -123,6 +124,8 @@ def _variable_kind(layer: str, last: str, rank: int, role: ParameterType | None)
 
 
 def _kernel_kind(layer: str, rank: int) -> str | None:
+    if rank == 3 and layer in _HEADS:
+        return _HEADS[layer]
     if rank == 2:
         return "dense"
     if rank < 2:

@@ -17,6 +17,9 @@ from nnc_adapters.base import Adapter, Options
 from nnc_adapters.convert import graphs, names
 from nnc_adapters.convert.checking import examples, layouts
 from nnc_adapters.convert.described import Described
+from nnc_adapters.convert.keras_files import KerasModel, read_keras
+from nnc_adapters.convert.keras_names import kinds_by_layer_names
+from nnc_adapters.convert.keras_trace import describe_keras
 from nnc_adapters.convert.layouts import CHANNELS_LAST, Framework, framework
 from nnc_adapters.convert.naming import layers_by_bias, plain
 from nnc_adapters.convert.network import Network, network
@@ -91,6 +94,14 @@ class Model:
         joint = {name: _JOINT.get(kind or "", kind) for name, kind in self._kinds().items()}
         return [self.network, network(self.framework, self.adapter.name, self.shapes, joint)]
 
+    @cached_property
+    def _keras(self) -> KerasModel | None:
+        if self.kind not in ("keras", "hdf5"):
+            return None
+        from nnc_adapters.tensorflow import reader
+
+        return read_keras(reader.opened(self.file, self.limits), self.shapes)
+
     def _network(self, described: Described | None, layers: Mapping[str, str]) -> Network:
         family = "tflite" if self.kind == "tflite" else self.adapter.name
         return network(self.framework, family, self.shapes, self._kinds(), described, layers)
@@ -102,7 +113,8 @@ class Model:
         if self.framework == "pytorch":
             return dict(names.pytorch_kinds(self.shapes))
         if self.framework == "tensorflow":
-            return names.tensorflow_kinds(self.shapes, self.content.model_info)
+            found = names.tensorflow_kinds(self.shapes, self.content.model_info)
+            return found if self._keras is None else {**found, **kinds_by_layer_names(self._keras.variables)}
         if self.framework == "onnx" and topology is not None:
             return graphs.onnx_kinds(topology.data, self.shapes, self.limits)
         if self.framework == "nnef" and topology is not None:
@@ -116,15 +128,10 @@ class Model:
 
             found = describe_graph(topology.data, self.shapes)
             return found, layers_by_bias(found.trace)
-        if self.kind in ("keras", "hdf5"):
-            from nnc_adapters.convert.keras_files import read_keras
-            from nnc_adapters.convert.keras_trace import describe_keras
-            from nnc_adapters.tensorflow import reader
-
-            keras = read_keras(reader.opened(self.file, self.limits), self.shapes)
-            groups = keras.variables.groups.items()
+        if self._keras is not None:
+            groups = self._keras.variables.groups.items()
             layers = {name: ".".join(path) for path, members in groups for name in members.values()}
-            return describe_keras(keras), layers
+            return describe_keras(self._keras), layers
         if self.kind == "tflite":
             from nnc_adapters.convert.tflite_trace import describe_tflite
 
@@ -144,15 +151,22 @@ class Model:
             try:
                 return describe_module(self.module, arrays, own, joint=joint)
             except Exception as error:  # noqa: PERF203  (whatever a module raises)
-                problem = str(error).strip().partition("\n")[0]
+                problem = f"{type(error).__name__}: {str(error).strip()}".partition("\n")[0][:200]
         self.notes.append(f"the module could not be followed: {problem}")
         return None
 
     def inputs(self, beside: Model) -> tuple[Input, ...]:
         """What the model takes, by its file, or what the model ``beside`` it takes."""
-        return (
-            self.declared or beside.declared or _declared(self.network.trace) or _declared(beside.network.trace) or ()
-        )
+        known = self.declared or beside.declared or _declared(self.network.trace) or _declared(beside.network.trace)
+        return known or beside.runnable_inputs
+
+    @cached_property
+    def runnable_inputs(self) -> tuple[Input, ...]:
+        """What the model takes when it is run; nothing where it cannot be."""
+        try:
+            return self.runner().inputs or ()
+        except CannotRun:
+            return ()
 
     def _inputs(self, beside: Model) -> list[list[Any]]:
         """Inputs in the layouts that the module could want, the most likely ones first."""
@@ -162,8 +176,8 @@ class Model:
         if not given:
             return []
         first = [preferred(beside.network, self.framework, k, array) for k, array in enumerate(given)]
-        other = [layouts(array)[:: -1 if len(layouts(array)) > 1 else 1] for array in given]
-        more = [[options[min(k, len(options) - 1)] for options in other] for k in range(3)]
+        other = [layouts(array) for array in given]
+        more = [[options[min(k, len(options) - 1)] for options in other] for k in (1, 2, 0)]
         choices = [given] if self.declared else [first, *more]
         return [[torch.from_numpy(np.ascontiguousarray(array)) for array in arrays] for arrays in choices]
 

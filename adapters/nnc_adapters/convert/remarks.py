@@ -17,9 +17,9 @@ _ACTIVATIONS = frozenset({"relu", "sigmoid", "tanh", "gelu", "silu", "elu", "sel
 _MANTISSA = {"float16": (65504.0, 2.0**-25), "bfloat16": (3.39e38, 2.0**-134)}
 
 
-def differences(matched: Matched) -> list[str]:
-    """Settings of layers that are not the same on both sides."""
-    return list(dict.fromkeys((*_settings(matched), *_steps(matched))))
+def differences(matched: Matched, *, checked: bool = False) -> list[str]:
+    """Settings of layers that are not the same on both sides; activations, too, unless a run was ``checked``."""
+    return list(dict.fromkeys((*_settings(matched), *(() if checked else _steps(matched)))))
 
 
 def _settings(matched: Matched) -> Iterator[str]:

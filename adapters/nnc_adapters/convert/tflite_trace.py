@@ -35,6 +35,10 @@ _NAMES = {
     19: "relu", 21: "relu6", 14: "sigmoid", 28: "tanh", 25: "softmax", 98: "leaky_relu", 117: "hardswish", 111: "elu",
     47: "exp", 76: "rsqrt", 75: "sqrt", 53: "same", 6: "same", 150: "gelu", 99: "ordered", 55: "ordered", 57: "ordered",
 }  # fmt: skip
+# where the options of an operator have its activation
+_OPTIONS = 4
+_FUSED = {"conv": 3, "depthwise": 4, "dense": 0, "add": 0, "mul": 0, "sub": 0, "pool": 5}
+_ACTIVATIONS = {1: "relu", 2: "hardtanh", 3: "relu6", 4: "tanh"}
 _VECTOR_OPS = {"add": "bias", "sub": "bias", "mul": "scale"}
 
 
@@ -96,14 +100,21 @@ class _Graph:
             found = HANDLERS[name](call) if name in HANDLERS else None
         except (LookupError, ValueError):
             found = None
+        step = _fused(name, operator)
         for place, number in enumerate(outputs):
             if found is not None and place == 0:
-                self.known[number] = found
+                self.known[number] = self.result.trace.elementwise([found], step) if step else found
             else:
                 values = [
                     call.value(k) for k in range(len(inputs)) if inputs[k] in self.known or inputs[k] in self.weights
                 ]
                 self.known[number] = self.result.trace.opaque(values, self.shapes.get(number, ()), name)
+
+
+def _fused(name: str, operator: Table) -> str:
+    """The activation that an operator applies itself."""
+    options = operator.table(_OPTIONS) if name in _FUSED else None
+    return _ACTIVATIONS.get(options.number(_FUSED[name], 1), "") if options is not None else ""
 
 
 @dataclass
