@@ -11,10 +11,10 @@ CXX_FILES := $(filter %.cpp %.hpp %.h,$(NATIVE))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint interop bench bench-large fuzz sanitize clean
+.PHONY: help demo test lint interop bench bench-large convert-check fuzz sanitize clean
 
 help:  ## list the targets
-	@awk -F ':.*  ## ' '/^[a-z-]+:.*  ## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*  ## ' '/^[a-z-]+:.*  ## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.demo  ## compress a digits classifier, restore it, compare the two (installs what it needs)
 	$(BIN)/python examples/digits_demo.py
@@ -36,6 +36,10 @@ bench: $(VENV)/.dev $(PEER)/.ready  ## measure speed and memory, side by side wi
 
 bench-large: $(VENV)/.dev  ## measure the memory that models of 3 GB take (LARGE='--gb N' for others)
 	$(BIN)/python annex_tests/bench_large.py $(LARGE)
+
+convert-check: $(VENV)/.dev  ## convert 320 random networks and well-known ones between PyTorch and Keras
+	$(BIN)/python annex_tests/random_networks.py $(CONVERT)
+	$(BIN)/python annex_tests/architectures.py
 
 fuzz: $(VENV)/.dev  ## give every reader tens of thousands of hostile files (FUZZ='--cases N --seed S' for others)
 	$(BIN)/python conformance/fuzz.py $(FUZZ)

@@ -321,7 +321,7 @@ def results(pair: Pair, folder: Path, *, through_nnr: bool = False) -> Iterator[
     ):
         started = time.perf_counter()
         target = folder / f"out{into.suffix}"
-        asked = len(plan(source, into)["flatten"])
+        asked = len(plan(source, into)["questions"])
         convert(source, target, into=into, module=module, force=True)
         found = run(target)
         difference = float(np.abs(found - wanted).max() / np.abs(wanted).max())

@@ -542,7 +542,7 @@ def _outcome(
     try:
         flatten = {}
         if not options:
-            flatten = plan(source, into)["flatten"]
+            flatten = plan(source, into)["questions"]
         convert(source, target, into=into, force=True, flatten=flatten, **options)
     except ModelError as error:
         return Outcome(way, "refused", str(error))

@@ -90,7 +90,7 @@ def run(folder: Path) -> None:
     # All weights find their places but for one question: PyTorch flattens the image channel by channel, Keras does not.
     # With module=network nothing would be asked, and the result would be checked by running both.
     received = folder / "digits.keras"
-    flatten = plan(coded, template)["flatten"]
+    flatten = plan(coded, template)["questions"]
     report = convert(coded, received, into=template, flatten=flatten, force=True)
 
     with torch.no_grad():

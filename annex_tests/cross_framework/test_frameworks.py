@@ -41,7 +41,7 @@ def network(request: pytest.FixtureRequest, made: dict[tuple[str, str], Any], ki
 
 def moved(source: Path, into: Path, target: Path) -> Path:
     """Convert, with the one answer that is asked for: what was flattened."""
-    questions = plan(source, into, by="structure")["flatten"]
+    questions = plan(source, into, by="structure")["questions"]
     for image in questions.values():
         assert image in (FLATTENED, [FLATTENED[0], 0, 0])
     report = convert(

@@ -249,7 +249,7 @@ def test_without_the_module_it_is_refused_or_right_with_the_answers_that_are_ask
 ) -> None:
     case = made(name)
     ours, theirs = saved(case, torch, tmp_path, suffix)
-    questions = plan(ours, theirs)["flatten"]
+    questions = plan(ours, theirs)["questions"]
     assert len(questions) == (name not in ("bidirectional", "eleven", "shortcut", "attention"))
     if questions:
         with pytest.raises(ModelError, match=r"takes a flattened image of 4 channels.*--flatten .*=4,"):
@@ -274,7 +274,7 @@ def test_without_the_module_it_is_refused_or_right_with_the_answers_that_are_ask
 def _refusal(source: Path, target: Path, into: Path) -> str:
     """Why it is refused to convert with every question answered as usual; empty if it is done."""
     try:
-        convert(source, target, into=into, flatten=plan(source, into)["flatten"])
+        convert(source, target, into=into, flatten=plan(source, into)["questions"])
     except ModelError as error:
         return str(error)
     return ""

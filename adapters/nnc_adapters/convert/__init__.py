@@ -147,8 +147,9 @@ def plan(
     """What `convert` would do, as the content of a mapping file that can be edited and used.
 
     ``matched`` has the source of each tensor of the target, ``candidates`` for those without what they could come from,
-    ``flatten`` the images that are asked about (``[C, H, W]``, or false in place of it), ``doubtful`` what order alone
-    told apart, ``unused`` what the source has more.
+    ``questions`` the images of which it is asked how they are flattened, ``flatten`` the answers (``[C, H, W]``, or
+    false if both sides store them in the same order), ``doubtful`` what order alone told apart, ``unused`` what the
+    source has more.
     """
     said = _Said(mapping, by, flatten, _modules(module), inputs, fold, limits or Limits())
     with _pair(Path(source), Path(into), said) as pair:
@@ -158,7 +159,8 @@ def plan(
 def _plan(matched: Matched) -> dict[str, Any]:
     return {
         "matched": {name: to_json(entry) for name, entry in _entries(matched).items()},
-        "flatten": {question.name: list(question.image) for question in matched.orders.questions},
+        "questions": {question.name: list(question.image) for question in matched.orders.questions},
+        "flatten": {name: False if image is None else list(image) for name, image in matched.answers.items()},
         "candidates": {name: list(matched.candidates.get(name, ())) for name in matched.missing},
         "doubtful": matched.doubtful,
         "unused": matched.unused,

@@ -39,7 +39,7 @@ def kinds_by_layer_names(variables: Variables) -> dict[str, str | None]:
     return found
 
 
-def _kinds(path: Path, shapes: Sequence[Shape]) -> list[str | None]:
+def _kinds(path: Path, shapes: Sequence[Shape]) -> Sequence[str | None]:
     name, count = _COUNTED.sub("", path[-1]), len(shapes)
     if name == "batch_normalization":
         # without scale or without shift: which of the two is there cannot be seen
@@ -53,7 +53,7 @@ def _kinds(path: Path, shapes: Sequence[Shape]) -> list[str | None]:
     return [*order[:count], *[None] * (count - len(order))]
 
 
-def _cell(path: Path, name: str, shapes: Sequence[Shape]) -> list[str | None]:
+def _cell(path: Path, name: str, shapes: Sequence[Shape]) -> Sequence[str | None]:
     gates, cell = _CELLS[name]
     end = BACKWARD_KIND if any(piece.startswith("backward") for piece in path) else ""
     if len(shapes) < 2 or len(shapes[1]) != 2 or shapes[1][1] != gates * shapes[1][0]:
@@ -62,7 +62,7 @@ def _cell(path: Path, name: str, shapes: Sequence[Shape]) -> list[str | None]:
         return [None, None]  # whether it resets before or after the product would show in the bias
     if cell == "gru" and len(shapes[2]) == 1:
         cell = "gru_reset_before"
-    return [f"{cell}.{place}{end}" for place in ("input", "state", "bias")][: len(shapes)]
+    return [f"{cell}.{place}{end}" for place, _ in zip(("input", "state", "bias"), shapes, strict=False)]
 
 
 def _by_shapes(shapes: Sequence[Shape]) -> Sequence[str | None]:

@@ -17,7 +17,7 @@ from nnc_core.errors import ModelError
 __all__ = ["Entry", "MappingFile", "Step", "answers_from", "apply", "load", "shape_after", "to_json"]
 
 _FIELDS = {"from", "part", "transpose", "flatten", "steps"}
-_PARTS_OF_PLAN = {"matched", "flatten", "candidates", "doubtful", "unused"}
+_PARTS_OF_PLAN = {"matched", "questions", "flatten", "candidates", "doubtful", "unused"}
 
 
 @dataclass(frozen=True, slots=True)

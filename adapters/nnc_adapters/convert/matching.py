@@ -51,6 +51,7 @@ class Matched:
     views: tuple[View, View]
     open: tuple[str, ...] = ()
     candidates: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    answers: Answers = field(default_factory=dict)
 
     @property
     def missing(self) -> list[str]:
@@ -104,10 +105,11 @@ def match(
     undecided = tuple(
         name for name in open_ if name not in file.entries and state.evidence.get(PartOf(name, 0)) != "dataflow"
     )
-    flattened = orders(source, target, found, {**file.flatten, **(answers or {})})
+    answers = {**file.flatten, **(answers or {})}
+    flattened = orders(source, target, found, answers)
     return Matched(
         source, target, found, state.evidence, raw, tuple(kept), flattened, (View(source), View(target)), undecided,
-        state.candidates(),
+        state.candidates(), answers,
     )  # fmt: skip
 
 
