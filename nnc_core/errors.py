@@ -182,9 +182,11 @@ class IntegrityError(UpdateError):
 
 
 class MissingDependencyError(NncError):
-    """An optional package is not installed; ``extra`` says how to get it."""
+    """An optional package is not installed, which a ``feature`` needs; ``extra`` of this suite brings it, if any."""
 
-    def __init__(self, package: str, extra: str) -> None:
-        super().__init__(f"the package {package!r} is not installed; try: pip install 'nnc-suite[{extra}]'")
+    def __init__(self, package: str, extra: str = "", feature: str = "") -> None:
+        needs = f"{feature} needs the package {package!r}, which" if feature else f"the package {package!r}"
+        install = f"'nnc-suite[{extra}]'" if extra else package
+        super().__init__(f"{needs} is not installed; try: pip install {install}")
         self.package = package
         self.extra = extra

@@ -12,7 +12,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
 from nnc_adapters.base import Adapter
-from nnc_core.bitstream.parts import begins_bitstream
+from nnc_adapters.recognition import instead_of_a_model, is_placeholder
 from nnc_core.errors import ModelError, UnsupportedError
 
 __all__ = ["GROUP", "OWN", "adapter", "adapters", "find"]
@@ -58,22 +58,15 @@ def find(path: Path) -> Adapter:
     known = [a for a in adapters() if path.exists() and a.sniff(path)]
     # where several know the content, the suffix says which is meant
     both = [a for a in known if a in named]
-    for candidates in (both, known, named):
+    damaged = [] if path.exists() and is_placeholder(path) else named
+    for candidates in (both, known, damaged):
         if candidates:
             return candidates[0]
     if not path.exists():
         raise FileNotFoundError(f"there is no file {path}")
-    if _is_bitstream(path):
-        raise ModelError("is an NNR bitstream, where a model is expected", file=str(path))
     names = ", ".join(a.name for a in adapters())
-    raise ModelError(f"is in none of the known formats ({names})", file=str(path))
-
-
-def _is_bitstream(path: Path) -> bool:
-    if not path.is_file():
-        return False
-    with path.open("rb") as stream:
-        return begins_bitstream(stream.read(8))
+    message = instead_of_a_model(path) or f"is in none of the known formats ({names})"
+    raise ModelError(message, file=str(path))
 
 
 def adapter(storage_format: int) -> Adapter:

@@ -107,7 +107,7 @@ class Remote:
         try:
             import fsspec
         except ImportError:
-            raise MissingDependencyError("fsspec", "remote") from None
+            raise MissingDependencyError("fsspec", "remote", "storage behind a URL") from None
         self._system, self._path = fsspec.core.url_to_fs(url)
         self._system.makedirs(self._path, exist_ok=True)
 

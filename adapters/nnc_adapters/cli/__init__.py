@@ -33,6 +33,15 @@ class _Program(click.Group):
         with reported():
             return super().invoke(ctx)
 
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands with the whole of their first paragraph."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, _summary(command)) for name, command in sorted(self.commands.items())])
+
+
+def _summary(command: click.Command) -> str:
+    return " ".join((command.help or "").split("\n\n")[0].split())
+
 
 @click.group(
     cls=_Program,

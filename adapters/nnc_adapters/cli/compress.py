@@ -86,7 +86,10 @@ def compress(
     dry_run: bool,
     **coding: Any,
 ) -> None:
-    """Compress the model IN into an NNR bitstream; IN may be - for stdin, if it is one file."""
+    """Compress a model into an NNR bitstream.
+
+    IN is a file or a folder, or - for stdin, if it is one file.
+    """
     if dry_run:
         with readable(source) as model:
             found = api.predict(

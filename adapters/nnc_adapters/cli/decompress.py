@@ -44,7 +44,11 @@ def decompress(
     force: bool,
     as_json: bool,
 ) -> None:
-    """Restore a model in the format it had; IN.nnr may be - for stdin, and a container that carries NNR."""
+    """Restore a model in the format it had.
+
+    IN.nnr may be - for stdin, and a container that carries NNR. If the output ends in .safetensors or .npz, and the
+    model is of another format, all its tensors are written by name.
+    """
     if output is None and str(source) == PIPE:
         raise click.UsageError("stdin has no name to derive one from; give --output")
     with (

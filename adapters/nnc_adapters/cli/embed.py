@@ -68,7 +68,7 @@ def embed(
     force: bool,
     as_json: bool,
 ) -> None:
-    """Put the bitstream IN, or the bitstreams in a container IN, into a container, without recoding.
+    """Put a bitstream, or those in a container, into a container, without recoding.
 
     IN may be - for stdin. It may also be a model, which is compressed first with the default parameters.
     """

@@ -27,7 +27,7 @@ from nnc_core import Limits
 @force_option
 @json_option
 def extract(source: Path, output: Path, tensor: str | None, limits: Limits, force: bool, as_json: bool) -> None:
-    """Take the bitstream out of a container; of one per tensor, one is made again.
+    """Take the bitstream out of a container; per-tensor bitstreams are merged.
 
     CONTAINER may be - for stdin.
     """

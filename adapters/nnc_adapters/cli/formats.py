@@ -28,7 +28,7 @@ class _Format:
 @click.command()
 @json_option
 def formats(as_json: bool) -> None:
-    """List the formats of models and the containers, and what to install for those that lack something."""
+    """List the formats of models and containers, and what to install where something is missing."""
     found = [*_models(), *_containers(), *_codecs()]
     if as_json:
         console.print_json(found)

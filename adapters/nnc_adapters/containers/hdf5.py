@@ -104,7 +104,7 @@ def _h5py() -> Any:
     try:
         import h5py  # type: ignore[import-untyped]
     except ModuleNotFoundError as error:
-        raise MissingDependencyError("h5py", "containers") from error
+        raise MissingDependencyError("h5py", "containers", "NNR in an HDF5 file") from error
     return h5py
 
 

@@ -52,7 +52,7 @@ def onnx_kinds(topology: bytes, shapes: Shapes, limits: Limits) -> dict[str, str
         from nnc_adapters.onnx.reader import parsed
         from nnc_adapters.onnx.scopes import scopes, sites
     except ModuleNotFoundError as error:
-        raise MissingDependencyError(error.name or "onnx", "onnx") from error
+        raise MissingDependencyError(error.name or "onnx", "onnx", "the format ONNX") from error
     found = scopes(parsed(topology), limits)
     flow = Dataflow(found)
     order = {operation: index for index, operation in enumerate(dict.fromkeys(flow.producers.values()))}

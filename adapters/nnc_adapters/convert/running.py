@@ -228,7 +228,7 @@ def load_module(module: Any, tensors: Mapping[str, Array]) -> Any:
     try:
         import torch
     except ModuleNotFoundError as error:
-        raise MissingDependencyError("torch", "pytorch") from error
+        raise MissingDependencyError("torch", "pytorch", "a module of PyTorch") from error
     found = copy.deepcopy(module).eval().float()
     state, given = found.state_dict(), {plain(name): name for name in tensors}
     for name, tensor in state.items():

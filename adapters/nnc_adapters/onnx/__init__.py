@@ -108,4 +108,4 @@ def _require_onnx() -> None:
         import ml_dtypes  # noqa: F401
         import onnx  # noqa: F401
     except ModuleNotFoundError as error:
-        raise MissingDependencyError(error.name or "onnx", "onnx") from error
+        raise MissingDependencyError(error.name or "onnx", "onnx", "the format ONNX") from error

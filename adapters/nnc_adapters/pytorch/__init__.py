@@ -31,7 +31,7 @@ def __getattr__(name: str) -> Any:
     try:
         from nnc_adapters.pytorch import modules
     except ModuleNotFoundError as error:
-        raise MissingDependencyError(error.name or "torch", "pytorch") from error
+        raise MissingDependencyError(error.name or "torch", "pytorch", f"nnc_adapters.pytorch.{name}") from error
     return getattr(modules, name)
 
 

@@ -29,13 +29,13 @@ def tensors(path: Path, options: Options) -> LazyTensors:
 
 def _has_arrays(view: View) -> bool:
     try:
-        return view.dtype in ITEM_SIZES and named(view.dtype, "pytorch").itemsize == ITEM_SIZES[view.dtype]
+        return view.dtype in ITEM_SIZES and named(view.dtype).itemsize == ITEM_SIZES[view.dtype]
     except ValueError:
         return False
 
 
 def _load(file: File, view: View) -> NDArray[Any]:
-    dtype = named(view.dtype, "pytorch")
+    dtype = named(view.dtype)
     if not view.elements:
         return np.empty(view.shape, dtype)
     words = file.data.array(view.start, view.end - view.start).view(f"<u{dtype.itemsize}")

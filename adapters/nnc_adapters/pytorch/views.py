@@ -137,7 +137,7 @@ class Layout:
         item = ITEM_SIZES[self.dtype]
         words = data.view(f"<u{item}").astype(f"=u{item}", copy=False)
         words = words if words.flags.aligned else words.copy()
-        lying: NDArray[Any] = words.view(named(self.dtype, "pytorch")).reshape([self.shape[d] for d in self.order])
+        lying: NDArray[Any] = words.view(named(self.dtype)).reshape([self.shape[d] for d in self.order])
         turned: NDArray[Any] = lying.transpose([self.order.index(d) for d in range(len(self.order))])
         return turned
 

@@ -112,7 +112,7 @@ class Description:
         if array.shape != layout.shape:
             raise ModelError(f"has shape {array.shape}, the model has {layout.shape}", tensor=name)
         try:
-            return stored(layout.lying(converted(array, named(layout.dtype, "pytorch"))))
+            return stored(layout.lying(converted(array, named(layout.dtype))))
         except ValueError as error:
             raise ModelError(str(error), tensor=name) from error
 

@@ -20,8 +20,8 @@ INTEGERS = frozenset({"int8", "uint8", "int16", "uint16", "int32", "uint32", "in
 _LARGEST_BFLOAT16 = (2 - 2**-7) * 2.0**127
 
 
-def named(name: str, extra: str) -> np.dtype[Any]:
-    """The numpy type called ``name``; those that numpy lacks need ml_dtypes, which ``extra`` brings.
+def named(name: str, extra: str = "") -> np.dtype[Any]:
+    """The numpy type called ``name``; those that numpy lacks need ml_dtypes, which ``extra`` brings, if any.
 
     Raises `MissingDependencyError` without that package, `ValueError` for a name that neither knows.
     """
@@ -30,7 +30,7 @@ def named(name: str, extra: str) -> np.dtype[Any]:
     try:
         import ml_dtypes
     except ModuleNotFoundError as error:
-        raise MissingDependencyError("ml_dtypes", extra) from error
+        raise MissingDependencyError("ml_dtypes", extra, f"the data type {name}") from error
     if not hasattr(ml_dtypes, name):
         raise ValueError(f"there is no data type {name!r}")
     found: np.dtype[Any] = np.dtype(getattr(ml_dtypes, name))

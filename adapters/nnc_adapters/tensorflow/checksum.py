@@ -16,7 +16,7 @@ def masked_crc32c(pieces: Iterable[bytes]) -> int:
     try:
         from google_crc32c import extend
     except ModuleNotFoundError as error:
-        raise MissingDependencyError("google-crc32c", "tensorflow") from error
+        raise MissingDependencyError("google-crc32c", "tensorflow", "a checkpoint of TensorFlow") from error
     crc = 0
     for piece in pieces:
         crc = extend(crc, piece)

@@ -84,7 +84,7 @@ def opened(content: Content) -> Iterator[Any]:
     try:
         import h5py  # type: ignore[import-untyped]
     except ModuleNotFoundError as error:
-        raise MissingDependencyError("h5py", "tensorflow") from error
+        raise MissingDependencyError("h5py", "tensorflow", "a Keras file") from error
     try:
         with h5py.File(View(content), "r") as file:
             yield file

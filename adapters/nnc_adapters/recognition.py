@@ -1,0 +1,87 @@
+"""What a file is that is not what was expected, in words, and what to do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from nnc_adapters.base import Adapter
+from nnc_core.bitstream.parts import begins_bitstream
+
+__all__ = ["instead_of_a_bitstream", "instead_of_a_model", "is_placeholder"]
+
+_LFS = b"version https://git-lfs.github.com/spec/"
+_HEAD = 512
+
+_ARCHIVES = {
+    b"PK\3\4": "a zip archive",
+    b"\x1f\x8b": "a gzip file",
+    b"BZh": "a bzip2 file",
+    b"\xfd7zXZ\0": "an xz file",
+    b"\x28\xb5\x2f\xfd": "a zstd file",
+    b"7z\xbc\xaf\x27\x1c": "a 7z archive",
+    b"Rar!\x1a\x07": "a rar archive",
+}
+_TAR, _AT = b"ustar", 257
+
+
+def instead_of_a_model(path: Path) -> str | None:
+    """What is at ``path`` where a model is expected, and the next step; None where nothing tells."""
+    head = _head(path)
+    if head is not None and begins_bitstream(head[:8]):
+        return "is an NNR bitstream, not a model; nnc decompress restores the model"
+    return _anything(path, head, "a model")
+
+
+def instead_of_a_bitstream(path: Path, adapters: Sequence[Adapter]) -> str | None:
+    """What is at ``path`` where a bitstream is expected, and the next step; None where nothing tells."""
+    model = next((adapter.name for adapter in adapters if adapter.sniff(path)), None)
+    if model is not None:
+        return f"is a model of the format {model}, not an NNR bitstream; nnc compress makes one of it"
+    head = _head(path)
+    return _anything(path, head, "an NNR bitstream") if head != b"" else None
+
+
+def is_placeholder(path: Path) -> bool:
+    """Whether the file stands for another one that was not fetched, or for a page that tells where to find it."""
+    head = _head(path)
+    return head is not None and (head.startswith(_LFS) or _is_page(head) or not head)
+
+
+def _head(path: Path) -> bytes | None:
+    if not path.is_file():
+        return None
+    with path.open("rb") as stream:
+        return stream.read(_HEAD)
+
+
+def _anything(path: Path, head: bytes | None, expected: str) -> str | None:
+    if head is None:
+        return f"is a folder without {expected}" if path.is_dir() else None
+    if not head:
+        return f"is empty, not {expected}"
+    if head.startswith(_LFS):
+        return f"is a Git LFS pointer, not {expected}; git lfs pull fetches the file that it stands for"
+    if _is_page(head):
+        return f"is a web page, not {expected}; perhaps the file behind it needs a login"
+    archive = _archive(head)
+    if archive is not None:
+        return f"is {archive}, not {expected}; unpack it, and name what is in it"
+    return f"is a text, not {expected}" if _is_text(head) else None
+
+
+def _archive(head: bytes) -> str | None:
+    found = next((name for start, name in _ARCHIVES.items() if head.startswith(start)), None)
+    return found or ("a tar archive" if head[_AT:].startswith(_TAR) else None)
+
+
+def _is_page(head: bytes) -> bool:
+    return head.lstrip().lower().startswith((b"<!doctype html", b"<html"))
+
+
+def _is_text(head: bytes) -> bool:
+    try:
+        text = head.decode("utf-8", "strict" if len(head) < _HEAD else "ignore")
+    except UnicodeDecodeError:
+        return False
+    return all(letter.isprintable() or letter in "\t\r\n\f" for letter in text)
