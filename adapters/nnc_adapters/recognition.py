@@ -67,7 +67,7 @@ def _anything(path: Path, head: bytes | None, expected: str) -> str | None:
     archive = _archive(head)
     if archive is not None:
         return f"is {archive}, not {expected}; unpack it, and name what is in it"
-    return f"is a text, not {expected}" if _is_text(head) else None
+    return f"is a text, not {expected}; nnc formats lists what is known" if _is_text(head) else None
 
 
 def _archive(head: bytes) -> str | None:
