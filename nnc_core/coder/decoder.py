@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from math import prod
 from typing import Any, NamedTuple
 
@@ -18,7 +19,14 @@ from nnc_core.coder.dtypes import converted
 from nnc_core.coder.history import Histories, History, check_parent
 from nnc_core.coder.payload import CodedTensor, Shape, decode_payload, first_qp
 from nnc_core.entropy.parameters import TensorParameters
-from nnc_core.errors import BitstreamError, ElementValueError, MissingLinkError, PayloadError, UnsupportedError
+from nnc_core.errors import (
+    BitstreamError,
+    ElementValueError,
+    MissingLinkError,
+    PayloadError,
+    TruncatedError,
+    UnsupportedError,
+)
 from nnc_core.syntax.codebook import IntegerCodebook
 from nnc_core.syntax.context import SyntaxContext
 from nnc_core.syntax.data_unit import CompressedDataUnitHeader
@@ -38,11 +46,16 @@ class DecodedUnit(NamedTuple):
 
 
 def read_qp(unit: DataUnit) -> tuple[str, int] | None:
-    """The first tensor in a quantized unit's payload and its quantization parameter; the others lie behind it."""
+    """The first tensor in a quantized unit's payload and its quantization parameter; the others lie behind it.
+
+    `None` where there is none, or the payload is damaged from the start.
+    """
     if not is_quantized(unit.header):
         return None
     density, base = unit.qp_density, unit.quantization_parameter
-    return parts(unit)[0].name, base + first_qp(unit.payload, 6 + density)
+    with suppress(PayloadError, TruncatedError):
+        return parts(unit)[0].name, base + first_qp(unit.payload, 6 + density)
+    return None
 
 
 def decode_unit(unit: DataUnit, histories: Histories | None = None) -> DecodedUnit:
