@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 import nnc_core
 from nnc_core import approximator, coder
 from nnc_core.bitstream import Bitstream
+from nnc_core.bitstream.validate import violations
 
 LIMITS = nnc_core.Limits(
     tensor_elements=1 << 20, decoded_bytes=1 << 23, units=1 << 10, name_length=1 << 10, topology_bytes=1 << 18
@@ -44,7 +45,7 @@ def exercise(data: bytes, *, threads: int = 1) -> str:
         check_size(nnc_core.decode(data, limits=LIMITS, threads=threads))
     except nnc_core.NncError as error:
         ending = check_error(error)
-    for look in (walk, decode_each, decode_file, update, dictionaries):
+    for look in (walk, validate, decode_each, decode_file, update, dictionaries):
         with _refusing():
             look(data)
     return ending
@@ -64,6 +65,22 @@ def walk(data: bytes) -> None:
     for unit in bitstream.units:
         bitstream.trace(unit)
     _ = bitstream.topology
+    _ = bitstream.pruning
+
+
+def validate(data: bytes) -> None:
+    """What a reader raises is the first that a reader finds who goes on; a validator looks into everything."""
+    refused: list[str] = []
+    try:
+        Bitstream(data, LIMITS)
+    except nnc_core.BitstreamError as error:
+        refused.append(str(error))
+    found: list[nnc_core.BitstreamError] = []
+    Bitstream(data, LIMITS, sink=found.append)
+    if list(map(str, found[:1])) != refused:
+        raise ValueError(f"refused by {refused}, but the first violation is {found[:1]}")
+    for violation in violations(data, LIMITS):
+        check_error(violation)
 
 
 def decode_each(data: bytes) -> None:

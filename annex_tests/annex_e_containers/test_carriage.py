@@ -13,6 +13,7 @@ import pytest
 import nnc_core
 from nnc_core.bitstream import Bitstream, BitstreamWriter
 from nnc_core.bitstream.parts import MODEL, begins_bitstream, bitstreams, join, split
+from nnc_core.bitstream.validate import violations
 from nnc_core.errors import BitstreamError, LimitError, ModelError, NncError, UnsupportedError
 from nnc_core.limits import Limits
 from nnc_core.nnr_model import Topology
@@ -124,10 +125,23 @@ def test_a_tensor_called_like_the_model_is_refused() -> None:
         split(one(MODEL))
 
 
-@pytest.mark.parametrize(("kind", "fill"), [("NNR_LPS", every_unit.layers), ("NNR_AGG", every_unit.nested)])
-def test_units_that_others_depend_on_are_refused(kind: str, fill: Callable[[BitstreamWriter], None]) -> None:
-    with pytest.raises(UnsupportedError, match=kind):
-        split(every_unit.made(fill))
+@pytest.mark.parametrize("fill", [every_unit.layers, every_unit.aggregate, every_unit.nested])
+def test_tensors_keep_their_layer_parameter_set_and_come_out_of_aggregates(
+    fill: Callable[[BitstreamWriter], None],
+) -> None:
+    data = every_unit.made(fill)
+    whole, parts = nnc_core.decode(data), split(data)
+    assert set(parts) - {MODEL} == set(whole)
+    again = join(parts)
+    for name in whole:
+        np.testing.assert_array_equal(nnc_core.decode(parts[name])[name], whole[name])
+        np.testing.assert_array_equal(nnc_core.decode(again)[name], whole[name])
+    assert violations(again) == []
+
+
+def test_an_aggregate_in_a_part_is_refused() -> None:
+    with pytest.raises(UnsupportedError, match="aggregate unit"):
+        join({"v": every_unit.made(every_unit.nested), "x": one("x")})
 
 
 def test_joining_counts_units() -> None:

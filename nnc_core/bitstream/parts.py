@@ -17,6 +17,7 @@ from nnc_core.limits import Limits
 from nnc_core.syntax.context import SyntaxContext
 from nnc_core.syntax.data_unit import context_after, is_decomposed
 from nnc_core.syntax.driver import Buffer
+from nnc_core.syntax.layer_parameter_set import LayerParameterSet
 from nnc_core.syntax.model_parameter_set import ModelParameterSet
 from nnc_core.syntax.reader import Reader
 from nnc_core.syntax.topology import TopologyUnitHeader
@@ -34,12 +35,16 @@ __all__ = ["MODEL", "Parts", "begins_bitstream", "bitstreams", "join", "joined",
 MODEL = "__model__"
 """The key of what belongs to no single tensor: topology and quantization units, or a whole bitstream."""
 
+_OF_TENSORS = (NnrUnitType.NNR_NDU, NnrUnitType.NNR_LPS, NnrUnitType.NNR_AGG)
+_NO_LAYER = unit(NnrUnitType.NNR_LPS, header_bytes(NnrUnitType.NNR_LPS, LayerParameterSet(), SyntaxContext()))
+"""A layer parameter set that says nothing: what the model parameter set says holds again."""
+
 
 def split(data: Buffer, limits: Limits | None = None) -> Parts:
     """Take a bitstream apart into one bitstream per tensor; see `Parts`.
 
-    Raises a `BitstreamError` where it is damaged, `UnsupportedError` for layer parameter sets and aggregate units,
-    `ModelError` for a tensor that is called like `MODEL`.
+    Raises a `BitstreamError` where it is damaged, `UnsupportedError` for several reference lists, `ModelError` for a
+    tensor that is called like `MODEL`.
     """
     return Parts(data, limits)
 
@@ -48,22 +53,25 @@ class Parts(LazyMapping[bytes]):
     """The parts of a bitstream by tensor name, in bitstream order; each is put together when it is asked for.
 
     Tensors that only decode together (a block, the factors of a decomposition) stay together under the name of the
-    first. What belongs to no tensor comes first, under `MODEL`, where there is any.
+    first, with the layer parameter set in force for them, and come out of aggregate units. What belongs to no tensor
+    comes first, under `MODEL`, where there is any.
     """
 
     def __init__(self, data: Buffer, limits: Limits | None = None) -> None:
         self._data = memoryview(data).cast("B")
         bitstream = Bitstream(data, limits)
-        _refuse_dependent(bitstream)
+        _refuse_several_lists(bitstream)
         self._prefix = _prefix(bitstream, self._raw)
-        model = b"".join(self._raw(u) for u in bitstream.units if u.type != NnrUnitType.NNR_NDU)
+        self._layers = _layers(bitstream.units)
+        model = b"".join(self._raw(u) for u in bitstream.units if u.type not in _OF_TENSORS)
         self._groups = dict(_groups(bitstream.units))
         self._model = model if model != self._prefix or not self._groups else None
 
     def __getitem__(self, name: str) -> bytes:
         if name == MODEL and self._model is not None:
             return self._model
-        return b"".join((self._prefix, *map(self._raw, self._groups[name])))
+        units = self._groups[name]
+        return b"".join((self._prefix, self._layers[units[0].index], *map(self._raw, units)))
 
     def __iter__(self) -> Iterator[str]:
         if self._model is not None:
@@ -132,11 +140,23 @@ def _unit_header(view: memoryview, offset: int, index: int) -> UnitHeader:
     return h
 
 
-def _refuse_dependent(bitstream: Bitstream) -> None:
-    """`UnsupportedError` for units that say something of data units elsewhere."""
-    for each in (NnrUnitType.NNR_LPS, NnrUnitType.NNR_AGG):
-        if any(unit.type == each for unit in bitstream.units):
-            raise UnsupportedError(each.name, f"a bitstream with {each.name} cannot be taken apart")
+def _layers(units: Iterable[UnitRecord]) -> dict[int, bytes]:
+    """For each data unit the layer parameter set in force, if any; it does not say that it stands in an aggregate."""
+    layer, found = b"", {}
+    around: list[tuple[int, bytes]] = []
+    for record in units:
+        while around and around[-1][0] != record.within:
+            layer = around.pop()[1]
+        if isinstance(record.header, LayerParameterSet):
+            header = replace(record.header, lps_self_contained_flag=False)
+            layer = unit(NnrUnitType.NNR_LPS, header_bytes(NnrUnitType.NNR_LPS, header, record.context))
+        elif record.type == NnrUnitType.NNR_AGG:
+            around.append((record.index, layer))
+        found[record.index] = layer
+    return found
+
+
+def _refuse_several_lists(bitstream: Bitstream) -> None:
     if sum(map(_is_reference_list, bitstream.units)) > 1:
         raise UnsupportedError("NNR_TPL_REFLIST", "a bitstream with several reference lists cannot be taken apart")
 
@@ -209,18 +229,25 @@ class _Joiner:
         self._agreed: tuple[object, ...] | None = None
         self._names: set[str] = set()
         self._count = 0
+        self._layered = False  # whether a layer parameter set of a part before is still in force
 
-    def units(self, key: str, data: Buffer) -> Iterator[memoryview]:
+    def units(self, key: str, data: Buffer) -> Iterator[Buffer]:
         """The units that the part called ``key`` adds to the bitstream."""
         view = memoryview(data).cast("B")
         bitstream = Bitstream(view, self._limits)
-        _refuse_dependent(bitstream)
+        _refuse_several_lists(bitstream)
+        if any(record.type == NnrUnitType.NNR_AGG for record in bitstream.units):
+            raise UnsupportedError("NNR_AGG", f"the part {key!r} has an aggregate unit; split takes its units out")
         first = self._agreed is None
         self._check_agreement(key, bitstream)
         self._check_names(key, bitstream)
+        if self._layered and bitstream.data_units:
+            yield _NO_LAYER
+            self._layered = False
         for record in bitstream.units:
-            if first or record.type == NnrUnitType.NNR_NDU:
+            if first or record.type in _OF_TENSORS:
                 self._count = self._limits.check("units", self._count + 1)
+                self._layered = self._layered or record.type == NnrUnitType.NNR_LPS
                 yield view[record.offset : record.offset + record.size]
             else:
                 _refuse_topology(key, record)

@@ -114,7 +114,14 @@ class Walk:
         tracer, h = Tracer(self._data, self._offset, unit=self._index), UnitHeader()
         with suppress(NncError):
             nnr_unit_size(tracer, h)
+            tracer.narrow(h.nnr_unit_size)
             nnr_unit_header(tracer, h)
+            if any(traced.name == element for traced in tracer.elements):
+                return _place_of(element, tracer)
             read_header(tracer, h.nnr_unit_type, self.scope.context)
-        places = {traced.name: traced.bit_offset for traced in tracer.elements}
-        return places.get(element or "", tracer.bit_offset)
+        return _place_of(element, tracer)
+
+
+def _place_of(element: str | None, tracer: Tracer) -> int:
+    places = {traced.name: traced.bit_offset for traced in tracer.elements}
+    return places.get(element or "", tracer.bit_offset)

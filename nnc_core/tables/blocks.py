@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from enum import Enum
+from functools import cache
 from typing import Final
 
 from nnc_core.tables.code_points import CompressedParameterTypes
@@ -56,12 +57,14 @@ _TYPE: Final = {
 }
 
 
+@cache
 def members(types: int) -> tuple[Member, ...]:
     """The members of a block with these ``compressed_parameter_types``, in header order."""
     weight = Member.G if types & _DC else Member.WEIGHT
     return tuple(m for m in HEADER_ORDER if (types & _TYPE[m] if m in _TYPE else m == weight))
 
 
+@cache
 def named_members(types: int, names: int) -> tuple[Member, ...]:
     """The members of a block with ``names`` names and these ``compressed_parameter_types``, in header order.
 
