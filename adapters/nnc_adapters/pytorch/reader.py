@@ -17,7 +17,7 @@ from nnc_adapters.base import Options
 from nnc_adapters.pytorch import roles
 from nnc_adapters.pytorch.layout import File, Model, opened
 from nnc_adapters.pytorch.views import Checksum, Layout, View, separate, slots
-from nnc_adapters.shared import exactness, packing, selection
+from nnc_adapters.shared import exactness, packing, remarks, selection
 from nnc_adapters.shared.dtypes import FLOATS, INTEGERS
 from nnc_adapters.shared.lazy import LazyTensors
 from nnc_adapters.shared.names import expressible, free
@@ -49,14 +49,25 @@ def described(model: Model, options: Options) -> SourceModel:
     info = roles.from_names(shapes)
     exact = {name: reasons[view.path] for name, (_, view) in coded.tensors.items() if view.path in reasons}
     topology = Topology(TopologyStorageFormat.NNR_TPL_PYT, data)
-    return SourceModel(LazyTensors(fetch), topology, info, exact, tuple(_remarks(model)))
+    return SourceModel(LazyTensors(fetch), topology, info, exact, tuple(_remarks(model, options.keep_optimizer)))
 
 
-def _remarks(model: Model) -> Iterator[str]:
+def _remarks(model: Model, keep_optimizer: bool) -> Iterator[str]:
     """What a person should know about what is carried."""
     opaque = sorted({name for file in model.files for name in file.scan.opaque})
     if opaque:
         yield f"objects are carried as they are, and loading the file may run code: {', '.join(opaque)}"
+    kept = sum(end - start for file in model.files for start, end in slots(file.scan.views))
+    whole = sum(len(file.data.view) for file in model.files)
+    if keep_optimizer:
+        yield from remarks.optimizer(kept, whole)
+    unknown = Counter(v.dtype for file in model.files for v in file.scan.views if v.path and _is_unknown_float(v))
+    for dtype, count in sorted(unknown.items()):
+        yield f"{count} tensors of type {dtype}, which NNR does not have, are carried exactly"
+
+
+def _is_unknown_float(view: View) -> bool:
+    return view.dtype.lower().startswith(("float", "f", "complex")) and view.dtype not in FLOATS
 
 
 def _reasons(model: Model) -> dict[Keys, str]:

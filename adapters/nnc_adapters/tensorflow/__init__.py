@@ -31,7 +31,7 @@ class TensorflowAdapter(Adapter):
     """
 
     name: ClassVar[str] = "tensorflow"
-    suffixes: ClassVar[tuple[str, ...]] = (".keras", ".h5", ".hdf5", ".tflite", ".index")
+    suffixes: ClassVar[tuple[str, ...]] = (".keras", ".h5", ".hdf5", ".tflite", ".index", ".pb", ".weights.json")
     topology_storage_format: ClassVar[TopologyStorageFormat] = TopologyStorageFormat.NNR_TPL_TEF
     annex: ClassVar[str] = "D"
     packages: ClassVar[tuple[str, ...]] = ("h5py", "google_crc32c", "ml_dtypes")

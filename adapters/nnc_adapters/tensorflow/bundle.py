@@ -18,11 +18,10 @@ from nnc_adapters.tensorflow.messages import Message
 from nnc_core.errors import ModelError, UnsupportedError
 from nnc_core.limits import Limits
 
-__all__ = ["Index", "Item", "data_suffix", "read", "refreshed", "string_scalar", "verify"]
+__all__ = ["TYPES", "Index", "Item", "data_suffix", "read", "refreshed", "string_scalar", "verify"]
 
 _STRING = 7
-# tensorflow.DataType, without those that have no fixed size or several values in a byte
-_TYPES = {
+TYPES = {
     1: ("float32", 4),
     2: ("float64", 8),
     3: ("int32", 4),
@@ -39,6 +38,7 @@ _TYPES = {
     22: ("uint32", 4),
     23: ("uint64", 8),
 }
+"""Names and sizes by tensorflow.DataType, without those that have no fixed size or several values in a byte."""
 
 # fields of BundleHeaderProto, BundleEntryProto, TensorShapeProto and its Dim
 _SHARDS, _ENDIANNESS = 1, 2
@@ -72,7 +72,7 @@ class Item:
     @property
     def dtype(self) -> str:
         """The name of the data type in numpy or ml_dtypes."""
-        return _TYPES.get(self.data_type, ("", 0))[0]
+        return TYPES.get(self.data_type, ("", 0))[0]
 
     @property
     def name(self) -> str:
@@ -153,7 +153,7 @@ def _check(item: Item, shards: int) -> None:
         raise ModelError(f"is in data file {item.shard}, there are {shards}", tensor=item.name)
     if max(item.offset, item.size, *item.shape, 0) >= _NEGATIVE:
         raise ModelError("a size or position is negative", tensor=item.name)
-    if item.dtype and item.size != math.prod(item.shape) * _TYPES[item.data_type][1]:
+    if item.dtype and item.size != math.prod(item.shape) * TYPES[item.data_type][1]:
         raise ModelError(f"{item.dtype} of shape {item.shape} does not take {item.size} bytes", tensor=item.name)
 
 

@@ -5,20 +5,22 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from nnc_adapters.shared.files import walk
 from nnc_adapters.shared.names import free, storable
-from nnc_adapters.tensorflow import bundle, object_graph, roles, table
+from nnc_adapters.tensorflow import bundle, constants, object_graph, roles, table
 from nnc_adapters.tensorflow.content import Content, of_file
 from nnc_adapters.tensorflow.model import Opened, Span, Variable
 from nnc_core.errors import ModelError
 from nnc_core.limits import Limits
 
-__all__ = ["INDEX", "is_folder", "is_index", "open_checkpoint", "open_folder", "prefixes"]
+__all__ = ["GRAPH", "GRAPHS", "INDEX", "is_folder", "is_index", "open_checkpoint", "open_folder", "prefixes"]
 
 INDEX = ".index"
-_GRAPHS = ("saved_model.pb", "saved_model.pbtxt")
+GRAPH = "saved_model.pb"
+GRAPHS = (GRAPH, "saved_model.pbtxt")
 _SAVED_VARIABLES = "variables/variables"
 
 _VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
@@ -36,7 +38,7 @@ _COPIES = "_all_variables/"
 
 def is_folder(path: Path) -> bool:
     """Whether this is a SavedModel, or a folder with one checkpoint or more."""
-    return any((path / name).is_file() for name in _GRAPHS) or any(map(is_index, path.glob("*" + INDEX)))
+    return any((path / name).is_file() for name in GRAPHS) or any(map(is_index, path.glob("*" + INDEX)))
 
 
 def is_index(path: Path) -> bool:
@@ -55,8 +57,15 @@ def open_folder(path: Path, limits: Limits) -> Opened:
         names = ", ".join(prefix + INDEX for prefix in found)
         raise ModelError(f"there are several checkpoints in the folder; name one of {names}")
     variables = [v for prefix in found for v in _variables(prefix, files, limits)]
-    kind = "saved_model" if any(name in files for name in _GRAPHS) else "checkpoint"
-    return Opened(kind, files, variables, tuple(_empty_folders(path)))
+    if GRAPH in files:
+        variables += _not_called_like(variables, constants.of_saved_model(files[GRAPH], GRAPH, limits))
+    kind = "saved_model" if any(name in files for name in GRAPHS) else "checkpoint"
+    return Opened(kind, files, variables, tuple(_empty_folders(path)), checked=(GRAPH,))
+
+
+def _not_called_like(variables: list[Variable], found: list[Variable]) -> list[Variable]:
+    taken = Counter(variable.name for variable in variables)
+    return [replace(variable, name=free(variable.name, taken)) for variable in found]
 
 
 def open_checkpoint(path: Path, limits: Limits) -> Opened:
@@ -71,7 +80,7 @@ def open_checkpoint(path: Path, limits: Limits) -> Opened:
 def prefixes(files: Iterable[str]) -> list[str]:
     """The names of the checkpoints among files: in a SavedModel the variables, else those that have an index."""
     files = set(files)
-    if any(name in files for name in _GRAPHS):
+    if any(name in files for name in GRAPHS):
         return [_SAVED_VARIABLES] if _SAVED_VARIABLES + INDEX in files else []
     return sorted(name.removesuffix(INDEX) for name in files if name.endswith(INDEX) and "/" not in name)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -11,14 +12,14 @@ from typing import Any
 from numpy.typing import NDArray
 
 from nnc_adapters.base import Options
-from nnc_adapters.shared import exactness
+from nnc_adapters.shared import exactness, remarks
 from nnc_adapters.shared.dtypes import FLOATS, INTEGERS, named
 from nnc_adapters.shared.exactness import OPTIMIZER
 from nnc_adapters.shared.lazy import LazyTensors
 from nnc_adapters.shared.names import expressible
 from nnc_adapters.shared.selection import costs_less, is_coded
 from nnc_adapters.tensorflow.content import Content
-from nnc_adapters.tensorflow.manifest import EXTRA, File, Manifest, Place, check_path, check_places, pack
+from nnc_adapters.tensorflow.manifest import CHECKSUM, EXTRA, File, Manifest, Place, check_path, check_places, pack
 from nnc_core.limits import Limits
 from nnc_core.nnr_model import ModelInfo, ParameterType, SourceModel, Topology
 from nnc_core.tables.code_points import TopologyStorageFormat
@@ -38,7 +39,8 @@ class Span:
 class Variable:
     """An array of numbers: the same values at each of its ``spans``.
 
-    ``role`` is None where it is not known; an ``optimizer`` keeps the variable for itself.
+    ``role`` is None where it is not known; an ``optimizer`` keeps the variable for itself; ``exact`` is why it must not
+    change, if it must not.
     """
 
     name: str
@@ -47,17 +49,24 @@ class Variable:
     spans: tuple[Span, ...]
     role: ParameterType | None = None
     optimizer: bool = False
+    exact: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A model as it is on disk. ``attributes`` are what an archive says about its members."""
+    """A model as it is on disk.
+
+    ``attributes`` are what an archive says about its members, ``remarks`` sentences for a person about what is carried,
+    ``checked`` the files of which it must be known whether they have changed.
+    """
 
     kind: str
     files: Mapping[str, Content]
     variables: Sequence[Variable]
     folders: tuple[str, ...] = ()
     attributes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
+    checked: tuple[str, ...] = ()
 
 
 def source_model(opened: Opened, options: Options) -> SourceModel:
@@ -67,6 +76,7 @@ def source_model(opened: Opened, options: Options) -> SourceModel:
     """
     order = {path: number for number, path in enumerate(opened.files)}
     reasons = exactness.reasons({v.name: exactness.Declared(v.dtype, v.shape) for v in opened.variables})
+    reasons |= {v.name: v.exact for v in opened.variables if v.exact and v.dtype in FLOATS}
     found = (replace(v, optimizer=v.optimizer or reasons.get(v.name) == OPTIMIZER) for v in opened.variables)
     # in the order in which a model is written
     variables = sorted(found, key=lambda v: min((order[span.file], span.offset) for span in v.spans))
@@ -76,7 +86,16 @@ def source_model(opened: Opened, options: Options) -> SourceModel:
     tensors = LazyTensors({v.name: partial(_load, v, opened) for v in coded})
     info = ModelInfo(parameter_type={v.name: v.role for v in coded if v.role is not None})
     exact = {v.name: OPTIMIZER if v.optimizer else reasons[v.name] for v in coded if v.optimizer or v.name in reasons}
-    return SourceModel(tensors, Topology(TopologyStorageFormat.NNR_TPL_TEF, pack(manifest)), info, exact)
+    topology = Topology(TopologyStorageFormat.NNR_TPL_TEF, pack(manifest))
+    return SourceModel(tensors, topology, info, exact, tuple(_remarks(opened, variables, options.keep_optimizer)))
+
+
+def _remarks(opened: Opened, variables: Sequence[Variable], keep_optimizer: bool) -> Iterator[str]:
+    """What a person should know about what is carried."""
+    yield from opened.remarks
+    if keep_optimizer:
+        kept = sum(len(v.spans) * math.prod(v.shape) * named(v.dtype, EXTRA).itemsize for v in variables if _is_slot(v))
+        yield from remarks.optimizer(kept, sum(content.size for content in opened.files.values()))
 
 
 def _is_coded(variable: Variable, opened: Opened, options: Options, exact: bool) -> bool:
@@ -112,7 +131,10 @@ def _files(opened: Opened, coded: list[Variable], dropped: list[Variable], limit
     for path, content in opened.files.items():
         found = tuple(sorted(places[path], key=lambda p: p.offset))
         check_places(found, content.size, path)
-        yield File(check_path(path), content.size, _around(content, found), found, opened.attributes.get(path, {}))
+        attributes = dict(opened.attributes.get(path, {}))
+        if found and path in opened.checked:
+            attributes[CHECKSUM] = zlib.crc32(content.raw().data)
+        yield File(check_path(path), content.size, _around(content, found), found, attributes)
 
 
 def _around(content: Content, places: tuple[Place, ...]) -> bytes:

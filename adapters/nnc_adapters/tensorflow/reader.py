@@ -5,18 +5,27 @@ from __future__ import annotations
 from pathlib import Path
 
 from nnc_adapters.base import Options
-from nnc_adapters.tensorflow import archive, contiguous, folder, hdf5, tflite
-from nnc_adapters.tensorflow.content import of_file
+from nnc_adapters.tensorflow import archive, constants, contiguous, folder, hdf5, shards, table, tflite
+from nnc_adapters.tensorflow.content import Content, of_file
 from nnc_adapters.tensorflow.model import Opened, source_model
-from nnc_core.errors import ModelError
+from nnc_core.errors import ModelError, UnsupportedError
 from nnc_core.limits import Limits
 from nnc_core.nnr_model import SourceModel
 
 __all__ = ["kind", "opened", "read"]
 
+_FROZEN = ".pb"
+_CONVERT = (
+    "is a checkpoint in TensorFlow's format of before 2017; convert it: r = tf.train.load_checkpoint(file); "
+    "names = sorted(r.get_variable_to_shape_map()); tf.raw_ops.SaveV2(prefix='converted', tensor_names=names, "
+    "shape_and_slices=[''] * len(names), tensors=[r.get_tensor(n) for n in names])"
+)
+
 
 def kind(path: Path) -> str | None:
-    """What is at ``path``: ``folder``, ``checkpoint``, ``keras``, ``hdf5``, ``tflite`` or None."""
+    """What is at ``path``, as `opened` tells kinds apart; None for anything else."""
+    if shards.find(path) is not None:
+        return "shards"
     if path.is_dir():
         return "folder" if folder.is_folder(path) else None
     content = of_file(path)
@@ -26,8 +35,15 @@ def kind(path: Path) -> str | None:
         "keras": start.startswith(archive.SIGNATURE) and archive.looks_like_keras(path),
         "tflite": start[4:] == tflite.IDENTIFIER,
         "checkpoint": folder.is_index(path),
+        "checkpoint_v1": _ends_like_a_table(content),
+        "frozen": path.suffix == _FROZEN and constants.is_graph(content),
     }
     return next((name for name, is_it in found.items() if is_it), None)
+
+
+def _ends_like_a_table(content: Content) -> bool:
+    size = len(table.MAGIC)
+    return content.size > size and content.raw(content.size - size, size).tobytes() == table.MAGIC
 
 
 def read(path: Path, options: Options) -> SourceModel:
@@ -49,6 +65,12 @@ def opened(path: Path, limits: Limits) -> Opened:
             return archive.open_archive(path, limits)
         case "hdf5":
             return hdf5.open_hdf5(contiguous.contiguous(of_file(path), limits))
+        case "shards":
+            return shards.open_shards(shards.find(path) or path, limits)
+        case "checkpoint_v1":
+            raise UnsupportedError("checkpoint of version 1", _CONVERT)
+        case "frozen":
+            return constants.open_frozen(of_file(path), limits)
         case "tflite":
             return tflite.open_tflite(of_file(path), limits)
         case _:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,9 +16,9 @@ from numpy.typing import NDArray
 from nnc_adapters.shared.dtypes import converted, stored
 from nnc_adapters.shared.files import replacing, replacing_folder
 from nnc_adapters.shared.lazy import check_names
-from nnc_adapters.tensorflow import archive, bundle, folder
+from nnc_adapters.tensorflow import archive, bundle, constants, fingerprint, folder, shards
 from nnc_adapters.tensorflow.content import of_file
-from nnc_adapters.tensorflow.manifest import File, Manifest, Place
+from nnc_adapters.tensorflow.manifest import CHECKSUM, File, Manifest, Place
 from nnc_core.errors import ModelError
 from nnc_core.limits import Limits
 
@@ -28,6 +29,7 @@ SUFFIXES = {
     "keras": (".keras",),
     "hdf5": (".h5", ".hdf5"),
     "tflite": (".tflite",),
+    constants.FROZEN: (".pb",),
 }
 """How the names of files end, by the kind of model; the others are folders."""
 
@@ -48,6 +50,8 @@ def write(tensors: _Tensors, manifest: Manifest, path: Path, limits: Limits, *, 
         "checkpoint_files": _write_checkpoint,
         "keras": _write_archive,
         "hdf5": _write_file,
+        constants.FROZEN: _write_file,
+        shards.KIND: _write_folder,
         "tflite": _write_file,
     }
     if manifest.kind not in writers:
@@ -70,6 +74,18 @@ def _write_folder(tensors: _Tensors, manifest: Manifest, path: Path, limits: Lim
             _fill(opened, tensors)
         for prefix in folder.prefixes(file.path for file in manifest.files):
             _refresh(manifest, prefix, {file.path: root / file.path for file in manifest.files}, limits)
+        _refresh_fingerprint(manifest, root)
+
+
+def _refresh_fingerprint(manifest: Manifest, root: Path) -> None:
+    paths = {file.path: root / file.path for file in manifest.files}
+    if fingerprint.FILE not in paths or not any(graph in paths for graph in folder.GRAPHS):
+        return
+    index = next((paths[p + folder.INDEX].read_bytes() for p in folder.prefixes(paths)), None)
+    graph = next((f for f in manifest.files if f.path == folder.GRAPH and CHECKSUM in f.attributes), None)
+    changed = graph is not None and graph.attributes[CHECKSUM] != zlib.crc32(paths[graph.path].read_bytes())
+    target = paths[fingerprint.FILE]
+    target.write_bytes(fingerprint.refreshed(target.read_bytes(), index, changed))
 
 
 def _refresh(manifest: Manifest, prefix: str, paths: Mapping[str, Path], limits: Limits) -> None:
