@@ -132,6 +132,32 @@ def in_archive(method: int, files: Files) -> Files:
     return {"m.keras": handmade.keras_archive(files, method)}
 
 
+def compressed(blocks: Files) -> Files:
+    """The blocks of a checkpoint as snappy has them, without what makes blocks of them."""
+    return {**blocks, "entries": handmade.snappied(blocks["entries"])}
+
+
+def sealed_blocks(files: Files) -> Files:
+    """A checkpoint of these, with checksums that fit."""
+    packed = sealed(files.get("entries", b""), kind=1)
+    index = handmade.with_index(packed, contents([(b"z", handle(0, len(packed) - 5))]))
+    return {"c.index": index, "c.data-00000-of-00001": files.get("data", b"")}
+
+
+def with_constants() -> Files:
+    """A SavedModel whose weights are constants, and its fingerprint."""
+    print_ = message((1, 5), (2, 6), (5, 7))
+    return {"m/saved_model.pb": handmade.saved_graph(), "m/fingerprint.pb": print_}
+
+
+def shards() -> Files:
+    """Weights of Keras in two files, and the list of them."""
+    names = {"/layers/dense/vars": ["m_0.weights.h5"], "/layers/dense_1/vars": ["m_1.weights.h5"]}
+    listed = json.dumps({"metadata": {}, "weight_map": names}).encode()
+    files = {"m.weights.json": listed, "m_0.weights.h5": hdf5("earliest"), "m_1.weights.h5": hdf5("latest")}
+    return {f"m/{name}": data for name, data in files.items()}
+
+
 def whole(found: Topology) -> Files:
     """A topology as it is, without looking at its parts."""
     return {"parts": found.data}
@@ -173,6 +199,10 @@ def readers() -> list[Reader]:
             model(ADAPTER, "m.h5"),
         ),
         Reader("tensorflow/tflite", {"model": lite}, model(ADAPTER, "m.tflite")),
+        Reader("tensorflow/snappy", {"index": compressed(blocks)}, model(ADAPTER, "c.index", sealed_blocks)),
+        Reader("tensorflow/graph", {"frozen": {"m.pb": handmade.graph()}}, model(ADAPTER, "m.pb")),
+        Reader("tensorflow/constants", {"folder": with_constants()}, model(ADAPTER, "m")),
+        Reader("tensorflow/shards", {"folder": shards()}, model(ADAPTER, "m"), _JSON, _NAMES),
         *topologies(ADAPTER, honest, unpacked, partial(packed, ADAPTER), damages=_JSON),
         *topologies(ADAPTER, {"parts": honest["saved model"]}, whole, of_parts),
     ]

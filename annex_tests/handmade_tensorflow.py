@@ -104,6 +104,40 @@ def index(*pairs, header=HEADER):
     return table(block([(b"", header), *pairs]))
 
 
+# Graphs ---------------------------------------------------------------------------------------------------------------
+
+
+def graph(values=WEIGHT, op=b"MatMul"):
+    """A GraphDef with a constant that is multiplied, directly and in a function, and one that is computed with."""
+
+    def constant(name):
+        shape = message(*((2, message((1, size))) for size in values.shape))
+        tensor = message((1, 1), (2, shape), (4, values.tobytes()))
+        return node(name, b"Const", attribute=(b"value", message((8, tensor))))
+
+    def node(name, op, *inputs, attribute=None):
+        attributes = () if attribute is None else ((5, message((1, attribute[0]), (2, attribute[1]))),)
+        return message((1, name), (2, op), *((3, each) for each in inputs), *attributes)
+
+    nodes = [
+        constant(b"w"),
+        constant(b"angle"),
+        node(b"x", b"Placeholder"),
+        node(b"read", b"Identity", b"w"),
+        node(b"y", op, b"x", b"read:0"),
+        node(b"s", b"Sin", b"angle"),
+        node(b"call", b"PartitionedCall", b"x", b"w", attribute=(b"f", message((10, message((1, b"inner")))))),
+    ]
+    signature = message((1, b"inner"), (2, message((1, b"a"))), (2, message((1, b"b"))))
+    inner = message((1, signature), (3, node(b"m", b"MatMul", b"a", b"b")))
+    return message(*((1, each) for each in nodes), (2, message((1, inner))))
+
+
+def saved_graph(values=WEIGHT):
+    """The same in a SavedModel's file."""
+    return message((1, 1), (2, message((2, graph(values)))))
+
+
 # Keras ----------------------------------------------------------------------------------------------------------------
 
 

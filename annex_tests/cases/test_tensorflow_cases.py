@@ -2,18 +2,36 @@
 
 from __future__ import annotations
 
+import io
+import json
 import os
 import struct
 import warnings
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
-from handmade_tensorflow import HEADER, MAGIC, contents, entry, handle, index, sealed, snappied, with_index
+from handmade_tensorflow import (
+    HEADER,
+    MAGIC,
+    contents,
+    entry,
+    graph,
+    handle,
+    index,
+    message,
+    saved_graph,
+    sealed,
+    snappied,
+    with_index,
+)
 
 import nnc_adapters
 from nnc_adapters.tensorflow import TensorflowAdapter, table
+from nnc_adapters.tensorflow.fingerprint import fingerprint64
 from nnc_core import Limits
+from nnc_core.errors import ModelError, UnsupportedError
 
 h5py = pytest.importorskip("h5py", reason="h5py is not installed")
 
@@ -45,7 +63,7 @@ def through(tmp_path):
     """A model after compressing and decompressing; what was done in between is in ``m.nnr``."""
 
     def call(path, **options):
-        target = tmp_path / "restored" / path.name
+        target = tmp_path / "restored" / path.name.removesuffix(".weights.json")
         target.parent.mkdir(exist_ok=True)
         nnc_adapters.compress(path, tmp_path / "m.nnr", force=True, **options)
         nnc_adapters.decompress(tmp_path / "m.nnr", target, force=True)
@@ -319,6 +337,134 @@ def test_reported_files_of_keras_are_coded(tmp_path, through, name):
     restored = through(path)
     assert TensorflowAdapter().read(restored).tensors.keys() == TensorflowAdapter().read(path).tensors.keys()
     assert (tmp_path / "m.nnr").stat().st_size < path.stat().st_size / 2
+
+
+# --- constants, and what a SavedModel says about itself ---------------------------------------------------------------
+
+
+def weights_of(path, values):
+    """The two constants in a graph that `handmade_tensorflow.graph` made."""
+    data, size = path.read_bytes(), values.nbytes
+    places = [at for at in range(len(data)) if data.startswith(b"\x22\x80\x80\x01", at)]
+    return [
+        np.frombuffer(data, "f4", values.size, at + 4).reshape(values.shape)
+        for at in places
+        if at + 4 + size <= len(data)
+    ]
+
+
+@pytest.mark.parametrize("kind", ["frozen", "saved model"])
+def test_weights_that_are_constants_of_a_graph_are_coded(tmp_path, through, kind):
+    values = RNG.standard_normal((64, 64), np.float32)
+    if kind == "frozen":
+        path = tmp_path / "m.pb"
+        path.write_bytes(graph(values))
+    else:
+        path = tmp_path / "m"
+        path.mkdir()
+        (path / "saved_model.pb").write_bytes(saved_graph(values))
+    model = TensorflowAdapter().read(path)
+    assert dict(model.model_info["parameter_type"]) == {"w": "fc.weight"}
+    assert dict(model.exact) == {"angle": "constant that is computed with"}
+    restored = through(path)
+    weight, angle = weights_of(restored if kind == "frozen" else restored / "saved_model.pb", values)
+    assert 0 < np.abs(weight - values).max() < 0.1
+    np.testing.assert_array_equal(angle, values)
+
+
+def test_a_fingerprint_stays_true(tmp_path, through):
+    folder = checkpoint(tmp_path / "m" / "variables", {b"w": RNG.standard_normal((64, 64), np.float32)})
+    for path in folder.iterdir():
+        path.rename(folder / path.name.replace("c.", "variables."))
+    root = folder.parent
+    index = (folder / "variables.index").read_bytes()
+    (root / "saved_model.pb").write_bytes(saved_graph(RNG.standard_normal((64, 64), np.float32)))
+    fields = (
+        message((1, 5)),
+        message((2, 6)),
+        message((3, 7)),
+        message((5, fingerprint64(index))),
+        message((7, b"id")),
+    )
+    (root / "fingerprint.pb").write_bytes(b"".join(fields))
+    model = TensorflowAdapter().read(root)
+    TensorflowAdapter().write(model.tensors, model.topology, tmp_path / "same")
+    assert (tmp_path / "same" / "fingerprint.pb").read_bytes() == b"".join(fields)
+    restored = through(root)
+    hashed = fingerprint64((restored / "variables" / "variables.index").read_bytes())
+    assert hashed != fingerprint64(index)
+    assert (restored / "fingerprint.pb").read_bytes() == b"".join((fields[2], message((5, hashed)), fields[4]))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("size", [0, 1, 3, 4, 7, 8, 16, 17, 32, 33, 64, 65, 128, 129, 1000])
+def test_a_fingerprint_is_that_of_tensorflow(tf, size):
+    data = RNG.bytes(size)
+    assert fingerprint64(data).to_bytes(8, "little") == bytes(tf.fingerprint([data])[0].numpy())
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_reported_constants_are_coded(tf, tmp_path, through):
+    path = case("saved_model_constants")
+    restored = through(path)
+    assert (tmp_path / "m.nnr").stat().st_size < 0.3 * (path / "saved_model.pb").stat().st_size
+    before, after = (tf.saved_model.load(str(p)).signatures["serving_default"] for p in (path, restored))
+    (name,) = before.structured_input_signature[1]
+    x = tf.constant(RNG.standard_normal((2, 256), np.float32))
+    one, other = (next(iter(f(**{name: x}).values())).numpy() for f in (before, after))
+    assert 0 < np.linalg.norm(one - other) < 0.05 * np.linalg.norm(one)
+    index = (restored / "variables" / "variables.index").read_bytes()
+    assert tf.saved_model.experimental.read_fingerprint(str(restored)).checkpoint_hash == fingerprint64(index)
+
+
+# --- other kinds of files --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("as_folder", [False, True])
+def test_shards_of_keras_are_read(tmp_path, through, as_folder):
+    root = tmp_path / "m"
+    root.mkdir()
+    for number in range(2):
+        with h5py.File(root / f"m_{number}.weights.h5", "w") as file:
+            file[f"layers/dense_{number}/vars/0"] = RNG.standard_normal((64, 64), np.float32)
+    names = {f"/layers/dense_{number}/vars": [f"m_{number}.weights.h5"] for number in range(2)}
+    (root / "m.weights.json").write_text(json.dumps({"metadata": {}, "weight_map": names}))
+    path = root if as_folder else root / "m.weights.json"
+    assert list(TensorflowAdapter().read(path).tensors) == ["layers/dense_0/vars/0", "layers/dense_1/vars/0"]
+    restored = through(path)
+    assert {p.name for p in restored.iterdir()} == {p.name for p in root.iterdir()}
+    (root / "m_1.weights.h5").unlink()
+    with pytest.raises(ModelError, match=r"m_1\.weights"):
+        through(path)
+
+
+@pytest.mark.parametrize("as_folder", [False, True])
+def test_a_checkpoint_of_version_1_is_named_with_what_to_do(tmp_path, as_folder):
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "checkpoint").write_text('model_checkpoint_path: "model.ckpt"')
+    (tmp_path / "m" / "model.ckpt").write_bytes(index((b"w", entry())))
+    with pytest.raises(UnsupportedError, match=r"before 2017; convert it: .*SaveV2"):
+        nnc_adapters.compress(tmp_path / "m" if as_folder else tmp_path / "m" / "model.ckpt", tmp_path / "m.nnr")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_hint_for_a_reported_checkpoint_of_version_1_converts_it(tf, tmp_path, monkeypatch):
+    path = case("checkpoint_v1/model.ckpt")
+    with pytest.raises(UnsupportedError) as caught:
+        nnc_adapters.compress(path, tmp_path / "m.nnr")
+    monkeypatch.chdir(tmp_path)
+    exec(str(caught.value).partition("convert it: ")[2], {"tf": tf, "file": str(path)})
+    assert TensorflowAdapter().read(tmp_path / "converted.index").tensors
+
+
+def test_integers_of_a_tflite_model_never_take_more_bytes_than_zipped(tmp_path, through):
+    path = case("person_detect_int8.tflite")
+    restored = through(path)
+    assert restored.read_bytes() == path.read_bytes()
+    zipped = io.BytesIO()
+    with zipfile.ZipFile(zipped, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+        archive.write(path, path.name)
+    assert (tmp_path / "m.nnr").stat().st_size <= len(zipped.getvalue())
 
 
 # --- names -----------------------------------------------------------------------------------------------------------

@@ -16,9 +16,11 @@ from nnc_adapters.tensorflow.model import Opened, Span, Variable
 from nnc_core.errors import ModelError
 from nnc_core.limits import Limits
 
-__all__ = ["GRAPH", "GRAPHS", "INDEX", "is_folder", "is_index", "open_checkpoint", "open_folder", "prefixes"]
+__all__ = ["GRAPH", "GRAPHS", "INDEX", "STATE", "is_folder", "is_index", "open_checkpoint", "open_folder", "prefixes"]
 
 INDEX = ".index"
+STATE = "checkpoint"
+"""The file in a folder of checkpoints that says which one is the latest."""
 GRAPH = "saved_model.pb"
 GRAPHS = (GRAPH, "saved_model.pbtxt")
 _SAVED_VARIABLES = "variables/variables"

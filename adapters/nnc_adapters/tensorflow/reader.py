@@ -27,7 +27,12 @@ def kind(path: Path) -> str | None:
     if shards.find(path) is not None:
         return "shards"
     if path.is_dir():
-        return "folder" if folder.is_folder(path) else None
+        if folder.is_folder(path):
+            return "folder"
+        old = (path / folder.STATE).is_file() and any(
+            _ends_like_a_table(of_file(p)) for p in path.iterdir() if p.is_file()
+        )
+        return "checkpoint_v1" if old else None
     content = of_file(path)
     start = content.raw(0, min(content.size, 8)).tobytes()
     found = {
