@@ -9,12 +9,15 @@ from functools import partial
 import damage
 import handmade_pytorch as handmade
 import numpy as np
+from fuzz_guard import Box
 from fuzz_reading import Files, Reader, model, packed, topologies, unpacked
 from handmade_pytorch import DATA, Call, Instance, Reference, Tensor
 
+from nnc_adapters.base import Options
 from nnc_adapters.pytorch import PytorchAdapter
 
 ADAPTER = PytorchAdapter()
+OPAQUE = Options(opaque=True)
 
 _JSON = (*damage.ANY, *[damage.with_other_json] * 3)
 _NAMES = ("../evil", "/evil", "m/data.pkl", "m/constants.pkl", "m/byteorder", "m/archive_format", "", "x" * 300)
@@ -109,6 +112,23 @@ def distributed() -> Files:
     return {f"m/{name}": data for name, data in files.items()}
 
 
+def repository() -> Files:
+    """A folder as hubs have them: weights in two parts, a description, and a file of anything."""
+    entry = {"dtype": "F32", "shape": [20], "data_offsets": [0, 80]}
+    weights = handmade.safetensors({"a.weight": entry})
+    files = {"model_index.json": b"{}", "vae/model.safetensors": weights, "unet/model.safetensors": weights}
+    return {
+        f"m/{name}": data for name, data in {**files, "unet/model.bin": handmade.archive(Tensor()), "x": b"y"}.items()
+    }
+
+
+def objects() -> Files:
+    """An archive with data of other libraries beside the tensors."""
+    where = Instance("argparse Namespace", rate=0.5, weights=Tensor())
+    value = {"w": Tensor(), "args": where, "count": Call("collections defaultdict", Call("builtins int"))}
+    return {**MEMBERS, "data.pkl": handmade.pickled(value)}
+
+
 def in_archive(files: Files) -> Files:
     """An archive of members, whatever they have become."""
     return {"m.pt": handmade.zipped(files)}
@@ -117,6 +137,14 @@ def in_archive(files: Files) -> Files:
 def with_header(files: Files) -> Files:
     """A file of safetensors, with the size of its header as it is."""
     return {"m.safetensors": handmade.safetensors(files.get("header", b""), files.get("data", b""))}
+
+
+def opaque(files: Files, box: Box) -> None:
+    """Read an archive whose objects, whatever they have become, are carried as they are, and write it again."""
+    path = box.put(in_archive(files), "m.pt")
+    with box.step():
+        found = ADAPTER.read(path, OPAQUE)
+        ADAPTER.write(found.tensors, found.topology, box.target("out.pt"), OPAQUE)
 
 
 def single(name: str, **seeds: bytes) -> dict[str, Files]:
@@ -154,5 +182,8 @@ def readers() -> list[Reader]:
         Reader("pytorch/sharded", {"folder": sharded()}, model(ADAPTER, "m"), _JSON),
         Reader("pytorch/index", {"index": sharded()}, model(ADAPTER, "m/model.safetensors.index.json"), _JSON),
         Reader("pytorch/distributed", {"folder": distributed()}, model(ADAPTER, "m")),
+        Reader("pytorch/repository", {"folder": repository()}, model(ADAPTER, "m"), _JSON, _NAMES),
+        Reader("pytorch/objects", {"data": objects()}, model(ADAPTER, "m.pt", in_archive)),
+        Reader("pytorch/opaque", {"data": objects(), "state": MEMBERS}, opaque),
         *topologies(ADAPTER, honest, unpacked, partial(packed, ADAPTER), damages=_JSON),
     ]

@@ -96,7 +96,8 @@ def _use_model(adapter: Adapter, path: Path, box: Box) -> None:
     coded = box.target("coded.nnr")
     with box.step(coded):
         nnc_adapters.compress(path, coded, threads=1)
-        restored = box.target(f"restored-{path.name}")
+        suffixes = adapter.suffixes_of(found.topology) if found.topology else ()
+        restored = box.target("restored" + next(iter(suffixes), ""))
         with box.step(restored):
             nnc_adapters.decompress(coded, restored, threads=1)
         verification.verify(path, coded, threads=1)

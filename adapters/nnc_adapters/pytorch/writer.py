@@ -46,7 +46,7 @@ class Skeleton:
 PICKLES = (".pt", ".pth", ".th", ".ckpt", ".bin")
 SUFFIXES: dict[str, tuple[str, ...]] = {
     "safetensors": (".safetensors",),
-    "export": (".pt2",),
+    "export": (".pt2", ".pt", ".pth"),
     **dict.fromkeys(FOLDERS, ()),
 }
 """How the names of files end, by the kind of model, where that is not one of `PICKLES`."""
