@@ -109,9 +109,10 @@ def _choices(levels: NDArray[np.int32], p: TensorParameters, effort: Effort) -> 
     )
     for skipping, history in product(skips, histories):
         choices = TensorChoices(skipping, history)
-        if effort.param_opt_flag:
-            yield TensorChoices(skipping, history, shift_indices(levels, p, choices))
-        if not effort.param_opt_flag or levels.size <= _FEW:
+        indices = shift_indices(levels, p, choices) if effort.param_opt_flag else ()
+        if any(indices):
+            yield TensorChoices(skipping, history, indices)
+        if not any(indices) or levels.size <= _FEW:
             yield choices
 
 
