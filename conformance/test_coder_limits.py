@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 import nnc_core
 from nnc_core import CodingParameters, LimitError, Limits, NnrFile, Topology
+from nnc_core import limits as limits_module
 from nnc_core.bitstream import Bitstream
 from nnc_core.coder.payload import Shape, _check_plausible
 from nnc_core.entropy.native import Decoder, Encoder
@@ -220,3 +221,26 @@ def coded(levels: NDArray[np.int32], parameters: TensorParameters, index: int) -
 def test_the_compression_of_a_description_is_undone() -> None:
     unit = Bitstream(DATA).units[2]
     assert zlib.decompress(Bitstream(DATA).payload(unit)) == 300 * b"graph "
+
+
+def test_limits_that_were_not_asked_for_follow_the_size_of_the_file() -> None:
+    large = Limits().following(30 << 30)
+    assert large.decoded_bytes == 32 * (30 << 30)  # 7 billion weights take 28 GB
+    assert large.tensor_elements == 8 * (30 << 30)
+    assert large.units == 30 << 20
+    assert large.topology_bytes == Limits().topology_bytes
+    assert Limits().following(1 << 20) == Limits()
+    asked = Limits(decoded_bytes=1 << 20, tensor_elements=1 << 40)
+    assert asked.following(30 << 30).decoded_bytes == 1 << 20
+    assert asked.following(30 << 30).tensor_elements == 1 << 40
+    assert large.following(1 << 20) == large
+
+
+def test_what_is_written_is_held_against_the_size_that_the_file_has_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits_module, "_DEFAULTS", Limits(decoded_bytes=4000))
+    zeros = np.zeros((50, 50), np.float32)
+    with pytest.raises(LimitError, match="decoded_bytes"):
+        nnc_core.encode({"w": zeros}, limits=Limits(decoded_bytes=4000))
+    noise = np.random.default_rng(0).normal(0, 1, (50, 50)).astype(np.float32)
+    data = nnc_core.encode({"w": noise}, limits=Limits(decoded_bytes=4000))
+    assert nnc_core.decode(data, limits=Limits(decoded_bytes=4000))["w"].shape == (50, 50)

@@ -99,7 +99,7 @@ class NnrFile(LazyMapping[NDArray[Any]]):
         history: Histories | None = None,
         sink: Sink = refuse,
     ) -> None:
-        self._limits = limits or Limits()
+        self._limits = (limits or Limits()).following(len(data))
         self._map = data if isinstance(data, mmap.mmap) else None
         known = input_parameters or {}
         self.bitstream = Bitstream(data, self._limits, known.get, sink)

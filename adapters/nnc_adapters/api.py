@@ -16,7 +16,7 @@ from nnc_adapters.base import Adapter, Options
 from nnc_adapters.cautions import Cautions
 from nnc_adapters.containers import plain
 from nnc_adapters.reports import CompressReport, DecompressReport, Progress, Watched
-from nnc_adapters.shared.files import check_free, replacing
+from nnc_adapters.shared.files import check_free, replacing, size_of
 from nnc_adapters.targets import BITSTREAM, default_target, write_into, writer
 from nnc_core import CodingParameters, Limits, ModelPlan, Prediction
 from nnc_core.nnr_model import SourceModel, Topology
@@ -62,7 +62,7 @@ def compress(
     started = time.perf_counter()
     source = Path(source)
     adapter = registry.find(source)
-    options = Options(limits or Limits(), keep_optimizer, opaque, strip_debug=strip_debug)
+    options = Options(_limits(source, limits), keep_optimizer, opaque, strip_debug=strip_debug)
     if target is None:
         target = _bitstream_of(source, adapter)
     with _opened(target, source, force) as stream:
@@ -123,7 +123,7 @@ def predict(
 ) -> tuple[ModelPlan, dict[str, Prediction]]:
     """What `compress` would decide about each tensor, and about what it would come to; writes nothing."""
     source = Path(source)
-    model = registry.find(source).read(source, Options(limits or Limits(), keep_optimizer, opaque))
+    model = registry.find(source).read(source, Options(_limits(source, limits), keep_optimizer, opaque))
     plan = nnc_core.plan(model, _in_bytes(parameters, model, source), threads=threads)
     return plan, nnc_core.predict(model, plan, threads=threads)
 
@@ -134,6 +134,10 @@ def _payload_bytes(target: str | Path | BinaryIO, limits: Limits | None) -> int 
         return None
     with nnc_core.open(target, limits=limits) as file:
         return sum(unit.size for unit in file.units if unit.type == NnrUnitType.NNR_NDU)
+
+
+def _limits(source: Path, limits: Limits | None) -> Limits:
+    return (limits or Limits()).following(size_of(source))
 
 
 def _opened(target: str | Path | BinaryIO, source: Path, force: bool) -> AbstractContextManager[BinaryIO]:
@@ -181,8 +185,8 @@ def decompress(
     started = time.perf_counter()
     source = Path(source)
     into = None if into is None else Path(into)
-    with plain(source, limits or Limits()) as path, nnc_core.open(path, limits=limits) as file:
-        options = Options(limits or Limits(), opaque=opaque)
+    options = Options(_limits(source, limits), opaque=opaque)
+    with plain(source, options.limits) as path, nnc_core.open(path, limits=limits) as file:
         target = default_target(source, file.topology, into) if target is None else Path(target)
         _check_other(source, target)
         check_free(target, force=force)  # the adapter would find out only after its preparations
@@ -195,8 +199,7 @@ def decompress(
 
 def _bytes_before(source: Path, topology: Topology | None, weights: int) -> int:
     """What is on disk; but where the weights are in files beside it, what the model is made of."""
-    files = (p for p in source.rglob("*") if p.is_file()) if source.is_dir() else (source,)
-    on_disk = sum(p.stat().st_size for p in files)
+    on_disk = size_of(source)
     if on_disk >= weights or source.is_dir() or _is_compressed(source):
         return on_disk
     return weights + (len(topology.data) if topology else 0)

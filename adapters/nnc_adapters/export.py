@@ -20,7 +20,7 @@ from nnc_adapters import registry
 from nnc_adapters.base import Options
 from nnc_adapters.containers import plain
 from nnc_adapters.shared.dtypes import stored
-from nnc_adapters.shared.files import about, replacing
+from nnc_adapters.shared.files import about, replacing, size_of
 from nnc_core.errors import ModelError
 from nnc_core.limits import Limits
 from nnc_core.nnr_model import Topology
@@ -51,7 +51,8 @@ def load_tensors(
     tied. ``source`` may be a container of NNR, and a bitstream without topology; then there is nothing but what is
     coded. Raises what `decompress` raises.
     """
-    source, options = Path(source), Options(limits or Limits(), opaque=opaque)
+    source = Path(source)
+    options = Options((limits or Limits()).following(size_of(source)), opaque=opaque)
     with (
         about(source),
         plain(source, options.limits) as path,

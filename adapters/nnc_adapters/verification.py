@@ -25,7 +25,7 @@ from nnc_adapters.comparison import (
     judge,
 )
 from nnc_adapters.containers import plain
-from nnc_adapters.shared.files import about
+from nnc_adapters.shared.files import about, size_of
 from nnc_core import Rule
 from nnc_core.errors import ModelError, UnsupportedError
 from nnc_core.lazy import LazyMapping
@@ -74,7 +74,8 @@ def verify(
     well. Raises what `compress` and `decompress` raise where one of the two cannot be read.
     """
     original, compressed = Path(original), Path(compressed)
-    options = Options(limits or Limits(), keep_optimizer, opaque, strip_debug=strip_debug)
+    bounds = (limits or Limits()).following(size_of(original))
+    options = Options(bounds, keep_optimizer, opaque, strip_debug=strip_debug)
     with about(original):
         model = registry.find(original).read(original, options)
     with about(compressed), plain(compressed, options.limits) as path, nnc_core.open(path, limits=limits) as file:

@@ -43,7 +43,7 @@ class Bitstream:
         sink: Sink = refuse,
     ) -> None:
         self._data = memoryview(data).cast("B")
-        self._limits = limits or Limits()
+        self._limits = (limits or Limits()).following(len(self._data))
         walk = Walk(self._data, self._limits, input_parameters, sink)
         self.units: tuple[UnitRecord, ...] = tuple(walk.units())
         self.general_profile_idc: int = walk.scope.context.general_profile_idc

@@ -114,8 +114,8 @@ def bitstreams(data: Buffer, limits: Limits | None = None) -> Iterator[memoryvie
     `BitstreamError` where a unit does not fit into the data or the first one is no start unit, `LimitError` for too
     many units.
     """
-    limits = limits or Limits()
     view = memoryview(data).cast("B")
+    limits = (limits or Limits()).following(len(view))
     start = offset = index = 0
     while offset < len(view) or index == 0:
         limits.check("units", index + 1)

@@ -29,6 +29,10 @@ from nnc_core.tables.code_points import QuantizationMethodFlags
 __all__ = ["frame_size", "unit_sizes", "write_planned"]
 
 
+_ENDLESS = 1 << 60
+"""A size that is not known yet."""
+
+
 def write_planned(
     stream: BinaryIO,
     model: SourceModel,
@@ -40,16 +44,25 @@ def write_planned(
     limits: Limits | None = None,
 ) -> int:
     """Code a model as planned; see `nnc_core.write`."""
-    writer = _started(stream, model, plan, limits)
-    decoded, done, limits = 0, 0, limits or Limits()
+    limits = limits or Limits()
+    writer = _started(stream, model, plan, limits.following(_ENDLESS))
+    decoded, largest, done = 0, 0, 0
     for coded in _coded(model, plan, model.tensors, threads, executor):
         for unit in coded.units:
-            decoded = limits.check("decoded_bytes", decoded + _decoded_size(unit))
+            decoded = limits.following(_ENDLESS).check("decoded_bytes", decoded + _decoded_size(unit))
+            largest = max(largest, prod(unit.header.tensor_dimensions))
             writer.data_unit(unit.header, unit.payload.data)
         done += coded.tensors
         if progress is not None:
             progress(done, len(model.tensors))
+    _check_whole(limits.following(writer.size), decoded, largest)
     return writer.size
+
+
+def _check_whole(limits: Limits, decoded: int, largest: int) -> None:
+    """What a decoder checks that knows the size of the file."""
+    limits.check("decoded_bytes", decoded)
+    limits.check("tensor_elements", largest)
 
 
 def frame_size(model: SourceModel, plan: ModelPlan) -> int:

@@ -16,7 +16,7 @@ from typing import BinaryIO, cast
 
 from nnc_core.errors import NncError
 
-__all__ = ["about", "check_free", "replacing", "replacing_folder", "walk"]
+__all__ = ["about", "check_free", "replacing", "replacing_folder", "size_of", "walk"]
 
 _WORKING_FOLDER = -100  # AT_FDCWD
 _EXCHANGE = 2  # RENAME_EXCHANGE, and RENAME_SWAP elsewhere
@@ -30,6 +30,13 @@ def about(path: Path) -> Iterator[None]:
     except NncError as error:
         error.file = error.file or str(path)
         raise
+
+
+def size_of(path: Path) -> int:
+    """The bytes of a file, or of the files in a folder."""
+    if not path.is_dir():
+        return path.stat().st_size if path.exists() else 0
+    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
 
 
 def check_free(path: Path, *, force: bool = False) -> None:
