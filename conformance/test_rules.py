@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import every_unit
@@ -323,3 +324,11 @@ def test_a_plain_tensor_is_within_every_profile(profile: str) -> None:
 def test_an_unknown_profile_is_refused() -> None:
     with pytest.raises(UnsupportedError, match="profile"):
         violations(STR, profile="2030")
+
+
+def test_the_documentation_lists_the_rules_as_they_are() -> None:
+    text = (Path(__file__).parents[1] / "docs" / "bitstream.md").read_text()
+    for rule in RULES.values():
+        cells = (f"`{rule.id}`", rule.clause, rule.sentence, rule.example, "yes" if rule.lenient else "")
+        assert f"| {' | '.join(cells)} |".replace("|  |", "| |") in text, rule.id
+    assert text.partition("\n## Not yet")[0].count("\n| `") == len(RULES)
