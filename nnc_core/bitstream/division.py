@@ -27,7 +27,7 @@ class Division(NamedTuple):
         `LimitError` if 255 parts are not enough, or the header alone is too large.
         """
         most, wanted = self.max_unit_size or LONG, 1 if self.max_unit_size else max(1, self.parts)
-        if wanted == 1 and unit_size(header_size, len(payload)) <= most:
+        if min(wanted, max(1, len(payload))) == 1 and unit_size(header_size, len(payload)) <= most:
             yield 0, payload
             return
         room = most - unit_size(header_size, 0, in_parts=True) - (2 if most > SHORT else 0)
