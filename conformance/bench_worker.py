@@ -30,6 +30,7 @@ from nnc_core import CodingParameters, NnrFile
 from nnc_core.approximator.native import quantize_dependent, quantize_uniform
 from nnc_core.approximator.step import step_size
 from nnc_core.coder.decoder import decode_levels
+from nnc_core.coder.pool import LEAST_WINDOW
 from nnc_core.tables.code_points import PayloadType
 
 Tensors = dict[str, NDArray[Any]]
@@ -61,7 +62,7 @@ def resident_mib(peak: bool) -> float:
 
 def bound_mib(tensors: Tensors, coded: int = 0) -> float:
     sizes = [array.nbytes for array in tensors.values()]
-    return (sum(sizes) + coded + 2 * max(sizes)) / (1 << 20)
+    return (sum(sizes) + coded + max(2 * max(sizes), LEAST_WINDOW)) / (1 << 20)
 
 
 def quantize(tensors: Tensors, dq: bool) -> float:
