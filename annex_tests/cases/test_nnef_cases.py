@@ -205,6 +205,7 @@ SENSITIVE = {
     "y = (x - v) / s;": "subtracted before a division",
     "y = wave(v, x);": "reaches sin",
     "y = matmul(x, tract_core_cast(q, to = 'f32') * v);": "quantization scale or zero point of mul",
+    "y = linear_quantize(x, -2.0, v, bits = 8);": "quantization scale or zero point of linear_quantize",
     "y = tract_matmul_of_blocks(x, q, v);": "quantization scale or zero point of tract_matmul_of_blocks",
 }
 

@@ -163,6 +163,40 @@ SCALES: dict[str, tuple[list[NodeProto], Arrays]] = {
         ],
         {"q": Q, "s": S},
     ),
+    "packed by bits": (
+        [
+            node("BitShift", ["packed", "four"], ["high"], direction="RIGHT"),
+            node("BitwiseAnd", ["packed", "mask"], ["low"]),
+            node("Concat", ["low", "high"], ["nibbles"], axis=0),
+            node("Cast", ["nibbles"], ["f"], to=1),
+            node("Sub", ["f", "z"], ["g"]),
+            node("Mul", ["g", "s"], ["w"]),
+            node("MatMul", ["x", "w"], ["y"]),
+        ],
+        {
+            "packed": whole(32, 64, dtype=np.uint8),
+            "four": np.uint8(4),
+            "mask": np.uint8(15),
+            "s": np.abs(floats(64, 1)),
+            "z": np.abs(floats(64, 1)),
+        },
+    ),
+    "codebook": (
+        [
+            node("Gather", ["book", "q"], ["values"]),
+            node("Reshape", ["values", "groups"], ["g"]),
+            node("Mul", ["g", "s"], ["h"]),
+            node("Reshape", ["h", "matrix"], ["w"]),
+            node("MatMul", ["x", "w"], ["y"]),
+        ],
+        {
+            "q": whole(64, 64),
+            "book": floats(16),
+            "s": np.abs(floats(64, 1)),
+            "groups": np.array([64, 64]),
+            "matrix": np.array([64, 64]),
+        },
+    ),
     "DequantizeLinear": (
         [node("DequantizeLinear", ["q", "s", "z"], ["w"], axis=0), node("MatMul", ["x", "w"], ["y"])],
         {"q": Q, "s": S[:, 0], "z": Z},

@@ -68,6 +68,9 @@ _PARAMETERS: Final = {
     "select": ("condition", "true_value", "false_value"),
     "update": ("variable", "value"),
     "prelu": ("x", "alpha"),
+    **dict.fromkeys(("linear_quantize", "min_max_linear_quantize"), ("x", "min", "max", "bits")),
+    "zero_point_linear_quantize": ("x", "zero_point", "scale", "bits"),
+    "logarithmic_quantize": ("x", "max", "bits"),
     "tract_core_cast": ("input", "to"),
 }
 

@@ -68,6 +68,7 @@ _ARITHMETIC: dict[str, _Slots] = {
 _PRODUCTS: dict[str, _Slots] = {"MatMul": _ALL, "Einsum": _ALL, "Gemm": (0, 1)}
 _MEETINGS = ("Mul", "Div", "Add", "Sub")
 _INTEGER_PRODUCTS = ("MatMulInteger", "ConvInteger")
+_UNPACKING = ("BitShift", "BitwiseAnd", "BitwiseOr", "BitwiseXor", "Mod", "Concat")
 _CONTROL_FLOW = ("If", "Loop", "Scan")
 
 # From this size on integers are quantized numbers rather than arguments.
@@ -223,6 +224,8 @@ class Sensitivity:
             return any(value in self._integers for value in step.at((1 - slot,)))
         if step.inputs[slot] not in self._constant:
             return False
+        if slot == 0 and _looks_up(step, self._constant):
+            return any(value in self._integers for value in step.at((1,)))
         if _QUANTIZING.match(name):
             return slot > 0
         return bool(_QUANTIZED.match(name)) or ("::" in step.kind and self._scales_integers(step, slot))
@@ -269,6 +272,8 @@ class Sensitivity:
             if step.kind in _MEETINGS:
                 shifts = step.kind in ("Add", "Sub") or all(value in self._constant for value in step.outputs)
                 return shifts and any(value in found for value in step.at(_ALL))
+            if step.kind in _UNPACKING or _looks_up(step, self._constant):
+                return any(value in found for value in step.at(_ALL))
             moved = step.kind in _MOVES and any(value in found for value in step.at((0,)))
             return moved or step.kind in _INTEGER_PRODUCTS
 
@@ -291,6 +296,11 @@ class Sensitivity:
             if keeps(step, found):
                 add(step.outputs)
         return found
+
+
+def _looks_up(step: Step, constant: set[Value]) -> bool:
+    """Whether a table has the values of numbers that do not change, as a codebook has."""
+    return step.kind == "Gather" and all(value in constant for value in step.outputs)
 
 
 def _moves(step: Step, slot: int) -> bool:
