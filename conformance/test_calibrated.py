@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from nnc_core import _native
 from nnc_core.approximator import calibrated, native, reference_calibrated
-from nnc_core.approximator.calibrated import Calibration, Covariance, calibration
+from nnc_core.approximator.calibrated import Calibration, Covariance, LayerInputs, calibration
 from nnc_core.entropy.native import Encoder, shift_indices
 from nnc_core.entropy.parameters import TensorChoices, TensorParameters
 
@@ -40,8 +40,13 @@ def cases(draw: st.DrawFn) -> tuple[Floats, Calibration, dict[str, Any]]:
     values *= rng.random(values.shape) < draw(st.sampled_from([1, 0.4]))
     options = {"dq_flag": draw(st.booleans()), "lambda_scale": draw(st.sampled_from([0.0, 0.5, 1.0, 5.0]))}
     options["cabac_unary_length_minus1"] = draw(st.sampled_from([0, 10]))
-    damping = draw(st.sampled_from([0.001, 0.1, 10]))
-    return values, measured(width, seed, draw(st.integers(1, 100))).calibration(damping), options
+    input_first = draw(st.booleans())
+    groups = 1 if input_first else draw(st.sampled_from([g for g in (1, 2, 3) if rows % g == 0]))
+    inputs, count = rows if input_first else width, draw(st.integers(1, 100))
+    covariances = tuple(measured(inputs, seed + group, count) for group in range(groups))
+    known = LayerInputs(covariances, input_first)
+    assert known.fits(values.shape)
+    return values, known.calibration(draw(st.sampled_from([0.001, 0.1, 10]))), options
 
 
 @settings(max_examples=40, deadline=None)
@@ -116,6 +121,16 @@ def test_the_factor_is_that_of_the_inverse_and_triangular() -> None:
     np.testing.assert_allclose(known.factor.T @ known.factor, np.linalg.inv(damped), rtol=1e-4, atol=1e-5)
     assert not np.tril(known.factor, -1).any()
     assert known.importance.mean() == pytest.approx(1)
+
+
+def test_a_matrix_stored_with_its_inputs_first_gains_as_much() -> None:
+    covariance, unseen = measured(96, 4, 5000), measured(96, 4, 9000).mean
+    values = weights(64, 96, 3)
+    turned = np.ascontiguousarray(values.T)
+    usual = calibrated.quantize_calibrated(values, 0.8, LayerInputs((covariance,)).calibration())
+    levels = calibrated.quantize_calibrated(turned, 0.8, LayerInputs((covariance,), input_first=True).calibration())
+    error = output_error(values, np.ascontiguousarray(levels.T), 0.8, unseen)
+    assert error == pytest.approx(output_error(values, usual, 0.8, unseen), rel=0.15)
 
 
 def no_batches() -> object:

@@ -7,6 +7,7 @@ streams a whole model into a file. `split` takes a bitstream apart into one per 
 
 from __future__ import annotations
 
+from nnc_core.approximator.calibrated import Covariance, LayerInputs
 from nnc_core.bitstream.parts import join, split
 from nnc_core.coder.history import History
 from nnc_core.coder.models import encode, write
@@ -37,9 +38,11 @@ from nnc_core.updates import LossyOptions, UpdateDecoder, UpdateEncoder, UpdateO
 __all__ = [
     "BitstreamError",
     "CodingParameters",
+    "Covariance",
     "History",
     "InputParameters",
     "IntegrityError",
+    "LayerInputs",
     "LimitError",
     "Limits",
     "LossyOptions",

@@ -87,6 +87,7 @@ def quantize_calibrated(
     step: float,
     factor: NDArray[np.float32],
     importance: NDArray[np.float64],
+    input_first: bool,
     dq_flag: bool,
     lambda_: float,
     cabac_unary_length_minus1: int,

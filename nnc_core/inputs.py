@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from nnc_core.approximator.calibrated import Covariance, LayerInputs
 from nnc_core.errors import ModelError
 from nnc_core.nnr_model import ModelInfo, SourceModel, Topology
 
@@ -35,13 +36,32 @@ def as_array(name: str, value: Any) -> NDArray[Any]:
 
 
 def as_model(
-    tensors: SourceModel | Mapping[str, Any], topology: Topology | None = None, model_info: ModelInfo | None = None
+    tensors: SourceModel | Mapping[str, Any],
+    topology: Topology | None = None,
+    model_info: ModelInfo | None = None,
+    calibrate: Mapping[str, Any] | None = None,
 ) -> SourceModel:
-    """A model of named numbers, or the model itself."""
+    """A model of named numbers, or the model itself; what it is calibrated with may be mere arrays of inputs."""
     if isinstance(tensors, SourceModel):
         return tensors
     arrays = {name: as_array(name, value) for name, value in tensors.items()}
-    return SourceModel(arrays, topology, model_info or ModelInfo())
+    inputs = {name: _as_inputs(name, value) for name, value in (calibrate or {}).items()}
+    for name in inputs:
+        if name not in arrays:
+            raise ModelError("is calibrated, and not among the tensors", tensor=name)
+    return SourceModel(arrays, topology, model_info or ModelInfo(), inputs=inputs)
+
+
+def _as_inputs(name: str, value: Any) -> LayerInputs:
+    if isinstance(value, LayerInputs):
+        return value
+    try:
+        inputs = as_array(name, value)
+        covariance = Covariance(inputs.shape[-1] if inputs.ndim else 0)
+        covariance.add(inputs)
+    except ValueError as error:
+        raise ModelError(f"cannot be calibrated: {error}", tensor=name) from None
+    return LayerInputs((covariance,))
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -34,11 +35,14 @@ class Calibration:
     """What `quantize_calibrated` has to know of the inputs of one matrix.
 
     ``factor``: upper triangular U (float32, width x width) with U^T U the inverse of the inputs' damped covariance.
-    ``importance``: what a squared error in each column counts, 1 in the mean (float64).
+    ``importance``: what a squared error in each column counts, 1 in the mean (float64). Where the rows form groups that
+    have inputs of their own, those of each follow each other. ``input_first`` says that the rows are multiplied by
+    inputs, not the columns.
     """
 
     factor: NDArray[np.float32]
     importance: NDArray[np.float64]
+    input_first: bool = False
 
 
 class Covariance:
@@ -58,6 +62,11 @@ class Covariance:
             raise ValueError("inputs have values that are not finite")
         self._sum += batch.T @ batch
         self._count += len(batch)
+
+    @property
+    def width(self) -> int:
+        """The number of elements of an input."""
+        return len(self._sum)
 
     @property
     def mean(self) -> NDArray[np.float64]:
@@ -106,14 +115,40 @@ def quantize_calibrated(
 
     What each column leaves in error, those to the right of it make up for as far as they can, in every survivor of the
     search. `values` are C-contiguous float32, rows x width; so is the result, int32, for ``scan_order`` 0. Exact zeros
-    stay zeros. Raises ValueError for values that are not finite, or too large with their corrections.
+    stay zeros. Raises ValueError for values that are not finite, or too large with their corrections, and for a
+    calibration of another width.
     """
     levels = np.empty(values.shape, np.int32)
     lagrangian = lambda_dependent(lambda_scale) if dq_flag else lambda_uniform(lambda_scale)
     indices = None if shift_indices is None else bytes(shift_indices)
-    known = (calibration.factor, calibration.importance)
+    known = (calibration.factor, calibration.importance, calibration.input_first)
     if not _native.quantize_calibrated(
         values, step, *known, dq_flag, lagrangian, cabac_unary_length_minus1, indices, levels
     ):
         raise ValueError(REFUSED)
     return levels
+
+
+@dataclass(frozen=True, slots=True)
+class LayerInputs:
+    """What is known of the inputs of a weight: their covariance, for each of the equal groups that its rows form.
+
+    The weight is seen as a matrix with the first dimension as rows. They are its outputs, and the elements of a row are
+    multiplied by inputs; ``input_first`` is for the other way round, without groups.
+    """
+
+    covariances: tuple[Covariance, ...]
+    input_first: bool = False
+
+    def fits(self, shape: tuple[int, ...]) -> bool:
+        """Whether a weight of this shape can have such inputs."""
+        rows, width = shape[0], prod(shape[1:])
+        inputs, groups = rows if self.input_first else width, len(self.covariances)
+        divided = groups > 0 and rows % groups == 0 and not (self.input_first and groups > 1)
+        return len(shape) > 1 and divided and all(each.width == inputs for each in self.covariances)
+
+    def calibration(self, damping: float = DAMPING) -> Calibration:
+        """Ready for `quantize_calibrated`; raises ValueError where there are no inputs."""
+        groups = [each.calibration(damping) for each in self.covariances]
+        factor = np.concatenate([each.factor for each in groups])
+        return Calibration(factor, np.concatenate([each.importance for each in groups]), self.input_first)

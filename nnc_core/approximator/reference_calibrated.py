@@ -44,31 +44,67 @@ def quantize_calibrated(
     """The function of `nnc_core.approximator.calibrated`."""
     lagrangian = lambda_dependent(lambda_scale) if dq_flag else lambda_uniform(lambda_scale)
     model = RateModel(lagrangian, cabac_unary_length_minus1, shift_indices)
-    search = _Search(float(np.float32(step)), calibration, model, dq_flag=dq_flag)
+    search = _Search(float(np.float32(step)), model, dq_flag=dq_flag)
     quantized = np.zeros(values.shape, np.int32)
+    rows = _columns if calibration.input_first else _rows
     with np.errstate(all="ignore"):
-        for levels, row in zip(quantized, values, strict=True):
-            levels[:] = search.row(row)
+        rows(search, values, calibration, quantized)
     return quantized
 
 
+def _rows(search: _Search, values: NDArray[np.float32], calibration: Calibration, quantized: NDArray[np.int32]) -> None:
+    """The columns of a row are corrected while it is searched; each group of rows has a factor of its own."""
+    width = values.shape[1]
+    groups = len(calibration.factor) // width
+    for row, levels in enumerate(quantized):
+        first = row // (len(values) // groups) * width
+        own = slice(first, first + width)
+        levels[:] = search.row(values[row], values[row], calibration.factor[own], calibration.importance[own])
+
+
+def _columns(
+    search: _Search, values: NDArray[np.float32], calibration: Calibration, quantized: NDArray[np.int32]
+) -> None:
+    """The rows below are corrected when a row is done, by the errors of all above."""
+    factor = calibration.factor
+    errors = np.zeros(values.shape, np.float32)
+    for row, levels in enumerate(quantized):
+        corrected = values[row].copy()
+        for above in range(row):
+            corrected -= factor[above, row] * errors[above]
+        importance = np.full(len(corrected), calibration.importance[row])
+        levels[:] = search.row(corrected, values[row], None, importance)
+        left = corrected.astype(np.float64) - levels * search.step
+        errors[row] = (left / float(factor[row, row])).astype(np.float32)
+
+
 class _Search:
-    def __init__(self, step: float, calibration: Calibration, model: RateModel, *, dq_flag: bool) -> None:
-        self._step = step
+    def __init__(self, step: float, model: RateModel, *, dq_flag: bool) -> None:
+        self.step = step
         self._inverse = 1 / step
-        self._factor = calibration.factor
-        self._importance = calibration.importance.tolist()
+        self._factor: NDArray[np.float32] | None = None
+        self._importance: list[float] = []
         self._model = model
         self._dq_flag = dq_flag
         self._state = self._sign = 0
 
-    def row(self, values: NDArray[np.float32]) -> list[int]:
-        """The levels of one row; its best survivor is where the next row starts."""
+    def row(
+        self,
+        values: NDArray[np.float32],
+        original: NDArray[np.float32],
+        factor: NDArray[np.float32] | None,
+        importance: NDArray[np.float64],
+    ) -> list[int]:
+        """The levels of one row; its best survivor is where the next row starts.
+
+        Without a ``factor`` nothing in it is corrected. Zeros are those of the ``original`` row.
+        """
+        self._factor, self._importance = factor, importance.tolist()
         survivors = [_Survivor(0.0, self._state, self._sign, values)]
         for start in range(0, len(values), RATE_BLOCK):
             columns = range(start, min(start + RATE_BLOCK, len(values)))
             for column in columns:
-                survivors = self._advance(survivors, column, values[column] == 0)
+                survivors = self._advance(survivors, column, bool(original[column] == 0))
             for state, sign, index in self._best(survivors).steps[start:]:
                 self._model.learn(index, sign, state)
         best = self._best(survivors)
@@ -96,7 +132,7 @@ class _Search:
     def _multiple(self, source: _Survivor, column: int) -> float:
         multiple = self._inverse * float(source.row[column])
         if not abs(multiple) < MAX_MAGNITUDE - 3:
-            raise ValueError(f"a value in column {column} is not finite or too large for steps of {self._step}")
+            raise ValueError(f"a value in column {column} is not finite or too large for steps of {self.step}")
         return multiple
 
     def _indices(self, source: _Survivor, column: int, is_zero: bool) -> list[int]:
@@ -118,10 +154,12 @@ class _Search:
         return flags + (importance * (error * error) + self._model.magnitude(index))
 
     def _extended(self, cost: float, source: _Survivor, index: int, column: int) -> _Survivor:
-        left = float(source.row[column]) - self._level(index, source.state) * self._step
-        error = np.float32(left / float(self._factor[column, column]))
-        row = source.row.copy()
-        row[column + 1 :] -= error * self._factor[column, column + 1 :]
+        row = source.row
+        if self._factor is not None:
+            left = float(row[column]) - self._level(index, source.state) * self.step
+            error = np.float32(left / float(self._factor[column, column]))
+            row = row.copy()
+            row[column + 1 :] -= error * self._factor[column, column + 1 :]
         state = NEXT_STATE[source.state][index & 1] if self._dq_flag else 0
         step = (source.state, source.sign, index)
         return _Survivor(cost, state, levels_of_state.sign(index), row, (*source.steps, step))

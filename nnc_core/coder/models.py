@@ -25,6 +25,7 @@ def encode(
     plan: ModelPlan | None = None,
     topology: Topology | None = None,
     model_info: ModelInfo | None = None,
+    calibrate: Mapping[str, Any] | None = None,
     threads: int | None = None,
     executor: Executor | None = None,
     limits: Limits | None = None,
@@ -36,9 +37,11 @@ def encode(
     ``parameters``, or the ``settings`` in their place, which are fields of `CodingParameters`. The few values that
     cannot be quantized (not finite, or far too large for the step) are sent beside the others as they are. Integers are
     coded exactly and must lie within +-(2**31 - 1), or within as much of their median; truth values become int8. A
-    scalar becomes a tensor of shape (1,). The result does not depend on ``threads`` (default: one per core) or on the
-    ``executor`` used in their place. Raises `ModelError` for tensors that NNR cannot express, `LimitError` for what a
-    decoder with the same ``limits`` would refuse.
+    scalar becomes a tensor of shape (1,). With ``calibrate``, weights are quantized for the least error of what they
+    make of their inputs: it has for each an array (..., width) of inputs of its rows, or a `LayerInputs`. The result
+    does not depend on ``threads`` (default: one per core) or on the ``executor`` used in their place. Raises
+    `ModelError` for tensors that NNR cannot express and inputs that do not fit, `LimitError` for what a decoder with
+    the same ``limits`` would refuse.
 
     >>> import nnc_core, numpy as np
     >>> data = nnc_core.encode({"w": np.array([[0.5, -0.25], [0.0, 1.0]], np.float32)})
@@ -48,7 +51,7 @@ def encode(
     stream = io.BytesIO()
     write(
         stream,
-        as_model(tensors, topology, model_info),
+        as_model(tensors, topology, model_info, calibrate),
         parameters=_parameters(parameters, settings),
         plan=plan,
         threads=threads,

@@ -12,6 +12,7 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from nnc_core.approximator.calibrated import LayerInputs
 from nnc_core.bitstream import BitstreamWriter
 from nnc_core.coder.block import unit_dtype
 from nnc_core.coder.encoder import CodedUnit
@@ -150,11 +151,12 @@ def _jobs(model: SourceModel, plan: ModelPlan, names: Iterable[str]) -> Iterator
             yield Job(partial(_code_block, blocks[name], arrays, plans, form), size)
         elif name not in inside:
             array = np.asarray(model.tensors[name])
-            yield Job(partial(_code, name, array, plan.tensors[name], form), 4 * array.size)
+            inputs = model.inputs.get(name)
+            yield Job(partial(_code, name, array, plan.tensors[name], form, inputs), 4 * array.size)
 
 
-def _code(name: str, array: NDArray[Any], plan: TensorPlan, form: Format) -> _Coded:
-    return _Coded(name, 1, data_units(name, array, plan, form))
+def _code(name: str, array: NDArray[Any], plan: TensorPlan, form: Format, inputs: LayerInputs | None = None) -> _Coded:
+    return _Coded(name, 1, data_units(name, array, plan, form, inputs))
 
 
 def _code_block(

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nnc_core.approximator.approximation import Approximation, quantized, with_codebook
+from nnc_core.approximator.calibrated import Calibration, LayerInputs, quantize_calibrated
 from nnc_core.approximator.codebook import codebook_of
 from nnc_core.approximator.native import quantize_dependent, quantize_uniform, reconstruct
 from nnc_core.approximator.step import step_size
@@ -38,10 +40,13 @@ class Format(NamedTuple):
     general_profile_idc: int = GeneralProfileIdc.EXTENDED
 
 
-def data_units(name: str, array: NDArray[Any], plan: TensorPlan, form: Format) -> tuple[CodedUnit, ...]:
-    """Code one tensor; most take one unit.
+def data_units(
+    name: str, array: NDArray[Any], plan: TensorPlan, form: Format, inputs: LayerInputs | None = None
+) -> tuple[CodedUnit, ...]:
+    """Code one tensor; most take one unit. If it is to be quantized, that is for such ``inputs``, where they are known.
 
-    Raises `ModelError` for a tensor that NNR cannot express, or not in the way that is planned.
+    Raises `ModelError` for a tensor that NNR cannot express, or not in the way that is planned, and for ``inputs`` of
+    another width.
     """
     _check_name(name)
     if array.size == 0:
@@ -49,7 +54,20 @@ def data_units(name: str, array: NDArray[Any], plan: TensorPlan, form: Format) -
     array = known(array)
     if (array.dtype.kind in "iu") != (plan.method == Method.INTEGERS):
         raise ModelError(f"has dtype {array.dtype}, and is planned as {plan.method.value}", tensor=name)
-    return tuple(_CODERS[plan.method](name, array.reshape(array.shape or (1,)), plan, form))
+    array = array.reshape(array.shape or (1,))
+    if plan.method == Method.QUANTIZED and inputs is not None and not plan.exact:
+        return tuple(_quantized(name, array, plan, form, _calibration(name, array.shape, inputs)))
+    return tuple(_CODERS[plan.method](name, array, plan, form))
+
+
+def _calibration(name: str, shape: tuple[int, ...], inputs: LayerInputs) -> Calibration:
+    if not inputs.fits(shape):
+        widths = ", ".join(str(each.width) for each in inputs.covariances)
+        raise ModelError(f"has shape {shape}, and is calibrated with inputs of width {widths}", tensor=name)
+    try:
+        return inputs.calibration()
+    except ValueError as error:
+        raise ModelError(f"cannot be calibrated: {error}", tensor=name) from None
 
 
 def block_units(
@@ -155,18 +173,20 @@ def as_floats(name: str, array: NDArray[Any]) -> NDArray[np.float32]:
 # --- the methods -----------------------------------------------------------------------------------------------------
 
 
-def _quantized(name: str, array: NDArray[Any], plan: TensorPlan, form: Format) -> Iterator[CodedUnit]:
+def _quantized(
+    name: str, array: NDArray[Any], plan: TensorPlan, form: Format, calibration: Calibration | None = None
+) -> Iterator[CodedUnit]:
     """Multiples of the step; values that have none, or too large a one, are sent beside them."""
     values = as_floats(name, array)
     step = step_size(plan.qp, form.qp_density)
     strange = None
-    levels = _levels(values, step, plan)
+    levels = _levels(values, step, plan, calibration)
     if levels is None or (plan.exact and _negative_zeros(values).any()):
         strange = _beyond(values, step) | (_negative_zeros(values) & plan.exact)
         if 16 * np.count_nonzero(strange) > strange.size and (raw := _as_raw(array, values)) is not None:
             yield _raw(marks.escaped(name), raw)
             return
-        levels = _levels(np.where(strange, np.float32(0), values), step, plan)
+        levels = _levels(np.where(strange, np.float32(0), values), step, plan, calibration)
     if levels is None:
         raise ModelError("has values beyond the reach of its qp", tensor=name)
     header = _header(marks.escaped(name), array.shape, PayloadType.NNR_PT_FLOAT)
@@ -177,9 +197,21 @@ def _quantized(name: str, array: NDArray[Any], plan: TensorPlan, form: Format) -
         yield from _exceptions(name, array, values, strange, plan, form)
 
 
-def _levels(values: NDArray[np.float32], step: float, plan: TensorPlan) -> NDArray[np.int32] | None:
+def _levels(
+    values: NDArray[np.float32], step: float, plan: TensorPlan, calibration: Calibration | None = None
+) -> NDArray[np.int32] | None:
     """The levels as rows x width; `None` if a value has none."""
     matrix = values.reshape(len(values), -1)
+    if calibration is not None and plan.scan_order == 0:
+        with suppress(ValueError):  # also where corrections grow too large
+            return quantize_calibrated(
+                matrix,
+                step,
+                calibration,
+                dq_flag=plan.dq_flag,
+                lambda_scale=plan.lambda_scale,
+                cabac_unary_length_minus1=plan.cabac_unary_length_minus1,
+            )
     quantize = quantize_dependent if plan.dq_flag else quantize_uniform
     lambda_scale = 0.0 if plan.exact else plan.lambda_scale
     try:

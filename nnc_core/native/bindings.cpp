@@ -163,16 +163,21 @@ bool dependent(Matrix<const float> values, float step, int scan_order, double la
 }
 
 bool calibrated(Matrix<const float> values, float step, Matrix<const float> factor, Vector<const double> importance,
-                bool dq_flag, double lambda, int unary, std::optional<nb::bytes> shift_indices,
+                bool input_first, bool dq_flag, double lambda, int unary, std::optional<nb::bytes> shift_indices,
                 Matrix<std::int32_t> levels) {
     Parameters p = quantized_shape(values, levels, 0, unary);
     p.dq_flag = dq_flag;
-    if (factor.shape(0) != values.shape(1) || factor.shape(1) != values.shape(1) ||
-        importance.size() != values.shape(1))
-        throw std::invalid_argument("factor and importance have as many columns as the values");
+    const std::size_t inputs = values.shape(input_first ? 0 : 1), groups = inputs ? factor.shape(0) / inputs : 0;
+    if (factor.shape(1) != inputs || groups == 0 || factor.shape(0) != groups * inputs ||
+        importance.size() != groups * inputs)
+        throw std::invalid_argument("factor and importance have as many columns as the matrix has inputs");
+    if (values.shape(0) % groups || (input_first && groups > 1))
+        throw std::invalid_argument("the rows form as many groups as there are factors");
     const RateOptions rates = rate_options(lambda, std::move(shift_indices));
     nb::gil_scoped_release release;
-    return quantize_calibrated(values.data(), p, step, {factor.data(), importance.data()}, rates, levels.data());
+    const auto quantize = input_first ? quantize_calibrated_columns : quantize_calibrated;
+    const Calibration calibration{factor.data(), importance.data(), static_cast<std::int64_t>(groups)};
+    return quantize(values.data(), p, step, calibration, rates, levels.data());
 }
 
 void reconstruct_into(Vector<const std::int32_t> levels, float step, Vector<float> values) {
@@ -257,7 +262,7 @@ NB_MODULE(_native, m) {
     m.def("quantize_dependent", &dependent, nb::arg("values"), nb::arg("step"), nb::arg("scan_order"),
           nb::arg("lambda_"), nb::arg("cabac_unary_length_minus1"), nb::arg("shift_indices").none(), nb::arg("levels"));
     m.def("quantize_calibrated", &calibrated, nb::arg("values"), nb::arg("step"), nb::arg("factor"),
-          nb::arg("importance"), nb::arg("dq_flag"), nb::arg("lambda_"), nb::arg("cabac_unary_length_minus1"),
+          nb::arg("importance"), nb::arg("input_first"), nb::arg("dq_flag"), nb::arg("lambda_"), nb::arg("cabac_unary_length_minus1"),
           nb::arg("shift_indices").none(), nb::arg("levels"));
     m.def("force_portable_kernels", &force_portable_kernels, nb::arg("force"));
     m.def("reconstruct", &reconstruct_into, nb::arg("levels"), nb::arg("step"), nb::arg("values"));

@@ -41,13 +41,12 @@ struct Trace {
 // With dependent quantization the survivors are the states; without, the best way to a zero and to another level.
 class Search {
   public:
-    Search(const Parameters& p, float step, const Calibration& calibration, const RateOptions& rates)
+    Search(const Parameters& p, float step, const RateOptions& rates)
         : dependent_(p.dq_flag),
           count_(p.dq_flag ? 8 : 2),
           width_(static_cast<std::size_t>(p.width)),
           step_(step),
           inverse_(1.0 / step_),
-          calibration_(calibration),
           learns_(rates.lambda > 0),
           model_(p.greater_flags(), rates.lambda, rates.shift_indices),
           traces_(width_ * static_cast<std::size_t>(count_)),
@@ -55,12 +54,17 @@ class Search {
         survivors_[0].cost = 0;
     }
 
-    bool row(const float* values, std::int32_t* levels) {
+    // `values` are those of `original` with corrections from elsewhere; without a `factor` the row makes none itself,
+    // and `importance` is one for all columns.
+    bool row(const float* values, const float* original, const float* factor, const double* importance,
+             std::int32_t* levels) {
+        factor_ = factor;
+        importance_ = importance;
         rows_.fill(values);
         for (std::size_t first = 0; first < width_; first += kColumns) {
             const auto length = static_cast<int>(std::min<std::size_t>(kColumns, width_ - first));
-            if (!block(values, first, length)) return false;
-            correct(first + static_cast<std::size_t>(length), first, length);
+            if (!block(original, first, length)) return false;
+            if (factor_ != nullptr) correct(first + static_cast<std::size_t>(length), first, length);
         }
         go_back(0, width_, levels);
         const std::size_t best = static_cast<std::size_t>(this->best());
@@ -83,21 +87,21 @@ class Search {
 
     static std::size_t at(int i) { return static_cast<std::size_t>(i); }
 
-    bool block(const float* values, std::size_t first, int length) {
+    bool block(const float* original, std::size_t first, int length) {
         for (int i = 0; i < count_; ++i) {
             survivors_[at(i)].ancestor = i;
             std::copy_n(rows_[at(i)] + first, length, survivors_[at(i)].values.begin());
         }
         const std::array<Survivor, 8> before = survivors_;
         for (int column = 0; column < length; ++column)
-            if (!advance(first, length, column, values[first + at(column)] == 0)) return false;
+            if (!advance(first, length, column, original[first + at(column)] == 0)) return false;
         if (learns_) learn(before, first, length);
         return true;
     }
 
     // One column: the moves of all sources, then the best for each target. A weight of exactly zero stays zero.
     bool advance(std::size_t first, int length, int column, bool is_zero) {
-        const double importance = calibration_.importance[first + at(column)];
+        const double importance = importance_[factor_ == nullptr ? 0 : first + at(column)];
         std::array<Moves, 8> moves;
         for (int source = 0; source < count_; ++source) {
             const Survivor& survivor = survivors_[at(source)];
@@ -160,12 +164,13 @@ class Search {
     }
 
     void step(const Survivor& from, const Move& move, std::size_t first, int length, int column, Survivor& to) const {
-        const float* factor = calibration_.factor + (first + at(column)) * width_ + first;
-        const double left = static_cast<double>(from.values[at(column)]) - move.level * step_;
-        const auto error = static_cast<float>(left / static_cast<double>(factor[column]));
         to = from;
         to.cost = move.cost;
         to.sign = move.level == 0 ? 0 : move.level < 0 ? 1 : 2;
+        if (factor_ == nullptr) return;
+        const float* factor = factor_ + (first + at(column)) * width_ + first;
+        const double left = static_cast<double>(from.values[at(column)]) - move.level * step_;
+        const auto error = static_cast<float>(left / static_cast<double>(factor[column]));
         to.errors[at(column)] = error;
         for (int i = column + 1; i < length; ++i) to.values[at(i)] = from.values[at(i)] - error * factor[i];
     }
@@ -178,7 +183,7 @@ class Search {
         for (int i = 0; i < count_; ++i) {
             const Survivor& survivor = survivors_[at(i)];
             float* row = &storage_[(at(flip_) * at(count_) + at(i)) * width_];
-            kernels().correct(rows_[at(survivor.ancestor)] + next, calibration_.factor + first * width_ + next, width_,
+            kernels().correct(rows_[at(survivor.ancestor)] + next, factor_ + first * width_ + next, width_,
                               survivor.errors.data(), length, width_ - next, row + next);
             corrected[at(i)] = row;
         }
@@ -214,7 +219,8 @@ class Search {
     int count_;
     std::size_t width_;
     double step_, inverse_;
-    Calibration calibration_;
+    const float* factor_ = nullptr;
+    const double* importance_ = nullptr;
     bool learns_;
     RateModel model_;
     std::array<Survivor, 8> survivors_;
@@ -228,9 +234,35 @@ class Search {
 
 bool quantize_calibrated(const float* values, const Parameters& p, float step, const Calibration& calibration,
                          const RateOptions& rates, std::int32_t* levels) {
-    Search search(p, step, calibration, rates);
-    for (std::int64_t row = 0; row < p.rows; ++row)
-        if (!search.row(values + row * p.width, levels + row * p.width)) return false;
+    Search search(p, step, rates);
+    const std::int64_t rows_of_group = p.rows / calibration.groups;
+    for (std::int64_t row = 0; row < p.rows; ++row) {
+        const std::int64_t group = row / rows_of_group, at = row * p.width;
+        const float* factor = calibration.factor + group * p.width * p.width;
+        const double* importance = calibration.importance + group * p.width;
+        if (!search.row(values + at, values + at, factor, importance, levels + at)) return false;
+    }
+    return true;
+}
+
+bool quantize_calibrated_columns(const float* values, const Parameters& p, float step, const Calibration& calibration,
+                                 const RateOptions& rates, std::int32_t* levels) {
+    Search search(p, step, rates);
+    const auto rows = static_cast<std::size_t>(p.rows), width = static_cast<std::size_t>(p.width);
+    std::vector<float> errors(rows * width), corrected(width), factors(rows);
+    for (std::size_t row = 0; row < rows; ++row) {
+        for (std::size_t above = 0; above < row; ++above) factors[above] = calibration.factor[above * rows + row];
+        const float* original = values + row * width;
+        kernels().correct(original, errors.data(), width, factors.data(), static_cast<int>(row), width,
+                          corrected.data());
+        if (!search.row(corrected.data(), original, nullptr, calibration.importance + row, levels + row * width))
+            return false;
+        const auto own = static_cast<double>(calibration.factor[row * rows + row]);
+        for (std::size_t i = 0; i < width; ++i) {
+            const double left = static_cast<double>(corrected[i]) - levels[row * width + i] * static_cast<double>(step);
+            errors[row * width + i] = static_cast<float>(left / own);
+        }
+    }
     return true;
 }
 

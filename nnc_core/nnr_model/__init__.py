@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
 from nnc_core.nnr_model.model_info import ModelInfo, ParameterType, check_model_info, model_info_of
+
+if TYPE_CHECKING:
+    from nnc_core.approximator.calibrated import LayerInputs
 
 __all__ = ["ModelInfo", "ParameterType", "SourceModel", "Topology", "check_model_info", "model_info_of"]
 
@@ -38,6 +41,10 @@ class SourceModel:
     names the floating-point tensors that must not change, each with the reason in a few words for a person, such as
     "divisor of a quantization". ``remarks`` are sentences for a person about what was read: what is carried without
     being looked at, or takes much room.
+
+    ``inputs`` is what was measured of the inputs of weights: these are quantized for the least error of their outputs.
+    ``sensitivities`` is what a squared error of each weight does to the model's output, see
+    `nnc_core.planner.sensitivity`: those that matter more get finer steps, and others coarser ones.
     """
 
     tensors: Mapping[str, NDArray[Any]]
@@ -45,3 +52,5 @@ class SourceModel:
     model_info: ModelInfo = field(default_factory=ModelInfo)
     exact: Mapping[str, str] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
+    inputs: Mapping[str, LayerInputs] = field(default_factory=dict)
+    sensitivities: Mapping[str, float] = field(default_factory=dict)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor
 from dataclasses import replace
@@ -11,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from nnc_core.approximator.step import step_size
 from nnc_core.bitstream.marks import escaped
 from nnc_core.coder.planned import frame_size, unit_sizes
 from nnc_core.coder.pool import Job, in_order
@@ -23,6 +25,7 @@ from nnc_core.planner.codebooks import smaller_with_codebook
 from nnc_core.planner.exactness import exact_by_value, exact_plan, integer_plan, sample_of
 from nnc_core.planner.parameters import WEIGHTS, CodingParameters
 from nnc_core.planner.plan import Method, ModelPlan, TensorPlan
+from nnc_core.planner.sensitivity import allocate
 from nnc_core.planner.statistics import Statistics, is_vector, statistics
 
 __all__ = ["plan"]
@@ -54,17 +57,36 @@ def plan(
 ) -> ModelPlan:
     """Decide how each tensor of ``model`` is to be coded; each is fetched once, one at a time.
 
-    The result does not depend on ``threads``, or on the ``executor`` used in their place. Raises `ModelError` for
-    tensors that NNR cannot express.
+    Steps of weights whose ``sensitivities`` are known follow these, and keep their mean. The result does not depend on
+    ``threads``, or on the ``executor`` used in their place. Raises `ModelError` for tensors that NNR cannot express.
     """
     p = parameters or CodingParameters()
     names = list(model.tensors)
     findings = dict(zip(names, in_order(_jobs(model, p), threads, executor, running=2, result_size=_held), strict=True))
     rms = quality.model_rms(found.weights for found in findings.values() if found.weights is not None)
     tensors = {name: _with_step(found, rms, p) for name, found in findings.items()}
+    tensors |= _calibrated(model, tensors, findings, p)
     shared = tuple(_shared(model, tensors)) if p.blocks_flag else ()
     plan = ModelPlan(p.density, p.general_profile_idc, tensors, shared, p.indexed_reference_flag)
     return _on_target(plan, model, p, {name: each for name, each in findings.items() if each.probe}, threads, executor)
+
+
+def _calibrated(
+    model: SourceModel, tensors: Mapping[str, TensorPlan], findings: Mapping[str, _Finding], p: CodingParameters
+) -> dict[str, TensorPlan]:
+    """The plans that change by what was measured of the model."""
+    changed = {name: replace(tensors[name], scan_order=0) for name in model.inputs if name in tensors}
+    names = [name for name in model.sensitivities if name in findings and findings[name].weights is not None]
+    for name in names:
+        if not 0 <= model.sensitivities[name] < math.inf:
+            raise ModelError(f"has a sensitivity of {model.sensitivities[name]}, expected 0 or more", tensor=name)
+    sizes = {name: max(1, weights.size) for name in names if (weights := findings[name].weights) is not None}
+    octaves = sum(sizes[n] * math.log(step_size(tensors[n].qp, p.density)) for n in names) / max(1, sum(sizes.values()))
+    steps = allocate({name: model.sensitivities[name] for name in names}, sizes, math.exp(octaves))
+    for name, step in steps.items():
+        qp = quality.qp_of(step, p.density)
+        changed[name] = replace(changed.get(name, tensors[name]), qp=qp, reason="its measured sensitivity")
+    return changed
 
 
 def _on_target(
@@ -121,7 +143,13 @@ def _shared(model: SourceModel, tensors: Mapping[str, TensorPlan]) -> Iterator[B
         plans = [tensors[name] for name in block.names.values()]
         quantized = all(each.method == Method.QUANTIZED and not each.exact for each in plans)
         plain = all(escaped(name) == name for name in block.names.values())
-        if len(plans) > 1 and quantized and plain and len({each.dq_flag for each in plans}) == 1:
+        if (
+            len(plans) > 1
+            and block.weight not in model.inputs
+            and quantized
+            and plain
+            and len({each.dq_flag for each in plans}) == 1
+        ):
             yield block
 
 
