@@ -262,8 +262,8 @@ NB_MODULE(_native, m) {
     m.def("quantize_dependent", &dependent, nb::arg("values"), nb::arg("step"), nb::arg("scan_order"),
           nb::arg("lambda_"), nb::arg("cabac_unary_length_minus1"), nb::arg("shift_indices").none(), nb::arg("levels"));
     m.def("quantize_calibrated", &calibrated, nb::arg("values"), nb::arg("step"), nb::arg("factor"),
-          nb::arg("importance"), nb::arg("input_first"), nb::arg("dq_flag"), nb::arg("lambda_"), nb::arg("cabac_unary_length_minus1"),
-          nb::arg("shift_indices").none(), nb::arg("levels"));
+          nb::arg("importance"), nb::arg("input_first"), nb::arg("dq_flag"), nb::arg("lambda_"),
+          nb::arg("cabac_unary_length_minus1"), nb::arg("shift_indices").none(), nb::arg("levels"));
     m.def("force_portable_kernels", &force_portable_kernels, nb::arg("force"));
     m.def("reconstruct", &reconstruct_into, nb::arg("levels"), nb::arg("step"), nb::arg("values"));
     m.def("tables", &tables);

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from copy import copy
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +17,7 @@ import nnc_core
 from nnc_adapters.api import compress_model
 from nnc_adapters.base import Options
 from nnc_adapters.pytorch import reader, roles
+from nnc_adapters.pytorch.calibration import calibrated
 from nnc_adapters.pytorch.layout import REPOSITORY, File, Model, is_companion, is_weights, scan
 from nnc_adapters.pytorch.prefixes import fitting
 from nnc_adapters.pytorch.views import ITEM_SIZES, Data, View
@@ -42,6 +43,7 @@ def compress(
     keep_optimizer: bool = True,
     opaque: bool = False,
     parameters: CodingParameters | None = None,
+    calibrate: Iterable[Any] | None = None,
     threads: int | None = None,
     force: bool = False,
     progress: Progress | None = None,
@@ -56,6 +58,7 @@ def compress(
     keep_optimizer: bool = True,
     opaque: bool = False,
     parameters: CodingParameters | None = None,
+    calibrate: Iterable[Any] | None = None,
     threads: int | None = None,
     force: bool = False,
     progress: Progress | None = None,
@@ -69,6 +72,7 @@ def compress(
     keep_optimizer: bool = True,
     opaque: bool = False,
     parameters: CodingParameters | None = None,
+    calibrate: Iterable[Any] | None = None,
     threads: int | None = None,
     force: bool = False,
     progress: Progress | None = None,
@@ -79,8 +83,17 @@ def compress(
     keeps becomes zeros without ``keep_optimizer``; objects that are not mere data need ``opaque``, as in
     `PytorchAdapter`. A file appears complete or not at all, and replaces an existing one only with ``force``:
     `FileExistsError`.
+
+    With batches of inputs to ``calibrate`` with, the module runs on them, once for each weight and once more; weights
+    are then quantized so that the outputs change least. A batch is what the module takes: a tensor, a tuple of
+    arguments, or a dictionary of them by name. `ModelError` for what the module does not take, and inputs that are not
+    finite.
     """
     model, before = _source(module, keep_optimizer, opaque)
+    if calibrate is not None:
+        if not isinstance(module, nn.Module):
+            raise ModelError("a state dict cannot run, so there is nothing to calibrate; give the module")
+        model = calibrated(model, module, calibrate)
 
     def write(stream: BinaryIO) -> CompressReport:
         return compress_model(model, stream, parameters=parameters, threads=threads, progress=progress, source=before)

@@ -1,0 +1,127 @@
+"""What a model does with calibration inputs: the inputs of its layers, and how much its output minds each weight.
+
+For every framework alike; each has a module that runs its models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nnc_core.approximator.calibrated import Covariance, LayerInputs
+from nnc_core.errors import ModelError
+from nnc_core.nnr_model import SourceModel
+from nnc_core.planner.sensitivity import probe, sensitivity
+
+__all__ = ["Convolution", "Recorder", "measured", "patches"]
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Convolution:
+    """How a convolution takes patches of its input (batch, channels, ...): one number for each spatial dimension.
+
+    ``pads`` has pairs, before and after; ``mode`` is what `numpy.pad` calls what is there.
+    """
+
+    kernel: tuple[int, ...]
+    strides: tuple[int, ...]
+    dilations: tuple[int, ...]
+    pads: tuple[tuple[int, int], ...]
+    groups: int = 1
+    mode: str = "constant"
+
+
+def patches(inputs: Array, convolution: Convolution) -> Iterator[Array]:
+    """What each group of a convolution multiplies its kernels with: (patches, width), in the kernels' order."""
+    c, spatial = convolution, len(convolution.kernel)
+    padded = np.pad(inputs, [(0, 0), (0, 0), *c.pads], mode=c.mode)  # type: ignore[call-overload]
+    reach = tuple((k - 1) * d + 1 for k, d in zip(c.kernel, c.dilations, strict=True))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, reach, tuple(range(2, 2 + spatial)))
+    steps = (slice(None), slice(None), *(slice(None, None, step) for step in (*c.strides, *c.dilations)))
+    windows = windows[steps]
+    order = (0, *range(2, 2 + spatial), 1, *range(2 + spatial, 2 + 2 * spatial))
+    for group in np.split(windows, c.groups, axis=1):
+        yield group.transpose(order).reshape(-1, group.shape[1] * int(np.prod(c.kernel)))
+
+
+@dataclass(slots=True)
+class Recorder:
+    """The inputs of layers, called by their weights, as a model runs."""
+
+    layers: dict[str, LayerInputs] = field(default_factory=dict)
+
+    def product(self, name: str, inputs: Array, *, input_first: bool = False) -> None:
+        """Take in inputs (..., width) of a matrix, which is stored with outputs first or with ``input_first``."""
+        self._add(name, [inputs], input_first=input_first)
+
+    def convolution(self, name: str, inputs: Array, convolution: Convolution) -> None:
+        """Take in inputs of a convolution, image by image: its patches take far more room."""
+        for image in range(len(inputs)):
+            self._add(name, list(patches(inputs[image : image + 1], convolution)))
+
+    def _add(self, name: str, groups: Sequence[Array], *, input_first: bool = False) -> None:
+        new = LayerInputs(tuple(Covariance(each.shape[-1]) for each in groups), input_first)
+        layer = self.layers.setdefault(name, new)
+        if layer.input_first != input_first or len(layer.covariances) != len(groups):
+            raise ModelError("is used in different ways, and cannot be calibrated", tensor=name)
+        try:
+            for covariance, inputs in zip(layer.covariances, groups, strict=True):
+                covariance.add(inputs)
+        except ValueError as error:
+            raise ModelError(f"cannot be calibrated: {error}", tensor=name) from None
+
+
+def measured(
+    model: SourceModel, layers: Mapping[str, LayerInputs], run: Callable[[str | None, Array | None], Iterable[Array]]
+) -> SourceModel:
+    """The model with what was measured of it.
+
+    ``layers`` are its recorded inputs. ``run`` gives the outputs of the model, floating-point numbers, for all
+    calibration inputs, with one tensor replaced by other values. `ModelError` where outputs are not finite.
+    """
+    reference = list(run(None, None))
+    if not all(np.isfinite(each).all() for each in reference):
+        raise ModelError("the outputs for the calibration inputs are not finite")
+    fitting = {name: inputs for name, inputs in layers.items() if _is_weight(model, name, inputs)}
+    gains = {name: _gain(name, np.asarray(model.tensors[name]), reference, run) for name in _probed(model)}
+    return replace(model, inputs=fitting, sensitivities={name: gain for name, gain in gains.items() if gain >= 0})
+
+
+def _is_weight(model: SourceModel, name: str, inputs: LayerInputs) -> bool:
+    return name in model.tensors and name not in model.exact and inputs.fits(np.shape(model.tensors[name]))
+
+
+def _probed(model: SourceModel) -> Iterator[str]:
+    """The tensors whose steps are to follow from what their errors do: weights."""
+    types = model.model_info.get("parameter_type", {})
+    for name in model.tensors:
+        array = np.asarray(model.tensors[name])
+        if types.get(name) in ("conv.weight", "fc.weight") and array.ndim > 1 and name not in model.exact:
+            yield name
+
+
+def _gain(
+    name: str,
+    array: Array,
+    reference: Sequence[Array],
+    run: Callable[[str | None, Array | None], Iterable[Array]],
+) -> float:
+    """The sensitivity of a tensor; -1 where there is none to be had."""
+    values = np.ascontiguousarray(array, np.float32)
+    if not np.isfinite(values).all():
+        return -1.0
+    probed = probe(values)
+    error = sum(_error(*pair) for pair in zip(reference, run(name, probed), strict=True))
+    return sensitivity(error, values, probed) if np.isfinite(error) else -1.0
+
+
+def _error(expected: Array, found: Array) -> float:
+    """The power of an error over that of the output."""
+    power = float(np.square(expected, dtype=np.float64).sum())
+    return float(np.square(np.subtract(expected, found, dtype=np.float64)).sum()) / power if power else 0.0
