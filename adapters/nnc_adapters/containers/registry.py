@@ -65,6 +65,7 @@ CONTAINERS: tuple[Container, ...] = (
 FOREIGN: tuple[str, ...] = (
     "nnc_adapters.nnef.carrier:NnefArchive",
     "nnc_adapters.tensorflow.carrier:SavedModel",
+    "nnc_adapters.tensorflow.carrier:EmptiedSavedModel",
 )
 """Carriers as ``module:class``; the classes take no arguments."""
 

@@ -12,6 +12,7 @@ from nnc_adapters.shared.files import walk
 from nnc_adapters.shared.names import free, storable
 from nnc_adapters.tensorflow import bundle, constants, object_graph, roles, table
 from nnc_adapters.tensorflow.content import Content, of_file
+from nnc_adapters.tensorflow.manifest import EMBEDDED
 from nnc_adapters.tensorflow.model import Opened, Span, Variable
 from nnc_core.errors import ModelError
 from nnc_core.limits import Limits
@@ -54,6 +55,7 @@ def is_index(path: Path) -> bool:
 def open_folder(path: Path, limits: Limits) -> Opened:
     """Open a SavedModel or a folder with one checkpoint; `ModelError` where it is damaged or has links to elsewhere."""
     files = {name: of_file(path / name) for name in _names(path)}
+    left_out = files.pop(EMBEDDED, None)
     found = prefixes(files)
     if len(found) > 1:
         names = ", ".join(prefix + INDEX for prefix in found)
@@ -62,7 +64,8 @@ def open_folder(path: Path, limits: Limits) -> Opened:
     if GRAPH in files:
         variables += _not_called_like(variables, constants.of_saved_model(files[GRAPH], GRAPH, limits))
     kind = "saved_model" if any(name in files for name in GRAPHS) else "checkpoint"
-    return Opened(kind, files, variables, tuple(_empty_folders(path)), checked=(GRAPH,))
+    remarks = () if left_out is None else (f"the bitstream that is embedded in it, {EMBEDDED}, is left out",)
+    return Opened(kind, files, variables, tuple(_empty_folders(path)), remarks=remarks, checked=(GRAPH,))
 
 
 def _not_called_like(variables: list[Variable], found: list[Variable]) -> list[Variable]:
