@@ -9,10 +9,12 @@ from functools import partial
 from pathlib import Path
 
 import damage
+import handmade_tensorflow
 import numpy as np
 from fuzz_guard import Box
 from fuzz_reading import Files, Reader, carry, container, sniff
 
+import nnc_adapters
 import nnc_core
 from nnc_adapters import containers
 from nnc_adapters.containers.numcodecs_codec import Nnc
@@ -98,8 +100,13 @@ def members(kind: str) -> Files:
 
 
 def saved_model() -> Files:
-    """A SavedModel with a bitstream in it, as far as that matters."""
-    return {"m/saved_model.pb": b"", "m/assets.extra/model.nnr": bitstream()}
+    """A SavedModel with its bitstream in it."""
+    graph = handmade_tensorflow.saved_graph()
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "m").mkdir()
+        Path(folder, "m", "saved_model.pb").write_bytes(graph)
+        nnc_adapters.compress(Path(folder, "m"), Path(folder, "m.nnr"), threads=1)
+        return {"m/saved_model.pb": graph, "m/assets.extra/model.nnr": Path(folder, "m.nnr").read_bytes()}
 
 
 def use_saved_model(files: Files, guard: Box) -> None:
