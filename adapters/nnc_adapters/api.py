@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import time
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
+
+from numpy.typing import NDArray
 
 import nnc_core
 from nnc_adapters import registry
@@ -17,6 +20,7 @@ from nnc_adapters.cautions import Cautions
 from nnc_adapters.containers import plain
 from nnc_adapters.reports import CompressReport, DecompressReport, Progress, Watched
 from nnc_adapters.shared.files import check_free, replacing, size_of
+from nnc_adapters.shared.inputs import read_inputs
 from nnc_adapters.targets import BITSTREAM, default_target, write_into, writer
 from nnc_core import CodingParameters, Limits, ModelPlan, Prediction
 from nnc_core.nnr_model import SourceModel, Topology
@@ -33,6 +37,9 @@ __all__ = [
     "write_into",
 ]
 
+Calibrating = str | Path | Mapping[str, NDArray[Any]]
+"""Inputs of a model: a file, or arrays by name."""
+
 _COMPRESSED = (b"PK\3\4", b"\x1f\x8b")  # zip and gzip
 
 
@@ -41,6 +48,7 @@ def compress(
     target: str | Path | BinaryIO | None = None,
     *,
     parameters: CodingParameters | None = None,
+    calibrate: Calibrating | None = None,
     keep_optimizer: bool = True,
     opaque: bool = False,
     strip_debug: bool = False,
@@ -56,8 +64,11 @@ def compress(
     optimizer keeps for each weight, in checkpoints of PyTorch and TensorFlow, is carried exactly; without
     ``keep_optimizer`` it becomes zeros. Where pickles have objects that are not mere data, these are carried as they
     are, and not run, if they are taken ``opaque``. ``strip_debug`` leaves behind what no program needs: comments,
-    documentation, stack traces. Raises `ModelError` where the model cannot be read,
-    `UnsupportedError` and `MissingDependencyError` where its format cannot, `LimitError` where it exceeds ``limits``.
+    documentation, stack traces. With inputs to ``calibrate`` with, a ``.npz`` file or arrays by the names of the
+    model's inputs, an ONNX model is run on them, once for each weight and once more; weights are then quantized so
+    that the outputs change least, and those that matter more get finer steps. An ``sqnr`` then sets the steps, and
+    is not measured. Raises `ModelError` where the model cannot be read, or inputs do not fit it, `UnsupportedError`
+    and `MissingDependencyError` where its format cannot, `LimitError` where it exceeds ``limits``.
     """
     started = time.perf_counter()
     source = Path(source)
@@ -66,7 +77,7 @@ def compress(
     if target is None:
         target = _bitstream_of(source, adapter)
     with _opened(target, source, force) as stream:
-        model = adapter.read(source, options)
+        model = _read(adapter, source, options, calibrate)
         report = compress_model(
             model, stream, parameters=parameters, threads=threads, progress=progress, limits=limits, source=source
         )
@@ -103,6 +114,14 @@ def compress_model(
     )
 
 
+def _read(adapter: Adapter, source: Path, options: Options, calibrate: Calibrating | None) -> SourceModel:
+    model = adapter.read(source, options)
+    if calibrate is None:
+        return model
+    inputs = read_inputs(Path(calibrate), options.limits) if isinstance(calibrate, (str, Path)) else calibrate
+    return adapter.calibrated(model, source, inputs, options)
+
+
 def _in_bytes(parameters: CodingParameters | None, model: SourceModel, source: Path | int) -> CodingParameters | None:
     """The parameters with a target size in bytes, where it is in percent of what the model takes on disk."""
     if parameters is None or not isinstance(parameters.target_size, str):
@@ -116,6 +135,7 @@ def predict(
     source: str | Path,
     *,
     parameters: CodingParameters | None = None,
+    calibrate: Calibrating | None = None,
     keep_optimizer: bool = True,
     opaque: bool = False,
     threads: int | None = None,
@@ -123,7 +143,8 @@ def predict(
 ) -> tuple[ModelPlan, dict[str, Prediction]]:
     """What `compress` would decide about each tensor, and about what it would come to; writes nothing."""
     source = Path(source)
-    model = registry.find(source).read(source, Options(_limits(source, limits), keep_optimizer, opaque))
+    options = Options(_limits(source, limits), keep_optimizer, opaque)
+    model = _read(registry.find(source), source, options, calibrate)
     plan = nnc_core.plan(model, _in_bytes(parameters, model, source), threads=threads)
     return plan, nnc_core.predict(model, plan, threads=threads)
 

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from numpy.typing import NDArray
 
-from nnc_core.errors import ModelError
+from nnc_core.errors import ModelError, UnsupportedError
 from nnc_core.limits import Limits
 from nnc_core.nnr_model import SourceModel, Topology
 
@@ -104,6 +104,15 @@ class Adapter(ABC):
     def tensors(self, path: Path, options: Options = DEFAULTS) -> Mapping[str, NDArray[Any]]:
         """All tensors of a model, those too that are not coded, by name and lazily."""
         return self.read(path, replace(options, chosen=EVERYTHING)).tensors
+
+    def calibrated(
+        self, model: SourceModel, path: Path, inputs: Mapping[str, NDArray[Any]], options: Options = DEFAULTS
+    ) -> SourceModel:
+        """The ``model`` that was read from ``path``, with what was measured of it on ``inputs``, called by name.
+
+        `ModelError` for inputs that the model does not take, `UnsupportedError` where its format cannot be run.
+        """
+        raise UnsupportedError("calibration", f"files of {self.name} cannot be run to calibrate them; ONNX models can")
 
     def check(self, topology: Topology) -> None:
         """`ModelError` unless the topology is of this format."""

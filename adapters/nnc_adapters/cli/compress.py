@@ -13,6 +13,7 @@ from nnc_adapters.cli import console
 from nnc_adapters.cli.options import (
     PIPE,
     drop_optimizer_option,
+    file_path,
     force_option,
     json_option,
     limit_option,
@@ -41,6 +42,9 @@ _PROFILES = {"2022": 0, "2024": 1}
 @click.option("--lossless", is_flag=True, help="Keep every bit of every tensor.")
 @click.option(
     "--level", type=click.IntRange(1, 9), default=_DEFAULT.level, show_default=True, help="1: fast, 9: small."
+)
+@click.option(
+    "--calibrate", type=file_path, metavar="NPZ", help="Inputs of an ONNX model, by name; its outputs then change less."
 )
 @click.option("--dry-run", is_flag=True, help="Predict size and error of each tensor; write nothing.")
 @click.option(
@@ -83,6 +87,7 @@ def compress(
     limits: Limits,
     force: bool,
     as_json: bool,
+    calibrate: Path | None,
     dry_run: bool,
     **coding: Any,
 ) -> None:
@@ -95,6 +100,7 @@ def compress(
             found = api.predict(
                 model,
                 parameters=_parameters(**coding),
+                calibrate=calibrate,
                 keep_optimizer=not drop_optimizer,
                 opaque=opaque,
                 threads=threads,
@@ -111,6 +117,7 @@ def compress(
             model,
             target,
             parameters=parameters,
+            calibrate=calibrate,
             keep_optimizer=not drop_optimizer,
             opaque=opaque,
             strip_debug=strip_debug,

@@ -77,6 +77,19 @@ class OnnxAdapter(Adapter):
 
         return reader.read(Path(path), options)
 
+    def calibrated(
+        self, model: SourceModel, path: Path, inputs: Mapping[str, NDArray[Any]], options: Options = DEFAULTS
+    ) -> SourceModel:
+        """The ``model`` with what onnxruntime measured of it on ``inputs``, called by the inputs of its graph.
+
+        All have the same number of examples. Raises `ModelError` for inputs that the model does not take or that are
+        not finite, `UnsupportedError` for models above 2 GB, `MissingDependencyError` without onnxruntime.
+        """
+        _require_onnx()
+        from nnc_adapters.onnx import calibration
+
+        return calibration.calibrated(model, Path(path), inputs, options.limits)
+
     def write(
         self,
         tensors: Mapping[str, NDArray[Any]],

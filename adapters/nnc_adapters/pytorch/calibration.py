@@ -39,7 +39,8 @@ def calibrated(model: SourceModel, module: nn.Module, batches: Iterable[Any]) ->
                     hooks.callback(layer.register_forward_hook(record).remove)
             for _ in _outputs(module, batches):
                 pass
-        return measured(model, recorder.layers, partial(_run, module, batches))
+        run = partial(_run, module, batches)
+        return measured(model, recorder.layers, module.state_dict(), run)
 
 
 def _recording(layer: nn.Module, name: str, recorder: Recorder) -> Callable[[nn.Module, Any, Any], None] | None:
@@ -81,11 +82,10 @@ def _evaluating(module: nn.Module) -> Iterator[None]:
 def _run(
     module: nn.Module, batches: list[Any], name: str | None, values: NDArray[Any] | None
 ) -> Iterator[NDArray[Any]]:
-    parameters = module.state_dict(keep_vars=True)
-    if name is None or values is None or name not in parameters:
+    if name is None or values is None:
         yield from _outputs(module, batches)
         return
-    parameter = parameters[name]
+    parameter = module.state_dict(keep_vars=True)[name]
     original = parameter.detach().clone()
     parameter.copy_(torch.from_numpy(values).reshape(parameter.shape))
     try:

@@ -5,7 +5,7 @@ For every framework alike; each has a module that runs its models.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -78,18 +78,24 @@ class Recorder:
 
 
 def measured(
-    model: SourceModel, layers: Mapping[str, LayerInputs], run: Callable[[str | None, Array | None], Iterable[Array]]
+    model: SourceModel,
+    layers: Mapping[str, LayerInputs],
+    names: Container[str],
+    run: Callable[[str | None, Array | None], Iterable[Array]],
 ) -> SourceModel:
     """The model with what was measured of it.
 
     ``layers`` are its recorded inputs. ``run`` gives the outputs of the model, floating-point numbers, for all
-    calibration inputs, with one tensor replaced by other values. `ModelError` where outputs are not finite.
+    calibration inputs, with one tensor replaced by other values if it is among the ``names``. `ModelError` where
+    outputs are not finite.
     """
     reference = list(run(None, None))
     if not all(np.isfinite(each).all() for each in reference):
         raise ModelError("the outputs for the calibration inputs are not finite")
     fitting = {name: inputs for name, inputs in layers.items() if _is_weight(model, name, inputs)}
-    gains = {name: _gain(name, np.asarray(model.tensors[name]), reference, run) for name in _probed(model)}
+    gains = {
+        name: _gain(name, np.asarray(model.tensors[name]), reference, run) for name in _probed(model) if name in names
+    }
     return replace(model, inputs=fitting, sensitivities={name: gain for name, gain in gains.items() if gain >= 0})
 
 
