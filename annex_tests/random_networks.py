@@ -394,7 +394,7 @@ def keras_model(network: Network) -> Any:
     found: list[Any] = list(inputs)
     for step in network.steps:
         found.append(_keras_step(layers, step, [found[place] for place in step.inputs]))
-    return keras.Model(inputs, [found[place] for place in network.outputs])
+    return keras.Model(inputs if len(inputs) > 1 else inputs[0], [found[place] for place in network.outputs])
 
 
 def network_is_signal(network: Network, shape: tuple[int, ...]) -> bool:

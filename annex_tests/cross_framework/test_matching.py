@@ -375,12 +375,14 @@ def test_the_kinds_of_a_state_dict_follow_from_its_names() -> None:
             "cell.weight_hh": (3, 3),
             "mha.in_proj_weight": (12, 4),
             "pos_embed": (1, 7, 4),
+            "several.weight": (4, 7, 7),
+            "several.bias": (4, 7, 7),
             "lost.bias_hh_l0": (9,),
         }
     )
     assert list(kinds.values()) == [
         "conv", "scale", "shift", "mean", "variance", "dense", "lstm.input", "lstm.state", "gru.state.backward",
-        "gru.state_bias.backward", "rnn.state", "projections", "other", "other",
+        "gru.state_bias.backward", "rnn.state", "projections", "other", "scale", "shift", "other",
     ]  # fmt: skip
 
 

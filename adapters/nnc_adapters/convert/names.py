@@ -46,6 +46,10 @@ def _pytorch_kind(name: str, shapes: Shapes) -> str:
     if last in _PROJECTIONS:
         return _PROJECTIONS[last]
     rank = len(shapes[name])
+    if rank > 1 and last in ("weight", "bias"):
+        pair = [shapes.get(f"{prefix}{dot}{other}") for other in ("weight", "bias")]
+        if pair[0] == pair[1]:  # normalization over several axes
+            return "scale" if last == "weight" else "shift"
     if rank == 1 and last == "bias":
         return "shift" if len(shapes.get(f"{prefix}{dot}weight", ())) == 1 else "bias"
     if rank == 1:
