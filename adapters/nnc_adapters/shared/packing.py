@@ -1,14 +1,16 @@
-"""Several named byte strings in the data of one topology: a line of JSON, ``[[name, size], ...]``, and all of them.
+"""Several named byte strings in the data of one topology: a line of JSON that lists them, and all of them.
 
-The topology unit is deflated as a whole, so nothing is compressed here. Equal parts make equal bytes.
+The line is ``[[name, size], ...]``. An entry ``[name, size, whole size]`` is a part of ``size`` bytes here from which
+``whole size`` are restored, see `repeats`. The topology unit is deflated as a whole. Equal parts make equal bytes.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from typing import Any
 
-from nnc_adapters.shared import strict_json
+from nnc_adapters.shared import repeats, strict_json
 from nnc_core.errors import ModelError
 from nnc_core.limits import Limits
 
@@ -19,8 +21,10 @@ _END = b"\n"
 
 def pack(parts: Mapping[str, bytes]) -> bytes:
     """The bytes of ``parts``, in the order of the mapping."""
-    listed = json.dumps([[name, len(data)] for name, data in parts.items()], separators=(",", ":"))
-    return b"".join((listed.encode(), _END, *parts.values()))
+    short = {name: repeats.shortened(data) for name, data in parts.items()}
+    stored = {name: data if short[name] is None else short[name] or b"" for name, data in parts.items()}
+    listed = [[name, len(data), *([] if short[name] is None else [len(parts[name])])] for name, data in stored.items()]
+    return b"".join((json.dumps(listed, separators=(",", ":")).encode(), _END, *stored.values()))
 
 
 def unpack(data: bytes, limits: Limits) -> dict[str, bytes]:
@@ -32,19 +36,25 @@ def unpack(data: bytes, limits: Limits) -> dict[str, bytes]:
     limits.check("topology_bytes", len(data), "the parts of the topology")
     try:
         end = data.index(_END)
-        listed = [(str(name), strict_json.count(size)) for name, size in strict_json.document(data[:end])]
+        listed = [_entry(*entry) for entry in strict_json.document(data[:end])]
         _check(listed, len(data) - end - 1)
+        limits.check("topology_bytes", sum(whole for _, _, whole in listed), "the parts of the topology")
+        found, at = {}, end + 1
+        for name, size, whole in listed:
+            part = data[at : at + size]
+            found[name] = part if whole == size else repeats.restored(part, whole)
+            at += size
     except (ValueError, TypeError) as error:
         raise ModelError(f"the parts of the topology are damaged: {error}") from error
-    found, at = {}, end + 1
-    for name, size in listed:
-        found[name] = data[at : at + size]
-        at += size
     return found
 
 
-def _check(listed: list[tuple[str, int]], size: int) -> None:
-    if len({name for name, _ in listed}) != len(listed):
+def _entry(name: Any, size: Any, whole: Any = None) -> tuple[str, int, int]:
+    return str(name), strict_json.count(size), strict_json.count(size if whole is None else whole)
+
+
+def _check(listed: list[tuple[str, int, int]], size: int) -> None:
+    if len({name for name, _, _ in listed}) != len(listed):
         raise ValueError("two of them have the same name")
-    if sum(each for _, each in listed) != size:
+    if sum(each for _, each, _ in listed) != size:
         raise ValueError(f"they have {size} bytes, and not those that are listed")
