@@ -10,7 +10,9 @@ import os
 import pathlib
 import pickle
 import shutil
+import struct
 import uuid
+import zipfile
 import zlib
 from pathlib import Path
 
@@ -482,6 +484,25 @@ def test_a_class_of_a_script_without_a_module_is_read(tmp_path):
     Net.__module__, Net.__qualname__ = "__main__", "Net"
     torch.jit.save(torch.jit.trace(Net(), torch.zeros(1, 24)), tmp_path / "m.pt")
     assert "inner.0.weight" in PytorchAdapter().read(tmp_path / "m.pt").tensors
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_the_origins_of_operations_can_be_left_behind(tmp_path):
+    module = linear()
+    torch.jit.save(torch.jit.trace(module, torch.zeros(1, 24)), tmp_path / "m.pt")
+    whole = nnc_adapters.compress(tmp_path / "m.pt", tmp_path / "whole.nnr")
+    less = nnc_adapters.compress(tmp_path / "m.pt", tmp_path / "m.nnr", strip_debug=True)
+    assert less.bytes_after < whole.bytes_after - 300
+    assert any("left behind" in warning for warning in less.warnings)
+    restored = torch.jit.load(nnc_adapters.decompress(tmp_path / "m.nnr", tmp_path / "out.pt").target)
+    assert restored(torch.ones(1, 24)).shape == (1, 32)
+    with zipfile.ZipFile(tmp_path / "out.pt") as archive:
+        assert archive.testzip() is None
+        assert not [name for name in archive.namelist() if name.endswith("debug_pkl")]
+        for info in archive.infolist():
+            archive.fp.seek(info.header_offset + 26)
+            start = info.header_offset + 30 + sum(struct.unpack("<HH", archive.fp.read(4)))
+            assert start % 64 == 0, info.filename
 
 
 # --- folders of hubs -------------------------------------------------------------------------------------------------

@@ -417,6 +417,27 @@ def test_reported_constants_are_coded(tf, tmp_path, through):
     assert tf.saved_model.experimental.read_fingerprint(str(restored)).checkpoint_hash == fingerprint64(index)
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_where_operations_come_from_can_be_left_behind(tmp_path):
+    values = RNG.standard_normal((64, 64), np.float32)
+    (tmp_path / "m" / "debug").mkdir(parents=True)
+    (tmp_path / "m" / "debug" / "saved_model_debug_info.pb").write_bytes(b"traces" * 100)
+    origin = message((6, message((1, b"a line of a file somewhere"))))
+    nodes = message((1, message((1, b"a"), (2, b"NoOp")) + origin))
+    inner = message((2, message((1, message((1, message((1, b"f"))), (3, message((1, b"b"), (2, b"NoOp")) + origin))))))
+    extra = message((2, message((2, nodes + inner))))
+    (tmp_path / "m" / "saved_model.pb").write_bytes(saved_graph(values) + extra)
+    (tmp_path / "m" / "fingerprint.pb").write_bytes(message((1, 5), (2, 6), (3, 7)))
+    report = nnc_adapters.compress(tmp_path / "m", tmp_path / "m.nnr", strip_debug=True)
+    assert any("left behind" in warning for warning in report.warnings)
+    nnc_adapters.decompress(tmp_path / "m.nnr", tmp_path / "out")
+    assert not (tmp_path / "out" / "debug" / "saved_model_debug_info.pb").exists()
+    assert b"somewhere" not in (tmp_path / "out" / "saved_model.pb").read_bytes()
+    assert (tmp_path / "out" / "fingerprint.pb").read_bytes() == message((3, 7))
+    weight, _ = weights_of(tmp_path / "out" / "saved_model.pb", values)
+    assert np.abs(weight - values).max() < 0.1
+
+
 # --- other kinds of files --------------------------------------------------------------------------------------------
 
 

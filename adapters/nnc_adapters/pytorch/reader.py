@@ -16,6 +16,7 @@ from typing import Any
 from nnc_adapters.base import Options
 from nnc_adapters.pytorch import roles
 from nnc_adapters.pytorch.layout import File, Model, opened
+from nnc_adapters.pytorch.stripping import stripped
 from nnc_adapters.pytorch.views import Checksum, Layout, View, separate, slots
 from nnc_adapters.shared import exactness, packing, remarks, selection
 from nnc_adapters.shared.dtypes import FLOATS, INTEGERS
@@ -35,7 +36,12 @@ Keys = tuple[str, ...]
 
 def read(path: Path, options: Options) -> SourceModel:
     """Read the model at ``path`` as the ``options`` say."""
-    return described(opened(path, options.limits, opaque=options.opaque), options)
+    model = opened(path, options.limits, opaque=options.opaque)
+    if not options.strip_debug:
+        return described(model, options)
+    smaller, dropped = stripped(model, options.limits)
+    found = described(smaller, options)
+    return replace(found, remarks=(*found.remarks, *dropped))
 
 
 def described(model: Model, options: Options) -> SourceModel:

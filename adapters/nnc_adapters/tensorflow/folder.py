@@ -10,19 +10,18 @@ from pathlib import Path
 
 from nnc_adapters.shared.files import walk
 from nnc_adapters.shared.names import free, storable
-from nnc_adapters.tensorflow import bundle, constants, object_graph, roles, table
+from nnc_adapters.tensorflow import bundle, constants, object_graph, roles, stripping, table
 from nnc_adapters.tensorflow.content import Content, of_file
-from nnc_adapters.tensorflow.manifest import EMBEDDED
+from nnc_adapters.tensorflow.manifest import EMBEDDED, GRAPH
 from nnc_adapters.tensorflow.model import Opened, Span, Variable
 from nnc_core.errors import ModelError
 from nnc_core.limits import Limits
 
-__all__ = ["GRAPH", "GRAPHS", "INDEX", "STATE", "is_folder", "is_index", "open_checkpoint", "open_folder", "prefixes"]
+__all__ = ["GRAPHS", "INDEX", "STATE", "is_folder", "is_index", "open_checkpoint", "open_folder", "prefixes"]
 
 INDEX = ".index"
 STATE = "checkpoint"
 """The file in a folder of checkpoints that says which one is the latest."""
-GRAPH = "saved_model.pb"
 GRAPHS = (GRAPH, "saved_model.pbtxt")
 _SAVED_VARIABLES = "variables/variables"
 
@@ -52,10 +51,17 @@ def is_index(path: Path) -> bool:
         return False
 
 
-def open_folder(path: Path, limits: Limits) -> Opened:
-    """Open a SavedModel or a folder with one checkpoint; `ModelError` where it is damaged or has links to elsewhere."""
+def open_folder(path: Path, limits: Limits, *, strip_debug: bool = False) -> Opened:
+    """Open a SavedModel or a folder with one checkpoint, without debug information if that is to be stripped.
+
+    `ModelError` where it is damaged or has links to elsewhere.
+    """
     files = {name: of_file(path / name) for name in _names(path)}
     left_out = files.pop(EMBEDDED, None)
+    remarks = [] if left_out is None else [f"the bitstream that is embedded in it, {EMBEDDED}, is left out"]
+    if strip_debug:
+        files, remark = stripping.without_debug(files)
+        remarks += [remark] if remark else []
     found = prefixes(files)
     if len(found) > 1:
         names = ", ".join(prefix + INDEX for prefix in found)
@@ -64,8 +70,7 @@ def open_folder(path: Path, limits: Limits) -> Opened:
     if GRAPH in files:
         variables += _not_called_like(variables, constants.of_saved_model(files[GRAPH], GRAPH, limits))
     kind = "saved_model" if any(name in files for name in GRAPHS) else "checkpoint"
-    remarks = () if left_out is None else (f"the bitstream that is embedded in it, {EMBEDDED}, is left out",)
-    return Opened(kind, files, variables, tuple(_empty_folders(path)), remarks=remarks, checked=(GRAPH,))
+    return Opened(kind, files, variables, tuple(_empty_folders(path)), remarks=tuple(remarks), checked=(GRAPH,))
 
 
 def _not_called_like(variables: list[Variable], found: list[Variable]) -> list[Variable]:

@@ -16,11 +16,12 @@ from nnc_adapters.shared.names import storable
 from nnc_core.errors import ModelError
 from nnc_core.limits import Limits
 
-__all__ = ["CHECKSUM", "EMBEDDED", "EXTRA", "File", "Manifest", "Place", "check_path", "pack", "unpack"]
+__all__ = ["CHECKSUM", "EMBEDDED", "EXTRA", "GRAPH", "File", "Manifest", "Place", "check_path", "pack", "unpack"]
 
 EXTRA = "tensorflow"
 EMBEDDED = "assets.extra/model.nnr"
 """The bitstream that a SavedModel may carry; it is not a part of the model."""
+GRAPH = "saved_model.pb"
 CHECKSUM = "crc32"
 """The attribute of a graph with coded constants that tells whether these have changed."""
 _KIND, _FILES = "kind", "files.json"

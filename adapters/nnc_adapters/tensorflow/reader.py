@@ -54,16 +54,16 @@ def _ends_like_a_table(content: Content) -> bool:
 def read(path: Path, options: Options) -> SourceModel:
     """Read a model as the ``options`` say."""
     try:
-        return source_model(opened(path, options.limits), options)
+        return source_model(opened(path, options.limits, strip_debug=options.strip_debug), options)
     except ModelError as error:
         raise ModelError(error.message, file=error.file or str(path), tensor=error.tensor) from error
 
 
-def opened(path: Path, limits: Limits) -> Opened:
+def opened(path: Path, limits: Limits, *, strip_debug: bool = False) -> Opened:
     """The files of a model and the variables in them; `ModelError` where it is damaged."""
     match kind(path):
         case "folder":
-            return folder.open_folder(path, limits)
+            return folder.open_folder(path, limits, strip_debug=strip_debug)
         case "checkpoint":
             return folder.open_checkpoint(path, limits)
         case "keras":

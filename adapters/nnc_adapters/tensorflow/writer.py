@@ -18,7 +18,7 @@ from nnc_adapters.shared.files import replacing, replacing_folder
 from nnc_adapters.shared.lazy import check_names
 from nnc_adapters.tensorflow import archive, bundle, constants, fingerprint, folder, shards
 from nnc_adapters.tensorflow.content import of_file
-from nnc_adapters.tensorflow.manifest import CHECKSUM, File, Manifest, Place
+from nnc_adapters.tensorflow.manifest import CHECKSUM, GRAPH, File, Manifest, Place
 from nnc_core.errors import ModelError
 from nnc_core.limits import Limits
 
@@ -82,7 +82,7 @@ def _refresh_fingerprint(manifest: Manifest, root: Path) -> None:
     if fingerprint.FILE not in paths or not any(graph in paths for graph in folder.GRAPHS):
         return
     index = next((paths[p + folder.INDEX].read_bytes() for p in folder.prefixes(paths)), None)
-    graph = next((f for f in manifest.files if f.path == folder.GRAPH and CHECKSUM in f.attributes), None)
+    graph = next((f for f in manifest.files if f.path == GRAPH and CHECKSUM in f.attributes), None)
     changed = graph is not None and graph.attributes[CHECKSUM] != zlib.crc32(paths[graph.path].read_bytes())
     target = paths[fingerprint.FILE]
     target.write_bytes(fingerprint.refreshed(target.read_bytes(), index, changed))
