@@ -103,6 +103,16 @@ def test_no_format_loses_accuracy(formats: dict[str, list[str]], name: str) -> N
     assert percent == f"{100 * int(after) / int(before):.1f} %"
 
 
+def test_calibration_keeps_accuracy_and_outputs_where_plain_coding_does_not() -> None:
+    lines = run("calibrated.py").splitlines()
+    rows = [[cell.split()[0] for cell in line.strip("│").split("│")[1:]] for line in lines if line.startswith("│")]
+    assert len(rows) == 7
+    for size, right, error, size_calibrated, right_calibrated, error_calibrated in rows:
+        assert int(size_calibrated) < 1.02 * int(size)
+        assert float(error_calibrated) < float(error) - 10
+        assert float(right_calibrated) >= max(float(right), 99.3)
+
+
 @needs("nnef")
 def test_an_nnef_archive_carries_a_bitstream_for_each_tensor_and_its_graph_unchanged(tmp_path: Path) -> None:
     output = run("nnef_archive.py", "--keep", tmp_path)
