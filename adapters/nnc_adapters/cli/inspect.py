@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from nnc_adapters.cli import console, trace
+from nnc_adapters.cli import console, exactly, trace
 from nnc_adapters.cli.options import json_option, limit_option, pipe_path, readable
 from nnc_adapters.containers import plain
 from nnc_core import Limits, NnrFile, TensorInfo
@@ -127,19 +127,21 @@ def _wanted(file: NnrFile, index: int | None, tensor: str | None, offset: int | 
 
 
 def _description(file: NnrFile, units: Sequence[UnitRecord], traced: bool) -> dict[str, Any]:
-    described = [_unit(unit) for unit in units]
+    tensors = _tensors(file)
+    described = [_unit(unit, tensors) for unit in units]
     if traced:
         for each, unit in zip(described, units, strict=True):
             each["elements"] = [element._asdict() for element in file.bitstream.trace(unit)]
     size = sum(unit.size for unit in _units(file) if unit.within is None)
-    return {"bytes": size, "units": described, "tensors": _tensors(file)}
+    return {"bytes": size, "units": described, "tensors": tensors}
 
 
-def _unit(unit: UnitRecord) -> dict[str, Any]:
+def _unit(unit: UnitRecord, tensors: Mapping[str, TensorInfo]) -> dict[str, Any]:
     """What a unit record says, without what else is in force for it."""
     left_out = ("context", "quantization")
     description = {f.name: getattr(unit, f.name) for f in fields(unit) if f.name not in left_out}
-    return {**description, "type": _name(NnrUnitType, unit.type)}
+    exact_as = exactly.form(unit, next((tensors[name] for name in unit.names if name in tensors), None))
+    return {**description, "type": _name(NnrUnitType, unit.type), "exact_as": exact_as}
 
 
 def _tensors(file: NnrFile) -> Mapping[str, TensorInfo]:
@@ -151,7 +153,7 @@ def _tensors(file: NnrFile) -> Mapping[str, TensorInfo]:
 
 
 def _show_units(file: NnrFile, units: Sequence[UnitRecord]) -> None:
-    table = console.table(">#", ">bytes", "kind", ">qp", ">bits/w", "~shape", "~content")
+    table = console.table(">#", ">bytes", "kind", ">qp", ">bits/w", "~shape", "~exact as", "~content")
     tensors = _tensors(file)
     for unit in units:
         table.add_row(str(unit.index), str(unit.size), *_columns(unit, tensors))
@@ -166,6 +168,7 @@ def _columns(unit: UnitRecord, tensors: Mapping[str, TensorInfo]) -> tuple[str, 
         " ".join(str(info.qp) for info in infos if info.qp is not None),
         f"{8 * unit.size / weights:.2f}" if weights else "",
         " ".join("x".join(map(str, info.shape)) or "scalar" for info in infos),
+        exactly.form(unit, infos[0] if infos else None),
         console.printable(_content(unit)),
     )
 
