@@ -149,3 +149,15 @@ def test_no_task_loses_accuracy() -> None:
         assert right_after >= right - 0.6  # one of 180 answers
         assert int(after) < 0.4 * int(before)
         assert percent == f"{100 * int(after) / int(before):.1f} %"
+
+
+@needs("keras", "tensorflow")
+def test_nnr_is_smaller_than_zipped_int8_where_both_lose_the_same() -> None:
+    lines = run("beside_tflite.py").splitlines()
+    rows = [[cell.strip() for cell in line.strip("│").split("│")] for line in lines if line.startswith("│")]
+    assert [name for name, *_ in rows] == ["digits", "dense"]
+    for _, _, int8, error, ours, our_error, same, same_error, _ in rows:
+        assert float(same_error) <= float(error)
+        assert int(same) < int(int8)
+        assert int(ours) < int(int8)
+        assert float(our_error) < -35

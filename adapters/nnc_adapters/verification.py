@@ -31,6 +31,7 @@ from nnc_core.errors import ModelError, UnsupportedError
 from nnc_core.lazy import LazyMapping
 from nnc_core.limits import Limits
 from nnc_core.nnr_model import SourceModel, Topology
+from nnc_core.planner.statistics import is_vector
 
 __all__ = ["VerifyReport", "verify"]
 
@@ -41,8 +42,9 @@ _BAD_TOPOLOGY = ("different", "cannot be restored")
 class VerifyReport:
     """What `verify` found: ``tensors`` in the order of the model, and ``topology_problem`` where it has one.
 
-    ``sqnr_db`` is that of all tensors together that are not exact, from their summed squares, None if all are;
-    ``worst`` names the tensor with the lowest of its own.
+    ``sqnr_db`` is that of all weights together, from their summed squares, None if all tensors are exact; vectors,
+    which are coded more finely and can be of any scale, count only if there is nothing else. ``worst`` names the tensor
+    with the lowest of its own.
     """
 
     accepted: bool
@@ -90,7 +92,8 @@ def verify(
 def _report(topology: TopologyVerdict, problem: str | None, tensors: tuple[TensorComparison, ...]) -> VerifyReport:
     accepted = topology not in _BAD_TOPOLOGY and all(t.problem is None for t in tensors)
     noisy = [t for t in tensors if t.sqnr_db is not None and not t.exact]
-    total = decibel(sum(t.energy for t in noisy), sum(t.error_energy for t in noisy)) if noisy else None
+    weights = [t for t in noisy if not is_vector(t.shape)] or noisy
+    total = decibel(sum(t.energy for t in weights), sum(t.error_energy for t in weights)) if weights else None
     worst = min(noisy, key=lambda t: t.sqnr_db or -math.inf, default=None)
     return VerifyReport(accepted, topology, problem, total, worst.name if worst else None, tensors)
 

@@ -88,9 +88,10 @@ def test_zeros_that_became_something_else_are_a_negative_finding(safetensors: An
     assert f"{np.count_nonzero(pruned == 0)} zeros became non-zero" in result.stdout
 
 
-def test_the_error_of_the_model_is_that_of_all_its_tensors_together(safetensors: Any, nnc: Nnc) -> None:
-    model = safetensors({"a": WEIGHT, "b": WEIGHT[::-1].copy()})
-    bitstream = coded(model, lambda arrays: {"a": arrays["a"] * np.float32(1.01), "b": arrays["b"] * np.float32(1.02)})
+def test_the_error_of_the_model_is_that_of_all_its_weights_together(safetensors: Any, nnc: Nnc) -> None:
+    model = safetensors({"a": WEIGHT, "b": WEIGHT[::-1].copy(), "scales": 1000 * WEIGHT[0]})
+    factors = {"a": np.float32(1.01), "b": np.float32(1.02), "scales": np.float32(1.0001)}
+    bitstream = coded(model, lambda arrays: {name: array * factors[name] for name, array in arrays.items()})
     report = found(nnc("verify", model, bitstream, "--json"))
     assert report["sqnr_db"] == pytest.approx(10 * np.log10(2 / (1e-4 + 4e-4)), abs=0.01)
     assert report["worst"] == "b"

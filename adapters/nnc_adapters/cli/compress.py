@@ -50,7 +50,7 @@ _PROFILES = {"2022": 0, "2024": 1}
 @click.option(
     "--qp-density", type=int, metavar="N", help="The step doubles with every 2^N of qp [default: 2 with a qp, else 4]."
 )
-@click.option("--no-dq", is_flag=True, help="Quantize uniformly, not dependently.")
+@click.option("--no-dq", is_flag=True, help="Use uniform instead of dependent quantization.")
 @click.option("--no-param-opt", is_flag=True, help="Leave the adaptation rates of contexts at their defaults.")
 @click.option("--no-row-skip", is_flag=True, help="Code rows of zeros like any other.")
 @click.option(
@@ -109,7 +109,7 @@ def compress(
         _show_prediction(*found, as_json=as_json)
         return
     if output is None and str(source) == PIPE:
-        raise click.UsageError("stdin has no name to derive one from; give --output")
+        raise click.UsageError("cannot derive an output name from stdin; give --output")
     parameters = _parameters(**coding)
     target = stdout(as_json=as_json, force=force) if str(output) == PIPE else output
     with readable(source) as model, console.progress("compressing") as progress:

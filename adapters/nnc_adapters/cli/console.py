@@ -37,7 +37,7 @@ def escape_what_cannot_be_encoded() -> None:
 
 
 def message(text: str) -> None:
-    """Tell a person something that is no result."""
+    """Print a diagnostic."""
     click.echo(printable(text), err=True)
 
 
@@ -146,7 +146,7 @@ def print_table(content: Table) -> None:
 
 @contextmanager
 def progress(label: str) -> Iterator[ProgressCallback | None]:
-    """A progress bar that follows what its callback is told; ``None`` where stderr is no terminal, or a dumb one."""
+    """A progress bar that follows what its callback is told; ``None`` where stderr is not a terminal, or a dumb one."""
     from rich.console import Console  # here, since only long commands on a terminal need it
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 

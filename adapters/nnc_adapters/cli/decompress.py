@@ -50,7 +50,7 @@ def decompress(
     model is of another format, all its tensors are written by name.
     """
     if output is None and str(source) == PIPE:
-        raise click.UsageError("stdin has no name to derive one from; give --output")
+        raise click.UsageError("cannot derive an output name from stdin; give --output")
     with (
         readable(source) as path,
         writable(output, as_json=as_json, force=force) as target,

@@ -25,7 +25,7 @@ from nnc_core import Limits, ModelError
 def _known(ctx: click.Context, param: click.Parameter, name: str | None) -> str | None:
     names = [each.name for each in containers.carriers()] if name is not None else []
     if name is not None and name not in names:
-        raise click.BadParameter(f"{name!r} is no container; there are {', '.join(names)}")
+        raise click.BadParameter(f"{name!r} is not a container; containers are {', '.join(names)}")
     return name
 
 

@@ -33,7 +33,7 @@ class _FilePath(click.Path):
         if not str(value):
             self.fail("a path cannot be empty", param, ctx)
         if str(value) == PIPE and not self.pipe:
-            self.fail("a pipe is not possible here; ./- is a file of this name", param, ctx)
+            self.fail("this cannot be a pipe; ./- names a file called -", param, ctx)
         return super().convert(value, param, ctx)
 
 
@@ -52,9 +52,9 @@ def _limit(text: str) -> tuple[str, int]:
     name, _, number = text.partition("=")
     names = [f.name for f in fields(Limits)]
     if name not in names:
-        raise click.BadParameter(f"{name!r} is no limit; there are {', '.join(names)}")
+        raise click.BadParameter(f"{name!r} is not a limit; limits are {', '.join(names)}")
     if not number.isdecimal():
-        raise click.BadParameter(f"{number!r} is no whole number")
+        raise click.BadParameter(f"{number!r} is not a whole number")
     return name, int(number)
 
 
@@ -83,7 +83,7 @@ threads_option = click.option("--threads", type=click.IntRange(min=1), help="Wor
 drop_optimizer_option = click.option(
     "--drop-optimizer",
     is_flag=True,
-    help="Replace what an optimizer keeps for each weight (momenta, variances) by zeros; else it stays exact.",
+    help="Replace what an optimizer keeps for each weight (momenta, variances) by zeros; otherwise it is stored losslessly.",
 )
 opaque_option = click.option(
     "--opaque-objects",
@@ -126,7 +126,7 @@ def stdout(*, as_json: bool, force: bool) -> BinaryIO:
         raise click.UsageError("--json and the output cannot both go to stdout")
     stream = _standard(sys.stdout, "stdout")
     if stream.isatty() and not force:
-        raise click.UsageError("binary data are not written to a terminal, unless by --force")
+        raise click.UsageError("binary data go to a terminal only with --force")
     return stream
 
 
@@ -140,7 +140,7 @@ def writable(output: _Output, *, as_json: bool, force: bool) -> Iterator[_Output
     with tempfile.TemporaryDirectory() as folder:
         yield (whole := Path(folder, "stdout"))
         if not whole.is_file() or len(list(whole.parent.iterdir())) > 1:
-            raise click.UsageError("the output is more than one file, and cannot go to stdout")
+            raise click.UsageError("the output is several files, and cannot go to stdout")
         with whole.open("rb") as stream:
             shutil.copyfileobj(stream, target)
 

@@ -92,7 +92,7 @@ def _show(report: VerifyReport) -> None:
     console.print_table(table)
     console.message(f"topology {report.topology}{f': {report.topology_problem}' if report.topology_problem else ''}")
     if report.sqnr_db is not None:
-        console.message(f"SQNR of the model {report.sqnr_db:.1f} dB; worst tensor {report.worst}")
+        console.message(f"SQNR of the weights {report.sqnr_db:.1f} dB; worst tensor {report.worst}")
     bad = sum(t.problem is not None for t in report.tensors)
     total = len(report.tensors)
     console.message(f"{bad} of {total} tensors not acceptable" if bad else f"all {total} tensors acceptable")
