@@ -72,7 +72,7 @@ def test_a_folder_does_not_go_to_stdout(tmp_path: Path) -> None:
     run("compress", tmp_path / "net")
     result = fails("decompress", tmp_path / "net.nnr", "-o", "-", stdout=PIPE)
     assert (result.returncode, result.stdout) == (2, b"")
-    assert b"more than one file, and cannot go to stdout" in result.stderr
+    assert b"several files, and cannot go to stdout" in result.stderr
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no full device")

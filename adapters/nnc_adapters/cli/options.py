@@ -83,7 +83,8 @@ threads_option = click.option("--threads", type=click.IntRange(min=1), help="Wor
 drop_optimizer_option = click.option(
     "--drop-optimizer",
     is_flag=True,
-    help="Replace what an optimizer keeps for each weight (momenta, variances) by zeros; otherwise it is stored losslessly.",
+    help="Replace what an optimizer keeps for each weight (momenta, variances) by zeros; otherwise it is stored "
+    "losslessly.",
 )
 opaque_option = click.option(
     "--opaque-objects",
