@@ -76,7 +76,8 @@ class Network:
         if self.trace is None or part in self.trace.conflicts:
             return None
         axis = self.trace.axes.get((part, place))
-        return axis if axis is not None and axis.is_known else None
+        size = self.parameters[part.name].parts[part.place].shape[place]
+        return axis if axis is not None and axis.size == size and axis.is_known else None
 
 
 def network(

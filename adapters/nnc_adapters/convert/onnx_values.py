@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -56,7 +57,8 @@ class Graph:
             if name in shapes:
                 self.known[tensor.name] = Weight(name, tuple(tensor.dims))
         elif tensor.data_location != TensorProto.EXTERNAL and prod(tensor.dims) <= 1 << 10:
-            self.constants[tensor.name] = numpy_helper.to_array(tensor)
+            with contextlib.suppress(KeyError, TypeError, ValueError):  # of no known type, or not as many as it says
+                self.constants[tensor.name] = numpy_helper.to_array(tensor)
 
     def follow(self, node: NodeProto) -> None:
         """Run one operation."""

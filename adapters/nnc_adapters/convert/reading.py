@@ -78,7 +78,12 @@ class Model:
     @cached_property
     def network(self) -> Network:
         """What the file alone says."""
-        described, layers = self._described()
+        try:
+            described, layers = self._described()
+        except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+            # a graph that no framework makes: names are left
+            self.notes.append(f"{self.file.name}: its graph is not understood ({type(error).__name__})")
+            described, layers = None, {}
         return self._network(described, layers)
 
     def networks(self, beside: Model) -> list[Network]:
