@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 from every_format import MODELS, written
 
 from nnc_adapters import registry, updates
-from nnc_adapters.base import Options
+from nnc_adapters.base import EVERYTHING, Options
 from nnc_adapters.cli import main
 from nnc_core import Limits, MissingLinkError, ReplayError, UpdateOptions, WrongBaseError
 
@@ -29,7 +29,7 @@ def nnc(*arguments: object) -> Result:
 
 def tensors(path: Path) -> Tensors:
     """All numbers of a model."""
-    model = registry.find(path).read(path, Options(Limits(), chosen=updates._Everything()))
+    model = registry.find(path).read(path, Options(Limits(), chosen=EVERYTHING))
     return {name: np.array(model.tensors[name]) for name in model.tensors}
 
 
@@ -45,7 +45,7 @@ def changed(array: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def trained(path: Path, target: Path, seed: int = 0) -> Path:
     """The model after a step of training, in the same format."""
     adapter = registry.find(path)
-    model = adapter.read(path, Options(Limits(), chosen=updates._Everything()))
+    model = adapter.read(path, Options(Limits(), chosen=EVERYTHING))
     rng = np.random.default_rng(seed)
     new = {name: changed(np.array(model.tensors[name]), rng) for name in model.tensors}
     assert model.topology is not None
