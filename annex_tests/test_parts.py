@@ -70,6 +70,13 @@ def test_long_parts_that_repeat_themselves_take_fewer_bytes() -> None:
     assert len(zlib.compress(packed, 9)) < len(zlib.compress(parts["a"], 9)) / 2
 
 
+@pytest.mark.parametrize("period", [1, 7, 48, 60, 64, 65, 90, 100, 128, 200, 1000])
+def test_what_goes_on_with_itself_comes_back(period: int) -> None:
+    data = b"start" + random.Random(period).randbytes(period) * (2000 // period) + b"end"
+    found = list(repeats._repeats(data))
+    assert repeats.restored(repeats._numbers(found) + b"".join(repeats._new(data, found)), len(data)) == data
+
+
 @given(text=st.binary(max_size=300), times=st.integers(1, 400), seed=st.integers(0, 9))
 def test_whatever_repeats_itself_comes_back(text: bytes, times: int, seed: int) -> None:
     generator = random.Random(seed)

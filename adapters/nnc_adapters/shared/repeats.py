@@ -43,7 +43,7 @@ def _repeats(data: bytes) -> Iterator[_Repeat]:
             at += 1
             continue
         back = _same_before(data, source, at, done)
-        size = back + _same(data, source, at)
+        size = min(back + _same(data, source, at), at - source)  # a repeat ends before it begins again
         if size < _LEAST:
             at += 1
             continue
