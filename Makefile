@@ -12,7 +12,7 @@ CXX_FILES := $(filter %.cpp %.hpp %.h,$(NATIVE))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint interop bench bench-large convert-check fuzz sanitize test-ecosystem clean
+.PHONY: help demo test lint interop bench bench-large convert-check fuzz fuzz-native sanitize test-ecosystem clean
 
 help:  ## list the targets
 	@awk -F ':.*  ## ' '/^[a-z-]+:.*  ## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,6 +47,10 @@ convert-check: $(VENV)/.dev  ## convert 320 random networks and well-known ones 
 fuzz: $(VENV)/.dev  ## give every reader tens of thousands of hostile files (FUZZ='--cases N --seed S' for others)
 	$(BIN)/python conformance/fuzz.py $(FUZZ)
 	PYTHONPATH=conformance $(BIN)/python annex_tests/fuzz_adapters.py $(FUZZ)
+	conformance/native/fuzz.sh
+
+fuzz-native:  ## fuzz the arithmetic coder guided by coverage, for two minutes (needs clang with libFuzzer)
+	conformance/native/fuzz.sh
 
 sanitize: $(VENV)/.dev  ## test and fuzz the native code under AddressSanitizer and UndefinedBehaviorSanitizer
 	PYTHON=$(CURDIR)/$(BIN)/python conformance/sanitize.sh

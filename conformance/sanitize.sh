@@ -48,6 +48,7 @@ if "sanitize" not in native.__file__ or b"__asan_init" not in open(native.__file
 CHECK
 # Reports go to file descriptor 2, past what pytest captures here.
 sanitized -m pytest -q -x --capture=sys -p no:cacheprovider -o timeout=1200 \
-    conformance/test_entropy_native.py conformance/test_quantization_native.py conformance/test_attacks.py
+    conformance/test_entropy_native.py conformance/test_quantization_native.py conformance/test_quantization_rates.py \
+    conformance/test_calibrated.py conformance/test_attacks.py
 sanitized conformance/fuzz.py --cases "${CASES:-7000}" --cuts "${CUTS:-3000}" --seed "${SEED:-2}" --megabytes 0 \
     --seconds 60 --findings "$tree/findings"
