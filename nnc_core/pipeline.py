@@ -21,6 +21,7 @@ from nnc_core.approximator import part18 as approximator
 from nnc_core.approximator.data import ApproxData, ApproxInfo
 from nnc_core.coder import part18 as coder
 from nnc_core.coder.data import EncInfo
+from nnc_core.nnr_model.evaluation import Evaluation
 from nnc_core.nnr_model.model_info import ModelInfo
 
 
@@ -135,11 +136,14 @@ class Pipeline:
         raise KeyError(name)
 
 
-def standard(approx_info: ApproxInfo, enc_info: EncInfo) -> Pipeline:
-    """Approximation and coding as the dictionaries of Part 18 say, and everything that undoes them."""
+def standard(approx_info: ApproxInfo, enc_info: EncInfo, evaluation: Evaluation | None = None) -> Pipeline:
+    """Approximation and coding as the dictionaries of Part 18 say, and everything that undoes them.
+
+    The ``evaluation`` is for options such as ``opt_qp``; see `nnc_core.approximator.approx`.
+    """
     return Pipeline(
         (
-            Stage("approx", Section.APPROXIMATION, partial(_approx, approx_info)),
+            Stage("approx", Section.APPROXIMATION, partial(_approx, approx_info, evaluation)),
             Stage("encode", Section.CODING, partial(_encode, enc_info)),
             Stage("decode", Section.DECODING, _decode),
             Stage("rec", Section.RECONSTRUCTION, changing(lambda info, data: approximator.rec(data, info))),
@@ -168,8 +172,9 @@ def _copied(package: Package) -> tuple[ModelInfo, ApproxData]:
     return deepcopy(package.model_info), deepcopy(package.approx_data, arrays)
 
 
-def _approx(approx_info: ApproxInfo, package: Package) -> Package:
-    return replace(package, approx_data=approximator.approx(approx_info, package.model_info, package.approx_data))
+def _approx(approx_info: ApproxInfo, evaluation: Evaluation | None, package: Package) -> Package:
+    data = approximator.approx(approx_info, package.model_info, package.approx_data, evaluation)
+    return replace(package, approx_data=data)
 
 
 def _encode(enc_info: EncInfo, package: Package) -> Package:

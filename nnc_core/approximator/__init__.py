@@ -8,6 +8,7 @@ from nnc_core.approximator.part18 import (
     fold_bn,
     rec,
     recompose,
+    restored,
     set_lsa,
     unfold_bn,
 )
@@ -22,6 +23,7 @@ __all__ = [
     "fold_bn",
     "rec",
     "recompose",
+    "restored",
     "set_lsa",
     "unfold_bn",
 ]

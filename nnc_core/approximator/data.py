@@ -54,6 +54,9 @@ class ApproxInfo(TypedDict, total=False):
 
     ``to_approximate`` lists the parameter types to quantize, all if it is missing. ``qMse`` is the largest mean squared
     error of a codebook, ``cb_size_ratio`` the least number of elements for each of its entries.
+
+    The last six are encoder options of Part 18's conformance tables; they need an evaluation of the model, see
+    `nnc_core.nnr_model.QpSearch`. ``lsa`` adds local scaling where that makes the model better.
     """
 
     approx_method: Literal["uniform", "codebook", "uniform_sbt"]
@@ -66,6 +69,12 @@ class ApproxInfo(TypedDict, total=False):
     qMse: float
     cb_size_ratio: float
     sbt_args: SbtArgs
+    opt_qp: bool
+    iter_opt: bool
+    ioq: bool
+    qp_step: int
+    max_iterations: int
+    lsa: bool
 
 
 class DataBlock(NamedTuple):

@@ -22,9 +22,11 @@ from nnc_core.approximator.approximation import (
 )
 from nnc_core.approximator.codebook import codebook_of
 from nnc_core.approximator.data import ApproxData, ApproxInfo, DataBlock, joined, split
+from nnc_core.approximator.optimization import Scalings, is_asked_for, optimized
 from nnc_core.approximator.sbt import binary_or_ternary
 from nnc_core.approximator.step import bit_depth_qp, bit_depth_range, qp_against_overflow, real_qp
 from nnc_core.errors import ModelError
+from nnc_core.nnr_model.evaluation import Evaluation
 from nnc_core.nnr_model.model_info import ModelInfo
 from nnc_core.tables.blocks import BATCH_NORM, FACTORS, WEIGHTS, Member
 from nnc_core.tables.code_points import TopologyStorageFormat
@@ -33,14 +35,41 @@ _DENSITY = 2
 """``qp_density`` where the dictionaries have none."""
 
 
-def approx(approx_info: ApproxInfo, model_info: ModelInfo, approx_data: ApproxData) -> ApproxData:
+def approx(
+    approx_info: ApproxInfo, model_info: ModelInfo, approx_data: ApproxData, evaluation: Evaluation | None = None
+) -> ApproxData:
     """Quantize the tensors of the types ``to_approximate``; integers, and what is quantized already, stay as they are.
 
-    Raises `ModelError` for a tensor that has no ``qp`` where the method needs one, or values that are not finite.
+    With ``opt_qp``, ``iter_opt`` or ``ioq``, the ``qp`` of weights become as coarse as the ``evaluation`` accepts, and
+    with ``lsa`` weights are given local scaling where that makes the model better (see `QpSearch`). Raises `ModelError`
+    for a tensor that has no ``qp`` where the method needs one, values that are not finite, and a missing evaluation.
     """
+    if not is_asked_for(approx_info):
+        return _approx(approx_info, model_info, approx_data, {})
+    if evaluation is None:
+        raise ModelError("opt_qp, iter_opt, ioq and lsa need an evaluation of the model")
+
+    def attempt(info: ApproxInfo, scalings: Scalings) -> Mapping[str, NDArray[Any]]:
+        return restored(_approx(info, model_info, approx_data, scalings), model_info)["parameters"]
+
+    bounded = evaluation.bounded(restored(approx_data, model_info)["parameters"])
+    info, scalings = optimized(approx_info, approx_data, attempt, bounded)
+    return _approx(info, model_info, approx_data, scalings)
+
+
+def _approx(info: ApproxInfo, model_info: ModelInfo, approx_data: ApproxData, scalings: Scalings) -> ApproxData:
+    scaled = set_lsa(model_info, ApproxData(**approx_data), scalings) if scalings else approx_data
     density = approx_data.get("qp_density", _DENSITY)
-    changed = [_approximated(block, approx_info, model_info, density) for block in split(model_info, approx_data)]
+    changed = [_approximated(block, info, model_info, density) for block in split(model_info, scaled)]
     return joined(changed, density)
+
+
+def restored(approx_data: ApproxData, model_info: ModelInfo) -> ApproxData:
+    """The model as after decoding: reconstructed, batch-norm unfolded, scalings applied, factors multiplied."""
+    data = rec(ApproxData(**approx_data), model_info)
+    for undo in (unfold_bn, apply_lsa, recompose):
+        undo(model_info, data)
+    return data
 
 
 def rec(approx_data: ApproxData, model_info: ModelInfo | None = None) -> ApproxData:

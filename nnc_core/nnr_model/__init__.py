@@ -8,12 +8,24 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
+from nnc_core.nnr_model.evaluation import Evaluate, Evaluation
 from nnc_core.nnr_model.model_info import ModelInfo, ParameterType, check_model_info, model_info_of
+from nnc_core.nnr_model.qp_search import QpSearch
 
 if TYPE_CHECKING:
     from nnc_core.approximator.calibrated import LayerInputs
 
-__all__ = ["ModelInfo", "ParameterType", "SourceModel", "Topology", "check_model_info", "model_info_of"]
+__all__ = [
+    "Evaluate",
+    "Evaluation",
+    "ModelInfo",
+    "ParameterType",
+    "QpSearch",
+    "SourceModel",
+    "Topology",
+    "check_model_info",
+    "model_info_of",
+]
 
 
 @dataclass(frozen=True, slots=True)
