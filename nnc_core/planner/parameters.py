@@ -18,7 +18,7 @@ WEIGHTS: Final = ("conv.weight", "fc.weight")
 _ABSOLUTE: Final = {"qp": -38, "nonweight_qp": -75}
 """What an absolute quantization parameter is where only the other one is given."""
 
-_COARSE, _FINE = 2, 4
+_COARSE, _FINE, _TARGETED = 2, 4, 7
 """``qp_density`` where absolute quantization parameters are given, and where steps follow from the tensors."""
 
 _CHANGEABLE = (
@@ -84,9 +84,10 @@ class CodingParameters:
     most one of all these is given.
 
     A step size is (2**d + qp mod 2**d) * 2**(floor(qp / 2**d) - d) with d = ``qp_density``: 2**d steps to the doubling;
-    `None` is 2 where a ``qp`` is given, if only by a rule, and 4 otherwise. ``level`` 1 (fast) to 9 (small) is the
-    effort. ``general_profile_idc`` 1 is the tool set of the 2024 edition, 0 that of 2022 for older decoders. Raises
-    ValueError for values that the bitstream cannot carry, TypeError for what is not a number, or not a `Rule`.
+    `None` is 2 where a ``qp`` is given, if only by a rule, 7 for a target, and 4 otherwise. ``level`` 1 (fast) to 9
+    (small) is the effort. ``general_profile_idc`` 1 is the tool set of the 2024 edition, 0 that of 2022 for older
+    decoders. Raises ValueError for values that the bitstream cannot carry, TypeError for what is not a number, or
+    not a `Rule`.
 
     ``blocks_flag`` lets a weight share a data unit with the bias and batch-norm that belong to it, which saves a few
     bytes for each, but then they are decoded together. ``codebook_flag`` has weights coded by codebooks where that is
@@ -157,7 +158,9 @@ class CodingParameters:
         if self.qp_density is not None:
             return self.qp_density
         by_rule = any(name == "qp" for rule in self.rules for name, _ in rule.changes)
-        return _COARSE if self.absolute or by_rule else _FINE
+        if self.absolute or by_rule:
+            return _COARSE
+        return _TARGETED if self.targeted else _FINE
 
     def absolute_qp(self, parameter_type: ParameterType | None, dimensions: int) -> int | None:
         """The given quantization parameter of a tensor of this role; `None` where its values are to decide."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from functools import cache
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -21,6 +22,9 @@ _FIXED = 12
 
 _FINEST, _COARSEST = -24, 16
 """How many octaves the steps of a plan are moved at most."""
+
+_NEAR, _TRIALS = 0.0005, 6
+"""What may be left of a budget, as a share, and how many guesses are guided by samples."""
 
 _MARGIN: Final = 0.02
 """dB that an SQNR target is exceeded by, for what samples do not show."""
@@ -100,18 +104,26 @@ def for_size(
 
     ``sizes`` codes the weights as a plan says, and returns what each takes.
     """
+    estimated = cache(lambda offset: _estimate(plan, samples, offset).size)
+    coded = cache(lambda offset: sizes(shifted(plan, samples, offset)))
+    lowest, highest = _range(plan)
 
-    def fits(limit: float) -> int:
-        return _first(lambda offset: _estimate(plan, samples, offset).size <= limit, *_range(plan))
+    def guess(limit: float) -> int:
+        return _first(lambda offset: estimated(offset) <= limit, lowest, highest)
 
-    offset = fits(budget)
-    estimated, found = _estimate(plan, samples, offset).size, sizes(shifted(plan, samples, offset))
-    offset = fits(budget * estimated / max(1, sum(found.values())))
-    while sum((found := sizes(shifted(plan, samples, offset))).values()) > budget:
-        if offset >= _range(plan)[1]:
-            return None
-        offset += 1
-    return fill(shifted(plan, samples, offset), found, budget, sizes(shifted(plan, samples, offset - 1)))
+    too_fine, fitting, limit, trials = lowest - 1, highest + 1, float(budget), 0
+    while fitting - too_fine > 1:
+        trials += 1
+        offset = guess(limit) if trials <= _TRIALS else (too_fine + fitting) // 2
+        offset = min(max(offset, too_fine + 1), fitting - 1)
+        total = sum(coded(offset).values())
+        too_fine, fitting = (offset, fitting) if total > budget else (too_fine, offset)
+        if (1 - _NEAR) * budget <= total <= budget:
+            return shifted(plan, samples, offset)
+        limit = budget * estimated(offset) / max(1, total)
+    if fitting > highest:
+        return None
+    return fill(shifted(plan, samples, fitting), coded(fitting), budget, coded(fitting - 1))
 
 
 def fill(plan: ModelPlan, sizes: Mapping[str, int], budget: int, finer: Mapping[str, int]) -> ModelPlan:
