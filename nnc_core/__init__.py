@@ -7,33 +7,71 @@ streams a whole model into a file. `split` takes a bitstream apart into one per 
 
 from __future__ import annotations
 
-from nnc_core.approximator.calibrated import Covariance, LayerInputs
-from nnc_core.bitstream.parts import join, split
-from nnc_core.coder.history import History
-from nnc_core.coder.models import encode, write
-from nnc_core.errors import (
-    BitstreamError,
-    IntegrityError,
-    LimitError,
-    MissingDependencyError,
-    MissingLinkError,
-    ModelError,
-    NncError,
-    ReplayError,
-    UnsupportedError,
-    UpdateError,
-    WrongBaseError,
-)
-from nnc_core.file import NnrFile, TensorInfo, decode
-from nnc_core.file import open_file as open
-from nnc_core.limits import Limits
-from nnc_core.nnr_model import ModelInfo, SourceModel, Topology
-from nnc_core.planner.parameters import CodingParameters, Rule
-from nnc_core.planner.plan import Method, ModelPlan, TensorPlan
-from nnc_core.planner.planning import plan
-from nnc_core.planner.prediction import Prediction, predict
-from nnc_core.syntax.context import InputParameters
-from nnc_core.updates import LossyOptions, UpdateDecoder, UpdateEncoder, UpdateOptions
+from typing import TYPE_CHECKING
+
+from nnc_core.lazy import imported_on_use
+
+if TYPE_CHECKING:
+    from nnc_core.approximator.calibrated import Covariance, LayerInputs
+    from nnc_core.bitstream.parts import join, split
+    from nnc_core.coder.history import History
+    from nnc_core.coder.models import encode, write
+    from nnc_core.errors import (
+        BitstreamError,
+        IntegrityError,
+        LimitError,
+        MissingDependencyError,
+        MissingLinkError,
+        ModelError,
+        NncError,
+        ReplayError,
+        UnsupportedError,
+        UpdateError,
+        WrongBaseError,
+    )
+    from nnc_core.file import NnrFile, TensorInfo, decode
+    from nnc_core.file import open_file as open
+    from nnc_core.limits import Limits
+    from nnc_core.nnr_model import ModelInfo, SourceModel, Topology
+    from nnc_core.planner.parameters import CodingParameters, Rule
+    from nnc_core.planner.plan import Method, ModelPlan, TensorPlan
+    from nnc_core.planner.planning import plan
+    from nnc_core.planner.prediction import Prediction, predict
+    from nnc_core.syntax.context import InputParameters
+    from nnc_core.updates import LossyOptions, UpdateDecoder, UpdateEncoder, UpdateOptions
+else:
+    # Programs that only ask for help, or look at headers, need not wait for what they do not use.
+    __getattr__ = imported_on_use(
+        __name__,
+        {
+            "approximator.calibrated": ("Covariance", "LayerInputs"),
+            "bitstream.parts": ("join", "split"),
+            "coder.history": ("History",),
+            "coder.models": ("encode", "write"),
+            "errors": (
+                "BitstreamError",
+                "IntegrityError",
+                "LimitError",
+                "MissingDependencyError",
+                "MissingLinkError",
+                "ModelError",
+                "NncError",
+                "ReplayError",
+                "UnsupportedError",
+                "UpdateError",
+                "WrongBaseError",
+            ),
+            "file": ("NnrFile", "TensorInfo", "decode", "open_file as open"),
+            "limits": ("Limits",),
+            "nnr_model": ("ModelInfo", "SourceModel", "Topology"),
+            "planner.parameters": ("CodingParameters", "Rule"),
+            "planner.plan": ("Method", "ModelPlan", "TensorPlan"),
+            "planner.planning": ("plan",),
+            "planner.prediction": ("Prediction", "predict"),
+            "syntax.context": ("InputParameters",),
+            "updates": ("LossyOptions", "UpdateDecoder", "UpdateEncoder", "UpdateOptions"),
+        },
+    )
 
 __all__ = [
     "BitstreamError",

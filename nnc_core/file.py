@@ -6,14 +6,13 @@ import mmap
 import os
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import accumulate
 from pathlib import Path
 from types import MappingProxyType, TracebackType
-from typing import Any, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from numpy.typing import NDArray
 
@@ -23,13 +22,16 @@ from nnc_core.bitstream.scope import Sink, refuse
 from nnc_core.coder.block import output_elements, output_shapes, unit_dtype
 from nnc_core.coder.decoder import DecodedUnit, decode_unit, read_qp
 from nnc_core.coder.history import Histories
-from nnc_core.coder.pool import Job, Outcome, Window, in_order, merged, thread_count
+from nnc_core.coder.pool import Job, Outcome, Window, in_order, merged, thread_count, thread_pool
 from nnc_core.errors import PayloadError
 from nnc_core.lazy import LazyMapping
 from nnc_core.limits import Limits
 from nnc_core.nnr_model import Topology
 from nnc_core.syntax.context import InputParameters
 from nnc_core.syntax.driver import Buffer
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor, Future
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +161,7 @@ class NnrFile(LazyMapping[NDArray[Any]]):
         """The tensors as a mapping that decodes the next ones while the caller works on one."""
         self._check_total()
         count = thread_count(threads)
-        with ThreadPoolExecutor(count) as pool:
+        with thread_pool(count) as pool:
             window: Window[_Outcome] = Window(pool)
             try:
                 yield _Ahead(self._carriers, list(map(self._job, self._carriers)), window if count > 1 else None)

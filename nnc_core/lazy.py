@@ -1,12 +1,14 @@
-"""Mappings whose values are made when they are asked for."""
+"""What is made or imported when it is asked for."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
-from typing import TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any, TypeVar
 
-__all__ = ["LazyMapping"]
+__all__ = ["LazyMapping", "imported_on_use"]
 
 _Value = TypeVar("_Value")
 
@@ -22,3 +24,23 @@ class LazyMapping(Mapping[str, _Value]):
 
     @abstractmethod
     def __contains__(self, name: object) -> bool: ...
+
+
+def imported_on_use(package: str, places: Mapping[str, Sequence[str]]) -> Callable[[str], Any]:
+    """The ``__getattr__`` of a package that imports its modules when something in them is asked for (PEP 562).
+
+    ``places`` has the names of things by the module of ``package`` that defines them, perhaps under another name
+    (``name as other``); modules themselves are found without. AttributeError for what is neither.
+    """
+    found = {name.split()[-1]: (f"{package}.{module}", name.split()[0]) for module in places for name in places[module]}
+
+    def find(name: str) -> Any:
+        if name in found:
+            module, there = found[name]
+            return getattr(import_module(module), there)
+        path = f"{package}.{name}"
+        if name.startswith("_") or find_spec(path) is None:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        return import_module(path)
+
+    return find

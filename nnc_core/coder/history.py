@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from hashlib import sha256, sha512
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +37,8 @@ class History:
 
     def after(self, h: CompressedDataUnitHeader, levels: NDArray[np.int32], payload: Buffer) -> History:
         """The history after a unit with header ``h`` and this payload; ``levels`` are those of the tensor in it."""
+        from hashlib import sha256, sha512  # which takes long to import
+
         updates = h.parent_node_id_present_flag or bool(h.put_node_depth)
         depth = self.depth + h.parent_node_id_present_flag if h.put_node_depth is None else h.put_node_depth
         marks = (levels != 0).astype(np.uint8)

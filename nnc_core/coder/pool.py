@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
-from typing import Any, Final, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeVar
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor, Future
 
 T = TypeVar("T")
 
@@ -64,7 +66,14 @@ def in_order(
 
 
 def _executor(threads: int | None, executor: Executor | None) -> AbstractContextManager[Executor]:
-    return ThreadPoolExecutor(thread_count(threads)) if executor is None else nullcontext(executor)
+    return thread_pool(thread_count(threads)) if executor is None else nullcontext(executor)
+
+
+def thread_pool(threads: int) -> Executor:
+    """A pool of so many threads."""
+    from concurrent.futures import ThreadPoolExecutor  # which takes long to import, and one thread does without
+
+    return ThreadPoolExecutor(threads)
 
 
 def _in_order(jobs: Iterator[Job[T]], window: Window[T]) -> Iterator[T]:
@@ -116,6 +125,8 @@ class Window(Generic[T]):
 
     def wait(self) -> None:
         """Wait until one more job is done."""
+        from concurrent.futures import FIRST_COMPLETED, wait
+
         wait([future for future in self._sizes if not future.done()], return_when=FIRST_COMPLETED)
 
     def cancel(self) -> None:

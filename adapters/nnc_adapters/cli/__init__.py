@@ -2,23 +2,55 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from importlib import import_module
+from typing import Any, Final
 
 import click
 
 import nnc_core
 from nnc_adapters.cli import console
-from nnc_adapters.cli.compress import compress
-from nnc_adapters.cli.convert import convert
-from nnc_adapters.cli.decompress import decompress
-from nnc_adapters.cli.embed import embed
 from nnc_adapters.cli.errors import reported
-from nnc_adapters.cli.extract import extract
-from nnc_adapters.cli.formats import formats
-from nnc_adapters.cli.inspect import inspect
-from nnc_adapters.cli.updates import chain, diff, fold, patch
-from nnc_adapters.cli.validate import validate
-from nnc_adapters.cli.verify import verify
+from nnc_core.lazy import LazyMapping
+
+SUMMARIES: Final = {
+    "chain": "List updates in their order; the exit code is 1 where one is missing.",
+    "compress": "Compress a model into an NNR bitstream.",
+    "convert": "Write TEMPLATE to OUT with the weights of IN, a model of the same network in another framework.",
+    "decompress": "Restore a model in the format it had.",
+    "diff": "Write what makes NEW of BASE: two models of the same network, or bitstreams, in whatever formats.",
+    "embed": "Put a bitstream, or those in a container, into a container, without recoding.",
+    "extract": "Take the bitstream out of a container; per-tensor bitstreams are merged.",
+    "fold": "Make one of consecutive exact updates, the first of which begins a chain.",
+    "formats": "List the formats of models and containers, and what to install where something is missing.",
+    "inspect": "Show the units and tensors of a bitstream without decoding it.",
+    "patch": "Apply updates to BASE in the order given; BASE is a model or a bitstream.",
+    "validate": "List every violation of ISO/IEC 15938-17 in a bitstream, with its place, its rule and an explanation.",
+    "verify": "Compare a bitstream with the model it was made from.",
+}
+"""The commands and the first paragraphs of their help, here so that a list of them imports none."""
+
+_MODULES = dict.fromkeys(("chain", "diff", "fold", "patch"), "updates")
+
+
+class _Commands(LazyMapping[click.Command]):
+    """The commands by name; their modules are imported when they are asked for."""
+
+    def __getitem__(self, name: str) -> click.Command:
+        if name not in self:
+            raise KeyError(name)
+        module = import_module(f"nnc_adapters.cli.{_MODULES.get(name, name)}")
+        command: click.Command = getattr(module, name)
+        return command
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(SUMMARIES)
+
+    def __len__(self) -> int:
+        return len(SUMMARIES)
+
+    def __contains__(self, name: object) -> bool:
+        return name in SUMMARIES
 
 
 class _Program(click.Group):
@@ -36,15 +68,15 @@ class _Program(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands with the whole of their first paragraph."""
         with formatter.section("Commands"):
-            formatter.write_dl([(name, _summary(command)) for name, command in sorted(self.commands.items())])
+            formatter.write_dl(sorted(SUMMARIES.items()))
 
 
-def _summary(command: click.Command) -> str:
-    return " ".join((command.help or "").split("\n\n")[0].split())
+_COMMANDS: Any = _Commands()
 
 
 @click.group(
     cls=_Program,
+    commands=_COMMANDS,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit codes: 0 done, 1 negative finding, 2 usage, 3 bad bitstream, 4 not supported, 5 file error, "
     "6 limit exceeded, 7 missing package, 8 update does not come next, 130 interrupted.",
@@ -52,22 +84,3 @@ def _summary(command: click.Command) -> str:
 @click.version_option(nnc_core.__version__, prog_name="nnc")
 def main() -> None:
     """Compress neural networks with ISO/IEC 15938-17 (Neural Network Coding)."""
-
-
-_COMMANDS = (
-    chain,
-    compress,
-    convert,
-    decompress,
-    diff,
-    embed,
-    extract,
-    fold,
-    formats,
-    inspect,
-    patch,
-    validate,
-    verify,
-)
-for _command in _COMMANDS:
-    main.add_command(_command)

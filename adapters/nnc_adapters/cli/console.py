@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
 import io
-import json
 import math
 import shutil
 import sys
@@ -14,11 +12,12 @@ from contextlib import contextmanager
 from enum import IntEnum
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from nnc_adapters.reports import Progress as ProgressCallback
+if TYPE_CHECKING:
+    from nnc_adapters.reports import Progress as ProgressCallback
 
 _PIPE_WIDTH = 10_000  # lines that another program reads are not to be folded
 _NARROWEST = 20  # a folded column that is still readable
@@ -43,11 +42,15 @@ def message(text: str) -> None:
 
 def print_json(value: Any) -> None:
     """Print ``value`` as JSON; see `plain`."""
+    import json
+
     click.echo(json.dumps(plain(value), indent=2, allow_nan=False))
 
 
 def plain(value: Any) -> Any:
     """What JSON can say: dataclasses as objects, enums as names, infinities and NaN as null, bytes as their number."""
+    import dataclasses
+
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, Mapping):
@@ -65,12 +68,12 @@ def plain(value: Any) -> Any:
     return value
 
 
-@dataclasses.dataclass
 class Table:
     """Rows of text under column names: ``>`` in front of a name aligns one right, ``~`` lets one be folded."""
 
-    columns: tuple[str, ...]
-    rows: list[tuple[str, ...]] = dataclasses.field(default_factory=list)
+    def __init__(self, columns: tuple[str, ...]) -> None:
+        self.columns = columns
+        self.rows: list[tuple[str, ...]] = []
 
     def add_row(self, *cells: str) -> None:
         """Add a row with a cell for each column."""

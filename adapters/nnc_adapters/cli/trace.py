@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 
 import click
 
 from nnc_adapters.cli import console
 from nnc_core import NnrFile
 from nnc_core.bitstream import DataUnit, UnitRecord
-from nnc_core.coder.bins import traced_bins
-from nnc_core.entropy.tracing import TracedBin
 from nnc_core.errors import NncError
 from nnc_core.syntax import TracedElement
+
+if TYPE_CHECKING:
+    from nnc_core.entropy.tracing import TracedBin
 
 _BITS_SHOWN = 32
 _WIDTH = 80
@@ -44,6 +46,8 @@ def _element(element: TracedElement) -> Iterator[str]:
 
 
 def _bins(unit: DataUnit) -> Iterator[str]:
+    from nnc_core.coder.bins import traced_bins
+
     try:
         for tensor in traced_bins(unit):
             spent = sum(bin_.bits for bin_ in tensor.bins)

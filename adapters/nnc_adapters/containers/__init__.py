@@ -5,9 +5,25 @@ A container maps keys to bitstreams; `embed` and `extract` go between them and p
 
 from __future__ import annotations
 
-from nnc_adapters.containers.base import Container, Extendable, Items
-from nnc_adapters.containers.embedding import EmbedReport, embed, extract, plain
-from nnc_adapters.containers.registry import CONTAINERS, Carrier, carriers, find, for_target
+from typing import TYPE_CHECKING
+
+from nnc_core.lazy import imported_on_use
+
+if TYPE_CHECKING:
+    from nnc_adapters.containers.base import Container, Extendable, Items
+    from nnc_adapters.containers.embedding import EmbedReport, embed, extract
+    from nnc_adapters.containers.plain_files import plain
+    from nnc_adapters.containers.registry import CONTAINERS, Carrier, carriers, find, for_target
+else:
+    __getattr__ = imported_on_use(
+        __name__,
+        {
+            "base": ("Container", "Extendable", "Items"),
+            "embedding": ("EmbedReport", "embed", "extract"),
+            "plain_files": ("plain",),
+            "registry": ("CONTAINERS", "Carrier", "carriers", "find", "for_target"),
+        },
+    )
 
 __all__ = [
     "CONTAINERS",

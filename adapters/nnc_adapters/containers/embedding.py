@@ -9,11 +9,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from nnc_adapters import registry
 from nnc_adapters.containers.base import Container, Extendable
-from nnc_adapters.containers.concatenation import Concatenation
-from nnc_adapters.containers.registry import Carrier, carriers, find, for_target
-from nnc_adapters.recognition import instead_of_a_bitstream
+from nnc_adapters.containers.registry import Carrier, find, for_target
 from nnc_adapters.shared.files import check_free, replacing
 from nnc_core.bitstream.parts import MODEL, joined, split
 from nnc_core.errors import ModelError, UnsupportedError
@@ -90,29 +87,6 @@ def extract(
         pieces = joined(items, limits) if tensor is None else [_part(source, items, tensor, limits)]
         size = sum(stream.write(piece) for piece in pieces)
     return EmbedReport(target, "nnr", 1, size)
-
-
-@contextmanager
-def plain(source: Path, limits: Limits) -> Iterator[Path]:
-    """A file with one bitstream and nothing else: ``source`` itself, or a temporary one of what it carries.
-
-    `ModelError` for what is something else, such as a model; what carries no NNR, and nothing tells what it is, is not
-    touched: whoever opens it says what is wrong.
-    """
-    concatenation = Concatenation()
-    if concatenation.sniff(source):
-        with concatenation.open(source, limits) as items:
-            alone = len(items) == 1
-    else:
-        alone = not any(carrier.sniff(source) for carrier in carriers())
-        if alone and (message := instead_of_a_bitstream(source, registry.adapters())) is not None:
-            raise ModelError(message, file=str(source))
-    if alone:
-        yield source
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        extract(source, target := Path(folder, "carried.nnr"), limits=limits)
-        yield target
 
 
 def _part(source: Path, items: Mapping[str, Buffer], tensor: str, limits: Limits) -> Buffer:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-import secrets
 import shutil
 import stat
 import tempfile
@@ -144,7 +143,7 @@ def _error(code: int, path: Path) -> OSError:
 
 def _beside(path: Path) -> Path:
     # not tempfile: its files are private to their owner, a model should follow the umask
-    return path.with_name(f".nnc-{secrets.token_hex(8)}.tmp")
+    return path.with_name(f".nnc-{os.urandom(8).hex()}.tmp")
 
 
 def _exchanged(one: Path, other: Path) -> bool:
