@@ -22,11 +22,12 @@ from nnc_core.bitstream.scope import Sink, refuse
 from nnc_core.coder.block import output_elements, output_shapes, unit_dtype
 from nnc_core.coder.decoder import DecodedUnit, decode_unit, read_qp
 from nnc_core.coder.history import Histories
+from nnc_core.coder.metadata import describe
 from nnc_core.coder.pool import Job, Outcome, Window, in_order, merged, thread_count, thread_pool
 from nnc_core.errors import PayloadError
 from nnc_core.lazy import LazyMapping
 from nnc_core.limits import Limits
-from nnc_core.nnr_model import Topology
+from nnc_core.nnr_model import ModelInfo, Topology
 from nnc_core.syntax.context import InputParameters
 from nnc_core.syntax.driver import Buffer
 
@@ -133,6 +134,16 @@ class NnrFile(LazyMapping[NDArray[Any]]):
     def topology(self) -> Topology | None:
         """The description of the model that the bitstream carries."""
         return self.bitstream.topology
+
+    @cached_property
+    def model_info(self) -> ModelInfo:
+        """What the bitstream says of the model beside its tensors: what was pruned, performance maps, and the like.
+
+        Masks are uint8 arrays; see `nnc_core.reduction.restore`.
+        """
+        info = ModelInfo()
+        describe(self.bitstream, info)
+        return info
 
     @cached_property
     def tensors(self) -> Mapping[str, TensorInfo]:

@@ -89,10 +89,8 @@ class BitstreamWriter:
             self._description(PRIVATE_TOPOLOGY, topology.private)
 
     def pruning(self, container: PruningTopologyContainer) -> None:
-        """Write a topology unit that tells what was pruned."""
-        payload = TopologyUnitPayload(pruning=container)
-        header = TopologyUnitHeader(TopologyStorageFormat.NNR_TPL_PRUN)
-        self._described(NnrUnitType.NNR_TPL, header, payload_bytes(NnrUnitType.NNR_TPL, payload, header, self.context))
+        """Write a topology unit that tells what was pruned; it is compressed where that saves bytes."""
+        self._listed(TopologyStorageFormat.NNR_TPL_PRUN, TopologyUnitPayload(pruning=container))
 
     def layer_parameter_set(self, lps: LayerParameterSet) -> None:
         """Write a layer parameter set; it holds up to the next one, or to the end of the aggregate it stands in."""
@@ -122,8 +120,10 @@ class BitstreamWriter:
         self._write(NnrUnitType.NNR_AGG, header_bytes(NnrUnitType.NNR_AGG, header, context), payload)
 
     def _reference_list(self, names: tuple[str, ...]) -> None:
-        payload = TopologyUnitPayload(TopologyElementsIdsList(names))
-        header = TopologyUnitHeader(TopologyStorageFormat.NNR_TPL_REFLIST)
+        self._listed(TopologyStorageFormat.NNR_TPL_REFLIST, TopologyUnitPayload(TopologyElementsIdsList(names)))
+
+    def _listed(self, storage_format: TopologyStorageFormat, payload: TopologyUnitPayload) -> None:
+        header = TopologyUnitHeader(storage_format)
         coded = payload_bytes(NnrUnitType.NNR_TPL, payload, header, self.context)
         header.topology_compression_format, data = smallest(coded)
         self._described(NnrUnitType.NNR_TPL, header, data)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nnc_core.bitstream import Bitstream
 from nnc_core.coder.performance_maps import performance_maps
@@ -34,8 +35,8 @@ def pruning_of(model_info: ModelInfo, references: Sequence[str]) -> PruningTopol
     )
 
 
-def _mask(bits: Sequence[int]) -> BitMask:
-    return BitMask(len(bits), np.packbits(np.array(bits, np.uint8)).tobytes())
+def _mask(bits: Sequence[int] | NDArray[np.uint8]) -> BitMask:
+    return BitMask(len(bits), np.packbits(np.asarray(bits, np.uint8)).tobytes())
 
 
 def _dictionary(model_info: ModelInfo, references: Sequence[str]) -> tuple[PrunedElement, ...]:
@@ -52,7 +53,7 @@ def _dictionary(model_info: ModelInfo, references: Sequence[str]) -> tuple[Prune
 
 
 def describe(bitstream: Bitstream, model_info: ModelInfo) -> None:
-    """Add to ``model_info`` what a bitstream says of the model beside its tensors."""
+    """Add to ``model_info`` what a bitstream says of the model beside its tensors; masks are uint8 arrays."""
     headers = [unit.header for unit in bitstream.units]
     formats = [h.topology_storage_format for h in headers if isinstance(h, TopologyUnitHeader)]
     model_info["topology_storage_format"] = next((f for f in formats if f != PRIVATE_TOPOLOGY), None)
@@ -84,6 +85,5 @@ def _element_name(element: PrunedElement, references: Sequence[str]) -> str:
     return references[element.element_id_index or 0] if references else element.element_id or ""
 
 
-def _bits(mask: BitMask) -> list[int]:
-    packed = np.frombuffer(mask.bit_mask_value, np.uint8)
-    return [int(bit) for bit in np.unpackbits(packed, count=mask.count_bits)]
+def _bits(mask: BitMask) -> NDArray[np.uint8]:
+    return np.unpackbits(np.frombuffer(mask.bit_mask_value, np.uint8), count=mask.count_bits)

@@ -127,6 +127,9 @@ def decode(
     blocks = list(_blocks(decoded, info))
     _fill(info, blocks)
     describe(found, info)
+    for key in ("prune_bit_mask", "sparse_bit_mask"):
+        if key in info:
+            info[key] = np.asarray(info[key]).tolist()
     density = found.mps.mps_qp_density if found.mps is not None else None
     return joined(blocks, 0 if density is None else density)
 

@@ -16,6 +16,8 @@ from nnc_core.approximator.calibrated import LayerInputs
 from nnc_core.bitstream import BitstreamWriter
 from nnc_core.coder.block import unit_dtype
 from nnc_core.coder.encoder import CodedUnit
+from nnc_core.coder.metadata import pruning_of
+from nnc_core.coder.performance_maps import parameter_set_fields
 from nnc_core.coder.pool import Job, in_order
 from nnc_core.coder.units import Format, block_units, data_units
 from nnc_core.errors import ModelError
@@ -100,6 +102,8 @@ def _started(stream: BinaryIO, model: SourceModel, plan: ModelPlan, limits: Limi
     writer = BitstreamWriter(stream, _model_parameter_set(plan, model), plan.general_profile_idc, limits)
     if model.topology is not None:
         writer.topology(model.topology)
+    if (container := pruning_of(model.model_info, ())) is not None:
+        writer.pruning(container)
     return writer
 
 
@@ -115,6 +119,7 @@ def _model_parameter_set(plan: ModelPlan, model: SourceModel) -> ModelParameterS
         mps_quantization_method_flags=QuantizationMethodFlags.NNR_QSU,
         mps_qp_density=plan.qp_density,
         mps_quantization_parameter=0,
+        **parameter_set_fields(model.model_info.get("performance_maps", {})),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, TypedDict
 
 import numpy as np
@@ -96,11 +96,11 @@ class ModelInfo(TypedDict, total=False):
     topology_storage_format: int | None
     performance_maps: PerformanceMaps
     prune_rep_type: int
-    prune_bit_mask: list[int]
+    prune_bit_mask: Sequence[int] | NDArray[np.uint8]
     prune_tpl_elem_ids: list[str]
     prune_tpl_count_dims: list[int]
     prune_tpl_dims: list[int]
-    sparse_bit_mask: list[int]
+    sparse_bit_mask: Sequence[int] | NDArray[np.uint8]
     bit_mask_order_flag: bool
     topology_elem_id_list: list[str]
 
