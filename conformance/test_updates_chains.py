@@ -100,6 +100,16 @@ def test_what_is_not_finite_and_every_nan_survives_an_exact_and_a_lossy_update()
         assert decoder.model["w"].tobytes() == new["w"].tobytes()
 
 
+@pytest.mark.parametrize("name", ["int32", "int64", "uint64"])
+def test_a_change_that_the_coder_cannot_hold_arrives_alone_as_well(name: str) -> None:
+    half = np.array(1 << (8 * np.dtype(name).itemsize - 1), "u8").astype(f"u{np.dtype(name).itemsize}")
+    base, new = ({"n": np.array([3, 4]).astype(name)} for _ in range(2))
+    new["n"].view(half.dtype)[1] += half
+    decoder = UpdateDecoder(base)
+    decoder.apply(UpdateEncoder(base, EXACT).encode(new))
+    assert_equal(dict(decoder.model), new)
+
+
 def test_unchanged_tensors_have_no_unit_and_an_update_may_be_empty() -> None:
     base = model()
     encoder = UpdateEncoder(base, EXACT)

@@ -24,6 +24,7 @@ from nnc_core.updates import (
     Chain,
     Manifest,
     PatchedModel,
+    known_dimensions,
     load_chain,
     manifest_of,
     save_chain,
@@ -164,7 +165,8 @@ def patch(
             if pending is not None:
                 changed.update(pending.items_changed(threads))
                 chain = pending.chain_after()
-            file = stack.enter_context(nnc_core.open(path, limits=bounds))
+            known = known_dimensions(chain) if unverified else None
+            file = stack.enter_context(nnc_core.open(path, limits=bounds, input_parameters=known))
             try:
                 pending = PatchedModel(file, chain, _Overlaid(model.source.tensors, changed), unverified=unverified)
             except (nnc_core.UpdateError, ModelError) as error:

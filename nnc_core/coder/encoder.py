@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -149,58 +149,46 @@ def _unit(block: CodingBlock, group: Sequence[Member], coding: Coding) -> CodedU
     header = _header(block, group, coding)
     if header.nnr_compressed_data_unit_payload_type == PayloadType.NNR_PT_RAW_FLOAT:
         return CodedUnit(header, block.members[group[0]].matrix().astype("<f4").reshape(-1).view(np.uint8), {})
-    levels = [block.members[member].matrix() for member in group]
     try:
-        units = [
-            _coded(block, group, header, levels, coding) for header in _with_contexts(block, group, header, coding)
-        ]
+        return _coded(block, group, header, coding)
     except ValueError as error:
         raise ModelError(str(error), tensor=block.names[group[0]]) from None
-    return min(units, key=lambda unit: len(unit.payload))
 
 
-def _with_contexts(
-    block: CodingBlock, group: Sequence[Member], header: CompressedDataUnitHeader, coding: Coding
-) -> Iterator[CompressedDataUnitHeader]:
-    """The header, and the one with temporal contexts where these are possible."""
-    yield header
-    shapes = [(block.history(member).base, block.members[member].matrix().shape) for member in group]
-    possible = all(base is not None and base.shape == shape for base, shape in shapes)
-    if coding.temporal_context_modeling_flag and block.updates and possible:
-        yield replace(header, temporal_context_modeling_flag=True)
-
-
-def _coded(
-    block: CodingBlock,
-    group: Sequence[Member],
-    header: CompressedDataUnitHeader,
-    levels: Sequence[NDArray[np.int32]],
-    coding: Coding,
-) -> CodedUnit:
-    parameters = [_parameters(block, member, header, coding) for member in group]
+def _coded(block: CodingBlock, group: Sequence[Member], header: CompressedDataUnitHeader, coding: Coding) -> CodedUnit:
+    levels = [block.members[member].matrix() for member in group]
     qps = [block.members[member].qp for member in group]
     tensors = [
         CodedTensor(matrix, None if qp is None else qp - coding.base_qp) for matrix, qp in zip(levels, qps, strict=True)
     ]
-    payload, points = encode_shortest(tensors, parameters, coding.qp_bits, coding.effort)
+    contexts = (False, True) if _may_use_contexts(block, group, coding) else (False,)
+    alternatives = [[_parameters(block, m, header.scan_order, with_, coding) for m in group] for with_ in contexts]
+    payload, points, number = encode_shortest(tensors, alternatives, coding.qp_bits, coding.effort)
+    header.temporal_context_modeling_flag = contexts[number]
     header.entry_points = tuple(point for each in points for point in each)
     names = [block.names[member] for member in group]
     return CodedUnit(header, np.frombuffer(payload, np.uint8), dict(zip(names, levels, strict=True)))
 
 
+def _may_use_contexts(block: CodingBlock, group: Sequence[Member], coding: Coding) -> bool:
+    shapes = [(block.history(member).base, block.members[member].matrix().shape) for member in group]
+    possible = all(base is not None and base.shape == shape for base, shape in shapes)
+    return coding.temporal_context_modeling_flag and block.updates and possible
+
+
 def _parameters(
-    block: CodingBlock, member: Member, header: CompressedDataUnitHeader, coding: Coding
+    block: CodingBlock, member: Member, scan_order: int, contexts: bool, coding: Coding
 ) -> TensorParameters:
     tensor, history = block.members[member], block.history(member)
     return TensorParameters(
         general_profile_idc=coding.general_profile_idc,
         cabac_unary_length_minus1=coding.cabac_unary_length_minus1,
         dq_flag=tensor.dq_flag,
-        scan_order=header.scan_order,
+        scan_order=scan_order,
         parent_node_id_present_flag=block.updates,
         codebook_size=len(tensor.codebook.values) if tensor.codebook else 0,
         codebook_zero_offset=tensor.codebook.zero_offset if tensor.codebook else 0,
-        base=history.base if header.temporal_context_modeling_flag else None,
+        base=history.base if contexts else None,
         history=history.marks if block.updates else None,
     )
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from itertools import product
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -80,40 +79,77 @@ def encode_payload(
 
 
 def encode_shortest(
-    tensors: Sequence[CodedTensor], parameters: Sequence[TensorParameters], qp_bits: int, effort: Effort
-) -> tuple[bytes, list[list[EntryPoint]]]:
-    """Code tensors, each with those choices that make it shortest of all that ``effort`` lets try."""
-    if len(tensors) > 1:
-        pairs = zip(tensors, parameters, strict=True)
-        return encode_payload([_best(tensor, p, qp_bits, effort) for tensor, p in pairs], parameters, qp_bits)
-    trials = (tensors[0]._replace(choices=c) for c in _choices(tensors[0].levels, parameters[0], effort))
-    return min((encode_payload([trial], parameters, qp_bits) for trial in trials), key=lambda coded: len(coded[0]))
+    tensors: Sequence[CodedTensor],
+    alternatives: Sequence[Sequence[TensorParameters]],
+    qp_bits: int,
+    effort: Effort,
+) -> tuple[bytes, list[list[EntryPoint]], int]:
+    """Code tensors, each with those choices that make it shortest of all that ``effort`` lets try.
+
+    Each of the ``alternatives`` has parameters for all tensors; the number of the best one is returned as well.
+    """
+    if len(tensors) == 1:
+        return _search(tensors[0], [parameters[0] for parameters in alternatives], qp_bits, effort)[:3]
+    coded = [
+        encode_payload(
+            [_best(tensor, p, qp_bits, effort) for tensor, p in zip(tensors, parameters, strict=True)],
+            parameters,
+            qp_bits,
+        )
+        for parameters in alternatives
+    ]
+    number = min(range(len(coded)), key=lambda j: len(coded[j][0]))
+    return *coded[number], number
 
 
 def _best(tensor: CodedTensor, p: TensorParameters, qp_bits: int, effort: Effort) -> CodedTensor:
-    trials = [tensor._replace(choices=choices) for choices in _choices(tensor.levels, p, effort)]
-    if len(trials) == 1:
-        return trials[0]
-    return min(trials, key=lambda trial: len(encode_payload([trial], [p], qp_bits)[0]))
+    return tensor._replace(choices=_search(tensor, [p], qp_bits, effort).choices)
 
 
-def _choices(levels: NDArray[np.int32], p: TensorParameters, effort: Effort) -> Iterator[TensorChoices]:
-    """Without and, where there is a row to be skipped, with row skipping; likewise with the history.
+class _Trial(NamedTuple):
+    """A tensor coded with some of the parameters and with these choices."""
 
-    The shift indices are chosen by an estimate that can err by a few bytes, which count where there are few.
-    """
-    may_skip = effort.row_skip_enabled_flag and _can_skip_rows(levels.shape, p)
+    payload: bytes
+    entry_points: list[list[EntryPoint]]
+    number: int
+    choices: TensorChoices
+
+
+def _search(tensor: CodedTensor, alternatives: Sequence[TensorParameters], qp_bits: int, effort: Effort) -> _Trial:
+    """The shortest of: without and with row skipping, then other parameters, then the history on top of the best."""
+
+    def shortest(number: int, trials: Iterable[TensorChoices]) -> _Trial:
+        p = alternatives[number]
+        coded = ((encode_payload([tensor._replace(choices=c)], [p], qp_bits), c) for c in trials)
+        return min((_Trial(*both, number, c) for both, c in coded), key=_size)
+
+    levels, first = tensor.levels, alternatives[0]
+    may_skip = effort.row_skip_enabled_flag and _can_skip_rows(levels.shape, first)
     skips = (False, True) if may_skip and not levels.any(axis=1).all() else (False,)
-    histories = (
-        (False, True) if effort.hist_dep_sig_prob_enabled_flag and _can_use_history(levels.shape, p) else (False,)
-    )
-    for skipping, history in product(skips, histories):
-        choices = TensorChoices(skipping, history)
-        indices = shift_indices(levels, p, choices) if effort.param_opt_flag else ()
-        if any(indices):
-            yield TensorChoices(skipping, history, indices)
-        if not any(indices) or levels.size <= _FEW:
-            yield choices
+    best = shortest(0, (c for skip in skips for c in _choices(levels, first, skip, False, effort)))
+    skip = best.choices.row_skip_enabled_flag
+    for number, p in enumerate(alternatives[1:], 1):
+        best = min(best, shortest(number, _choices(levels, p, skip, False, effort)), key=_size)
+    p = alternatives[best.number]
+    if effort.hist_dep_sig_prob_enabled_flag and _can_use_history(levels.shape, p):
+        best = min(best, shortest(best.number, _choices(levels, p, skip, True, effort)), key=_size)
+    return best
+
+
+def _size(trial: _Trial) -> int:
+    return len(trial.payload)
+
+
+def _choices(
+    levels: NDArray[np.int32], p: TensorParameters, skipping: bool, history: bool, effort: Effort
+) -> Iterator[TensorChoices]:
+    """With shift indices, which are chosen by an estimate; where there are few levels, its errors count."""
+    choices = TensorChoices(skipping, history)
+    indices = shift_indices(levels, p, choices) if effort.param_opt_flag else ()
+    if any(indices):
+        yield TensorChoices(skipping, history, indices)
+    if not any(indices) or levels.size <= _FEW:
+        yield choices
 
 
 def _can_skip_rows(shape: tuple[int, ...], p: TensorParameters) -> bool:

@@ -399,7 +399,7 @@ def _coded(header: CompressedDataUnitHeader, levels: NDArray[np.int32], plan: Te
     header.cabac_unary_length_minus1 = parameters.cabac_unary_length_minus1
     header.scan_order = parameters.scan_order
     tensor = CodedTensor(levels, plan.qp if quantized else None)
-    payload, (points,) = encode_shortest([tensor], [parameters], 6 + form.qp_density, effort_of(plan))
+    payload, (points,), _ = encode_shortest([tensor], [[parameters]], 6 + form.qp_density, effort_of(plan))
     header.entry_points = tuple(points)
     return CodedUnit(header, np.frombuffer(payload, np.uint8))
 

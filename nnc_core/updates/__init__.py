@@ -11,9 +11,9 @@ from nnc_core.updates.encoder import UpdateEncoder
 from nnc_core.updates.fold import fold
 from nnc_core.updates.lossy import LossyOptions
 from nnc_core.updates.manifest import Manifest
-from nnc_core.updates.reader import PatchedModel, manifest_of
+from nnc_core.updates.reader import PatchedModel, known_dimensions, manifest_of
 from nnc_core.updates.state import load_chain, save_chain
-from nnc_core.updates.writer import UpdateOptions, UpdateReport, write_update
+from nnc_core.updates.writer import Predict, UpdateOptions, UpdateReport, write_update
 
 __all__ = [
     "Chain",
@@ -22,6 +22,7 @@ __all__ = [
     "Manifest",
     "Patch",
     "PatchedModel",
+    "Predict",
     "UpdateDecoder",
     "UpdateEncoder",
     "UpdateOptions",
@@ -29,6 +30,7 @@ __all__ = [
     "fingerprint",
     "fingerprints",
     "fold",
+    "known_dimensions",
     "load_chain",
     "manifest_of",
     "model_digest",

@@ -10,45 +10,71 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnc_core.coder.history import History
-from nnc_core.errors import MissingLinkError, ReplayError, WrongBaseError
+from nnc_core.errors import MissingLinkError, ModelError, ReplayError, WrongBaseError
 from nnc_core.updates.digest import Fingerprint, fingerprints, model_digest
 from nnc_core.updates.manifest import Manifest
 from nnc_core.updates.packing import Packed, packed, unpacked
 
-__all__ = ["Chain", "Link"]
+__all__ = ["Branch", "Chain", "Link"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Branch:
+    """The last unit of a tensor among its plain updates, or among its residuals: a `History` with packed arrays."""
+
+    device_id: int | None = None
+    parameter_id: int | None = None
+    depth: int = 0
+    levels: Packed | None = None
+    marks: Packed | None = None
+    sha256: bytes = b""
+    sha512: bytes = b""
+
+    @classmethod
+    def of(cls, history: History) -> Branch:
+        """Pack a history."""
+        levels = None if history.base is None else packed(history.base)
+        marks = None if history.marks is None else packed(history.marks.astype(np.int32))
+        node = history.device_id, history.parameter_id, history.depth
+        return cls(*node, levels, marks, history.sha256, history.sha512)
+
+    def history(self) -> History:
+        """The history for the arithmetic coder."""
+        base = None if self.levels is None else unpacked(self.levels)
+        marks = None if self.marks is None else unpacked(self.marks).astype(np.uint8)
+        return History(self.device_id, self.parameter_id, self.depth, base, marks, self.sha256, self.sha512)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Link:
     """What is known of one tensor.
 
-    ``fingerprint`` is that of the tensor as it is now, ``depth`` counts its units since the chain's base. ``levels``
-    and ``marks``, both packed, are the history of its last unit; ``exponents`` (unsigned, flat) are those of the
-    chain's base, where updates are ordered by them. ``values`` (float32) is the reconstruction where the tensor's own
-    type is a narrower view of it. ``rms`` is that of the largest lossy update so far.
+    ``fingerprint`` is that of the tensor as it is now. ``updates`` and ``residuals`` are the last units of either kind
+    (clause 9.1.6): a unit looks back at those of its own kind. ``exponents`` (unsigned, flat) are those of the chain's
+    base, where updates are ordered by them. ``values`` (float32) is the reconstruction where the tensor's own type is
+    a narrower view of it. ``rms`` is that of the largest lossy update so far.
     """
 
-    parameter_id: int
     fingerprint: Fingerprint
-    depth: int = 0
-    levels: Packed | None = None
-    marks: Packed | None = None
+    updates: Branch
+    residuals: Branch
     exponents: NDArray[Any] | None = None
     values: NDArray[np.float32] | None = None
     rms: float = 0.0
 
-    def history(self, device_id: int) -> History:
-        """The history for the arithmetic coder."""
-        base = None if self.levels is None else unpacked(self.levels)
-        marks = None if self.marks is None else unpacked(self.marks).astype(np.uint8)
-        return History(device_id=device_id, parameter_id=self.parameter_id, depth=self.depth, base=base, marks=marks)
+    @classmethod
+    def first(cls, fingerprint: Fingerprint, device_id: int | None = None, parameter_id: int | None = None) -> Link:
+        """The link of a tensor that has had no update; the numbers are those that its sender will use, if known."""
+        return cls(fingerprint, Branch(device_id, parameter_id), Branch(device_id, parameter_id))
 
-    def after(self, fingerprint: Fingerprint, history: History | None, **changes: Any) -> Link:
-        """The link after a unit that left ``history``; None where no further unit looks at it."""
-        levels = None if history is None or history.base is None else packed(history.base)
-        marks = None if history is None or history.marks is None else packed(history.marks.astype(np.int32))
-        depth = self.depth + 1
-        return replace(self, fingerprint=fingerprint, depth=depth, levels=levels, marks=marks, **changes)
+    def history(self, residual: bool) -> History:
+        """What the next unit of this kind looks back at."""
+        return (self.residuals if residual else self.updates).history()
+
+    def after(self, fingerprint: Fingerprint, history: History, residual: bool, **changes: Any) -> Link:
+        """The link after a unit that left ``history``."""
+        changes["residuals" if residual else "updates"] = Branch.of(history)
+        return replace(self, fingerprint=fingerprint, **changes)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,7 +82,8 @@ class Chain:
     """The state of a chain of updates of one sender: the digest of its base, how many there were, and its tensors.
 
     ``digest`` is that of the model as it is now, ``rms`` that of the change of all weights in the largest lossy update
-    so far: the sender alone knows it.
+    so far: the sender alone knows it. ``predictions`` are the last reconstructed updates (float32), by which residuals
+    are predicted; None where no residuals are to come.
     """
 
     base: str
@@ -65,11 +92,11 @@ class Chain:
     device_id: int = 0
     digest: str = field(default="")
     rms: float = 0.0
+    predictions: Mapping[str, NDArray[np.float32]] | None = None
 
     def __post_init__(self) -> None:
         if not self.digest:
-            digest = model_digest({name: link.fingerprint for name, link in self.links.items()})
-            object.__setattr__(self, "digest", digest)
+            object.__setattr__(self, "digest", model_digest(self.prints))
 
     @classmethod
     def of(cls, model: Mapping[str, NDArray[Any]], device_id: int = 0) -> Chain:
@@ -79,18 +106,43 @@ class Chain:
     @classmethod
     def of_prints(cls, prints: Mapping[str, Fingerprint], device_id: int = 0) -> Chain:
         """The chain that begins with the model that has these fingerprints."""
-        links = {name: Link(number, each) for number, (name, each) in enumerate(prints.items())}
+        links = {name: Link.first(each, device_id, number) for number, (name, each) in enumerate(prints.items())}
         return cls(model_digest(prints), links, 0, device_id)
+
+    @property
+    def prints(self) -> dict[str, Fingerprint]:
+        """The fingerprints of the tensors as they are now."""
+        return {name: link.fingerprint for name, link in self.links.items()}
+
+    @property
+    def starts_from_nothing(self) -> bool:
+        """Whether the first bitstreams bring the tensors, as in Part 18, clause 4.5.3."""
+        return self.base == model_digest({})
 
     def restarted(self, device_id: int | None = None) -> Chain:
         """The chain that begins with the model as it is now."""
-        device = self.device_id if device_id is None else device_id
-        return self.of_prints({name: link.fingerprint for name, link in self.links.items()}, device)
+        return self.of_prints(self.prints, self.device_id if device_id is None else device_id)
 
-    def after(self, changed: Mapping[str, Link], rms: float = 0.0) -> Chain:
+    def rebased(self, model: Mapping[str, NDArray[Any]]) -> Chain:
+        """The chain as it goes on from another model of the same tensors, which both ends have in some other way.
+
+        So do clients' chains: each round begins with the server's model. `ModelError` for other tensors.
+        """
+        prints = fingerprints(model)
+        if {n: p[:2] for n, p in prints.items()} != {n: p[:2] for n, p in self.prints.items()}:
+            raise ModelError("the model has other tensors than the chain, or of other shapes or types")
+        links = {name: replace(link, fingerprint=prints[name], values=None) for name, link in self.links.items()}
+        return replace(self, links=links, digest="")
+
+    def after(
+        self,
+        changed: Mapping[str, Link],
+        rms: float = 0.0,
+        predictions: Mapping[str, NDArray[np.float32]] | None = None,
+    ) -> Chain:
         """The chain after one more update, which changed these tensors."""
         links, rms = {**self.links, **changed}, max(rms, self.rms)
-        return replace(self, links=links, sequence=self.sequence + 1, digest="", rms=rms)
+        return replace(self, links=links, sequence=self.sequence + 1, digest="", rms=rms, predictions=predictions)
 
     def check_base(self, model: Mapping[str, NDArray[Any]]) -> None:
         """`WrongBaseError` unless ``model`` is the one that the last update left."""

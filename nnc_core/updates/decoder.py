@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,12 +16,11 @@ from nnc_core.limits import Limits
 from nnc_core.syntax.driver import Buffer
 from nnc_core.updates.chain import Chain
 from nnc_core.updates.differences import patterns_of
-from nnc_core.updates.reader import PatchedModel
-from nnc_core.updates.state import load_chain, save_chain
+from nnc_core.updates.end import ChainEnd, Tensors
+from nnc_core.updates.reader import PatchedModel, known_dimensions
+from nnc_core.updates.state import load_chain
 
 __all__ = ["Patch", "UpdateDecoder"]
-
-Tensors = Mapping[str, NDArray[Any]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,30 +34,28 @@ class Patch:
     values: NDArray[Any]
 
 
-class UpdateDecoder:
+class UpdateDecoder(ChainEnd):
     """Applies the updates of one sender in their order; ``base`` is the model that the first one applies to.
 
-    The arrays of ``base`` are never written to. Several decoders, one for each sender, do not know of each other.
+    Without a ``base`` the first bitstreams bring the tensors (Part 18, clause 4.5.3). The arrays of ``base`` are never
+    written to. Several decoders, one for each sender, do not know of each other. ``chain`` is a state to go on from,
+    see `load`.
     """
 
-    def __init__(self, base: Tensors, *, threads: int | None = None, limits: Limits | None = None) -> None:
-        self._init(base, Chain.of(base), threads, limits)
-
-    def _init(self, base: Tensors, chain: Chain, threads: int | None, limits: Limits | None) -> None:
-        self.chain = chain
-        self._model = dict(base)
-        self._threads = threads
-        self._limits = limits
-
-    @property
-    def model(self) -> Tensors:
-        """The model after the last update."""
-        return self._model
+    def __init__(
+        self,
+        base: Tensors | None = None,
+        *,
+        chain: Chain | None = None,
+        threads: int | None = None,
+        limits: Limits | None = None,
+    ) -> None:
+        super().__init__(base or {}, chain, threads, limits)
 
     def copy(self) -> UpdateDecoder:
         """A decoder that goes on from here on its own; arrays are shared, as none is written to."""
-        other = type(self).__new__(type(self))
-        other._init(self._model, self.chain, self._threads, self._limits)
+        other = copy.copy(self)
+        other._model = dict(self._model)
         return other
 
     def apply(self, update: Buffer, *, unverified: bool = False) -> Chain:
@@ -82,11 +80,8 @@ class UpdateDecoder:
             yield Patch(name, new.shape, new.dtype.name, indices, new.reshape(-1)[indices])
 
     def _patched(self, update: Buffer, unverified: bool) -> PatchedModel:
-        return PatchedModel(NnrFile(update, self._limits), self.chain, self._model, unverified=unverified)
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Keep the state in a file, without the model."""
-        save_chain(self.chain, path)
+        file = NnrFile(update, self._limits, known_dimensions(self.chain) if unverified else None)
+        return PatchedModel(file, self.chain, self._model, unverified=unverified)
 
     @classmethod
     def load(
@@ -98,8 +93,4 @@ class UpdateDecoder:
         limits: Limits | None = None,
     ) -> UpdateDecoder:
         """Go on from a saved state with the ``model`` that it belongs to; `WrongBaseError` for another one."""
-        chain = load_chain(path)
-        chain.check_base(model)
-        decoder = cls.__new__(cls)
-        decoder._init(model, chain, threads, limits)
-        return decoder
+        return cls(model, chain=load_chain(path), threads=threads, limits=limits)

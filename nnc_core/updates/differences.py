@@ -33,7 +33,7 @@ class Literal(NamedTuple):
 class Difference(NamedTuple):
     """What changes a tensor into another: one int32 array, or two (high and low halves) for 64-bit types.
 
-    An element that has a literal counts as unchanged in the arrays.
+    An element that has a literal has any value in the arrays but 0, so that a unit says that there is a change.
     """
 
     parts: tuple[NDArray[np.int32], ...]
@@ -86,7 +86,7 @@ def _without_least(parts: tuple[NDArray[np.int32], ...], new: NDArray[Any]) -> D
     places = np.flatnonzero(strange)
     bits = patterns_of(new).reshape(-1)[places]
     literals = tuple(Literal(int(place), int(pattern)) for place, pattern in zip(places, bits, strict=True))
-    return Difference(tuple(np.where(strange, np.int32(0), part) for part in parts), literals)
+    return Difference(tuple(np.where(strange, np.int32(1), part) for part in parts), literals)
 
 
 def applied(base: NDArray[Any], parts: Sequence[NDArray[np.int32]], literals: Sequence[Literal] = ()) -> NDArray[Any]:

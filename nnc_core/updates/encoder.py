@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
 
 from nnc_core.limits import Limits
 from nnc_core.updates.chain import Chain
-from nnc_core.updates.state import load_chain, save_chain
+from nnc_core.updates.end import ChainEnd, Tensors
+from nnc_core.updates.state import load_chain
 from nnc_core.updates.writer import UpdateOptions, UpdateReport, write_update
 
 __all__ = ["UpdateEncoder"]
-
-Tensors = Mapping[str, NDArray[Any]]
 
 
 class _Pending(NamedTuple):
@@ -27,12 +25,12 @@ class _Pending(NamedTuple):
     changed: dict[str, NDArray[Any]]
 
 
-class UpdateEncoder:
+class UpdateEncoder(ChainEnd):
     """Codes what changed since the last update that was committed.
 
     ``base`` is the model that the receivers have; it is kept as it is, and must not change. `encode` does not move the
     encoder: `commit` does, once the update is stored or acknowledged, and `discard` forgets it. ``device_id`` tells
-    senders apart.
+    senders apart. ``chain`` is a state to go on from, see `load`; `save` keeps the state of what is committed.
 
     >>> import numpy as np, nnc_core
     >>> base = {"w": np.zeros((2, 3), np.float32)}
@@ -52,26 +50,14 @@ class UpdateEncoder:
         options: UpdateOptions | None = None,
         *,
         device_id: int = 0,
+        chain: Chain | None = None,
         threads: int | None = None,
         limits: Limits | None = None,
     ) -> None:
-        self._init(base, Chain.of(base, device_id), options, threads, limits)
-
-    def _init(
-        self, base: Tensors, chain: Chain, options: UpdateOptions | None, threads: int | None, limits: Limits | None
-    ) -> None:
-        self.chain = chain
+        super().__init__(base, chain or Chain.of(base, device_id), threads, limits)
         self.options = options or UpdateOptions()
         self.report: UpdateReport | None = None
-        self._model = dict(base)
-        self._threads = threads
-        self._limits = limits
         self._pending: _Pending | None = None
-
-    @property
-    def model(self) -> Tensors:
-        """The model that the receivers have after the last committed update."""
-        return self._model
 
     @property
     def encoded(self) -> Tensors:
@@ -110,10 +96,6 @@ class UpdateEncoder:
         """Forget the update that was coded last."""
         self._pending = None
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Keep the state in a file, without the model and what is not committed."""
-        save_chain(self.chain, path)
-
     @classmethod
     def load(
         cls,
@@ -125,8 +107,4 @@ class UpdateEncoder:
         limits: Limits | None = None,
     ) -> UpdateEncoder:
         """Go on from a saved state with the ``model`` that it belongs to; `WrongBaseError` for another one."""
-        chain = load_chain(path)
-        chain.check_base(model)
-        encoder = cls.__new__(cls)
-        encoder._init(model, chain, options, threads, limits)
-        return encoder
+        return cls(model, options, chain=load_chain(path), threads=threads, limits=limits)

@@ -3,45 +3,64 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from nnc_core.approximator.approximation import Approximation
+from nnc_core.coder.encoder import CodedUnit, Coding
+from nnc_core.coder.history import History
 from nnc_core.errors import ModelError
 from nnc_core.updates import differences
 from nnc_core.updates.chain import Link
-from nnc_core.updates.coding import CodedUpdate, coded_update
+from nnc_core.updates.coding import coded_update
 from nnc_core.updates.differences import Literal
 from nnc_core.updates.digest import fingerprint
 from nnc_core.updates.naming import Order, unit_names
 
-__all__ = ["TensorUpdate", "exact_update", "ordering", "with_difference"]
+__all__ = ["TensorUpdate", "after_parts", "exact_update", "ordering", "with_difference"]
 
 
 class TensorUpdate(NamedTuple):
-    """The units that change a tensor, what it is then, and the link that they leave."""
+    """The units that change a tensor, what it is then, and the link that they leave.
 
-    units: tuple[CodedUpdate, ...]
+    ``change`` is what a lossy update adds, ``literals`` what cannot be coded of an exact one.
+    """
+
+    units: tuple[CodedUnit, ...]
     new: NDArray[Any]
     link: Link
     literals: tuple[Literal, ...] = ()
+    change: NDArray[np.float32] | None = None
 
 
 def exact_update(
-    name: str, new: NDArray[Any], base: NDArray[Any], link: Link, device_id: int, order: Order
+    name: str, new: NDArray[Any], base: NDArray[Any], link: Link, residual: bool, order: Order, coding: Coding
 ) -> TensorUpdate:
     """Code what makes ``new`` of ``base``, two arrays of the same shape and type that differ."""
     by = ordering(base, link, order)
     places = None if by is None else _places(by)
     change = differences.difference(_laid_out(new, places), _laid_out(base, places))
-    shape = base.shape or (1,)
     names = unit_names(name, base.dtype.name, order, len(change.parts))
-    history = link.history(device_id)
-    matrices = [part.reshape(shape[0], -1) for part in change.parts]
-    units = tuple(coded_update(n, shape, m, history) for n, m in zip(names, matrices, strict=True))
-    kept = units[0].history if len(units) == 1 else None
-    return TensorUpdate(units, new, link.after(fingerprint(new), kept, **_exponents(by, order)), change.literals)
+    history = link.history(residual)
+    parts = [Approximation(part.reshape(base.shape or (1,))) for part in change.parts]
+    coded = [coded_update(n, part, history, coding) for n, part in zip(names, parts, strict=True)]
+    units = [each for each in coded if each is not None]
+    left = after_parts(history, [each.history for each in units], len(parts))
+    link = link.after(fingerprint(new), left, residual, **_exponents(by, order))
+    return TensorUpdate(tuple(each.unit for each in units), new, link, change.literals)
+
+
+def after_parts(before: History, histories: Sequence[History], parts: int) -> History:
+    """What the units of one tensor leave: where it has several parts, no further unit looks at their levels.
+
+    A part that is all zero has no unit, as elsewhere.
+    """
+    if parts == 1:
+        return histories[0]
+    return replace(before, depth=before.depth + 1, base=None, marks=None)
 
 
 def with_difference(

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
+from nnc_core.approximator.approximation import Approximation
 from nnc_core.bitstream import BitstreamWriter
 from nnc_core.coder.decoder import decode_unit
+from nnc_core.coder.encoder import CodedUnit
 from nnc_core.coder.history import History
 from nnc_core.errors import MissingLinkError, ModelError, UnsupportedError, WrongBaseError
 from nnc_core.file import NnrFile
@@ -19,10 +21,10 @@ from nnc_core.limits import Limits
 from nnc_core.nnr_model import Topology
 from nnc_core.syntax.driver import Buffer
 from nnc_core.tables.code_points import TopologyStorageFormat
-from nnc_core.updates.coding import CodedUpdate, coded_update
+from nnc_core.updates.coding import CODING, coded_update
 from nnc_core.updates.differences import parts_of
 from nnc_core.updates.manifest import Manifest
-from nnc_core.updates.naming import HALVES, UnitName, read_name, unit_names
+from nnc_core.updates.naming import HALVES, UnitName, read_name, tensor_name, unit_names
 from nnc_core.updates.reader import manifest_of
 from nnc_core.updates.writer import update_parameters
 
@@ -35,9 +37,8 @@ _LEAST = -(1 << 31)
 class _Sum:
     """What all updates so far add to the bit patterns of a unit; its history is what the next one needs."""
 
-    shape: tuple[int, ...]
     levels: NDArray[np.int64]
-    history: History = field(default_factory=History)
+    history: History
 
 
 def fold(updates: Sequence[Buffer], *, limits: Limits | None = None) -> bytes:
@@ -56,13 +57,14 @@ def fold(updates: Sequence[Buffer], *, limits: Limits | None = None) -> bytes:
         _add(sums, file, manifests[0].device_id)
     first, last = manifests[0], manifests[-1]
     checks = {name: check for manifest in manifests for name, check in manifest.checks.items()}
-    tensors = list(dict.fromkeys(_unit_name(name).tensor for name in sums))
+    units = list(_units(sums, first.device_id))
+    tensors = dict.fromkeys(tensor_name(unit.header.topology_elem_id or "") for unit in units)
     manifest = replace(first, result=last.result, checks={name: checks[name] for name in tensors}, folded=last.sequence)
     stream = io.BytesIO()
-    writer = BitstreamWriter(stream, update_parameters(first.base), limits=limits)
+    writer = BitstreamWriter(stream, update_parameters(first.base, CODING.qp_density), limits=limits)
     writer.topology(Topology(TopologyStorageFormat.NNR_TPL_UNREC, manifest.to_bytes()))
-    for unit in _units(sums, first.device_id):
-        writer.data_unit(unit.header, unit.payload)
+    for unit in units:
+        writer.data_unit(unit.header, unit.payload.data)
     return stream.getvalue()
 
 
@@ -100,34 +102,37 @@ def _add(sums: dict[str, _Sum], file: NnrFile, device_id: int) -> None:
         name = unit.names[0]
         _unit_name(name)
         known = sums.get(name)
-        history = History(device_id=device_id) if known is None else known.history
+        history = History(device_id, unit.header.parameter_id) if known is None else known.history
+        if unit.header.put_node_depth is not None:  # that of the tensor, of which a part may have had no unit
+            history = replace(history, depth=unit.header.put_node_depth - 1)
         decoded = decode_unit(unit, {name: history})
-        levels = decoded.tensors[name]
-        if known is None:
-            known = sums[name] = _Sum(levels.shape, np.zeros(levels.shape, np.int64))
-        if levels.shape != known.shape or levels.dtype != np.int32:
-            raise ModelError(f"has {levels.dtype} {levels.shape} after int32 {known.shape}", tensor=name)
-        known.levels = known.levels + levels
-        known.history = decoded.histories[name]
+        levels, left = decoded.tensors[name], decoded.histories[name]
+        before = np.zeros(levels.shape, np.int64) if known is None else known.levels
+        if levels.shape != before.shape or levels.dtype != np.int32:
+            raise ModelError(f"has {levels.dtype} {levels.shape} after int32 {before.shape}", tensor=name)
+        sums[name] = _Sum(before + levels, left)
 
 
-def _units(sums: dict[str, _Sum], device_id: int) -> Iterator[CodedUpdate]:
-    for name, total in sums.items():
-        levels = _folded(name, sums)
-        if (levels == _LEAST).any():
-            raise UnsupportedError("literals", f"the sum of the updates of {name!r} needs literal elements")
-        history = History(device_id=device_id, parameter_id=total.history.parameter_id)
-        yield coded_update(name, total.shape, levels.reshape(total.shape[0], -1), history)
+def _units(sums: dict[str, _Sum], device_id: int) -> Iterator[CodedUnit]:
+    for first in dict.fromkeys(_unit_name(name)._replace(half=None) for name in sums):
+        tensor, dtype, order, _ = first
+        names = [n for parts in (1, len(HALVES)) for n in unit_names(tensor, dtype, order, parts)]
+        found = {name: sums[name] for name in names if name in sums}
+        parameter_id = next(iter(found.values())).history.parameter_id
+        for name, levels in _totals(names, found).items():
+            if (levels == _LEAST).any():
+                raise UnsupportedError("literals", f"the sum of the updates of {name!r} needs literal elements")
+            coded = coded_update(name, Approximation(levels), History(device_id, parameter_id), CODING)
+            if coded is not None:
+                yield coded.unit
 
 
-def _folded(name: str, sums: dict[str, _Sum]) -> NDArray[np.int32]:
-    """What a unit adds in all, modulo 2**32; of 64-bit differences its half."""
-    marked, total = _unit_name(name), sums[name].levels
-    if marked.half is None:
-        return total.astype(np.int32)
-    names = unit_names(marked.tensor, marked.dtype, marked.order, len(HALVES))
-    if not all(each in sums for each in names):
-        raise ModelError("the update has one half of a tensor", tensor=marked.tensor)
-    high, low = (sums[each].levels for each in names)
+def _totals(names: Sequence[str], found: dict[str, _Sum]) -> dict[str, NDArray[np.int32]]:
+    """What the units of one tensor add in all, modulo 2**32 each; the halves of 64-bit differences carry over."""
+    whole, *halves = names
+    if whole in found:
+        return {whole: found[whole].levels.astype(np.int32)}
+    none = np.zeros_like(next(iter(found.values())).levels)
+    high, low = (found[name].levels if name in found else none for name in halves)
     with np.errstate(over="ignore"):
-        return parts_of((high << 32) + low)[HALVES.index(marked.half)]
+        return dict(zip(halves, parts_of((high << 32) + low), strict=True))

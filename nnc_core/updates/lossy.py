@@ -4,22 +4,31 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nnc_core.approximator.native import quantize_dependent, quantize_uniform, reconstruct
-from nnc_core.approximator.step import step_size
+from nnc_core.approximator.approximation import quantized, reconstructed
+from nnc_core.coder.encoder import Coding
 from nnc_core.planner.quality import qp_of
 from nnc_core.updates.chain import Link
-from nnc_core.updates.coding import QP_DENSITY, coded_update
+from nnc_core.updates.coding import coded_update
 from nnc_core.updates.differences import is_float
 from nnc_core.updates.digest import fingerprint
 from nnc_core.updates.exact import TensorUpdate
 
-__all__ = ["Change", "LossyOptions", "change_of", "lossy_update", "reconstruction", "weights_rms", "with_values"]
+__all__ = [
+    "Change",
+    "LossyOptions",
+    "change_of",
+    "lossy_update",
+    "predicted",
+    "reconstruction",
+    "weights_rms",
+    "with_values",
+]
 
 _VECTOR: Final = 0.25
 """How much finer the step of a vector is, in terms of the rms of its own change."""
@@ -31,13 +40,14 @@ class LossyOptions:
 
     ``step`` is the quantization step in terms of the rms of the change: that of all weights of the model, or a
     quarter of its own for a vector, in the largest update of the chain so far; smaller changes wait until they have
-    added up. ``qp`` (with 16 steps to the octave) is an absolute step in its place. Of the
+    added up. ``qp`` is an absolute step in its place, of vectors as well unless ``vector_qp`` says another. Of the
     changes of the weights the share ``sparsity`` is left for the next update: the smallest, or with ``structured``
     the rows with the smallest. ``lambda_scale`` weighs bits against errors.
     """
 
     step: float = 1.0
     qp: int | None = None
+    vector_qp: int | None = None
     dq_flag: bool = True
     sparsity: float = 0.0
     structured: bool = False
@@ -49,11 +59,12 @@ class LossyOptions:
         if not 0 <= self.sparsity < 1:
             raise ValueError(f"sparsity is {self.sparsity}, expected at least 0 and less than 1")
 
-    def qp_for(self, change: Change, weights: float) -> int | None:
+    def qp_for(self, change: Change, weights: float, qp_density: int) -> int | None:
         """The quantization parameter of a tensor, where the weights change by the rms ``weights``; None for no step."""
-        if self.qp is not None:
-            return self.qp
-        return qp_of(self.step * (weights if change.matrix else _VECTOR * change.rms), QP_DENSITY)
+        absolute = self.qp if change.matrix or self.vector_qp is None else self.vector_qp
+        if absolute is not None:
+            return absolute
+        return qp_of(self.step * (weights if change.matrix else _VECTOR * change.rms), qp_density)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,22 +117,42 @@ def _difference(new: NDArray[Any], reconstructed: NDArray[np.float32]) -> NDArra
 
 
 def lossy_update(
-    name: str, new: NDArray[Any], base: NDArray[Any], link: Link, device_id: int, qp: int, options: LossyOptions
+    name: str,
+    new: NDArray[Any],
+    base: NDArray[Any],
+    link: Link,
+    qp: int,
+    options: LossyOptions,
+    coding: Coding,
+    prediction: NDArray[np.float32] | None = None,
+    *,
+    residual: bool = False,
 ) -> TensorUpdate | None:
-    """Code the difference with the step of ``qp``; None where it is all zero.
+    """Code the difference with the step of ``qp``, or what is left of it after the ``prediction``; None for no change.
 
     Raises ValueError where the difference is too large for the step.
     """
     before = reconstruction(base, link)
+    rest = _difference(new, before)
+    if prediction is not None:
+        rest = rest - prediction
     shape = base.shape or (1,)
-    difference = np.ascontiguousarray(_difference(new, before).reshape(shape[0], -1))
-    levels = _levels(_sparse(difference, options), step_size(qp, QP_DENSITY), options)
-    if not levels.any():
+    rest = _sparse(np.ascontiguousarray(rest.reshape(shape[0], -1)), options).reshape(shape)
+    tensor = quantized(rest, qp, coding.qp_density, options.dq_flag, lambda_scale=options.lambda_scale)
+    coded = coded_update(name, tensor, link.history(residual), coding)
+    if coded is None and prediction is None:
         return None
-    unit = coded_update(name, shape, levels, link.history(device_id), qp=qp, dq_flag=options.dq_flag)
-    changed = reconstruct(levels, step_size(qp, QP_DENSITY)).reshape(base.shape)
-    after, values = with_values(base, before, changed)
-    return TensorUpdate((unit,), after, link.after(fingerprint(after), unit.history, values=values))
+    change = predicted(reconstructed(tensor, coding.qp_density).values.reshape(base.shape), prediction)
+    after, values = with_values(base, before, change)
+    if coded is None:
+        return TensorUpdate((), after, replace(link, fingerprint=fingerprint(after), values=values), change=change)
+    link = link.after(fingerprint(after), coded.history, residual, values=values)
+    return TensorUpdate((coded.unit,), after, link, change=change)
+
+
+def predicted(residual: NDArray[np.float32], prediction: NDArray[np.float32] | None) -> NDArray[np.float32]:
+    """The update that a residual stands for (clause 9.1.6): the prediction is the last reconstructed update."""
+    return residual if prediction is None else residual + prediction
 
 
 def with_values(
@@ -133,11 +164,6 @@ def with_values(
         return values, None
     with np.errstate(over="ignore"):
         return values.astype(base.dtype), values
-
-
-def _levels(difference: NDArray[np.float32], step: float, options: LossyOptions) -> NDArray[np.int32]:
-    quantize = quantize_dependent if options.dq_flag else quantize_uniform
-    return quantize(difference, step, lambda_scale=options.lambda_scale)
 
 
 def _sparse(difference: NDArray[np.float32], options: LossyOptions) -> NDArray[np.float32]:

@@ -28,7 +28,8 @@ class Manifest:
     chain began; a ``restart`` begins one. ``sequence`` counts the updates of a chain from 1. ``checks`` has the first
     `CHECK_BYTES` bytes of the digest of each tensor that changes, by name; ``literals`` the elements whose difference
     the coder cannot hold, as (place in coding order, bits). ``folded`` is the last of several updates that this one
-    stands for, 0 where it stands for itself.
+    stands for, 0 where it stands for itself. ``predicts`` says that residuals may come, for which the receiver keeps
+    the update.
     """
 
     kind: Kind
@@ -40,6 +41,7 @@ class Manifest:
     checks: dict[str, bytes] = field(default_factory=dict)
     literals: dict[str, tuple[tuple[int, int], ...]] = field(default_factory=dict)
     folded: int = 0
+    predicts: bool = False
 
     @property
     def restart(self) -> bool:
@@ -58,6 +60,8 @@ class Manifest:
         data["checks"] = b64encode(b"".join(self.checks.values())).decode()
         if self.folded:
             data["folded"] = self.folded
+        if self.predicts:
+            data["predicts"] = True
         if self.literals:
             data["literals"] = self.literals
         return json.dumps(data, separators=(",", ":")).encode() + b"\0"
@@ -89,6 +93,7 @@ class Manifest:
                     for name, pairs in found.get("literals", {}).items()
                 },
                 folded=_number(found.get("folded", 0)),
+                predicts=found.get("predicts", False) is True,
             )
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise ModelError(f"carries no readable manifest of an update: {error!r}") from None

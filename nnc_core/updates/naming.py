@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 from typing import Literal, NamedTuple, get_args
 
-__all__ = ["HALVES", "Order", "UnitName", "read_name", "unit_names"]
+__all__ = ["HALVES", "Order", "UnitName", "read_name", "tensor_name", "unit_names"]
 
 Order = Literal["none", "base", "parent"]
 """How the elements are ordered: as they lie, or by the exponents of the chain's base, or of the model before."""
@@ -51,3 +51,9 @@ def read_name(name: str) -> UnitName | None:
         return None
     order = next(order for order in _ORDERS if order == found["order"])
     return UnitName(found["tensor"], found["dtype"], order, found["half"])
+
+
+def tensor_name(name: str) -> str:
+    """The tensor that a unit of this name belongs to."""
+    found = read_name(name)
+    return name if found is None else found.tensor

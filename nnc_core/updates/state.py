@@ -15,15 +15,17 @@ from tempfile import NamedTemporaryFile
 from typing import Any, BinaryIO, Final, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nnc_core.errors import ModelError
-from nnc_core.updates.chain import Chain, Link
+from nnc_core.updates.chain import Branch, Chain, Link
 from nnc_core.updates.digest import Fingerprint
 from nnc_core.updates.packing import Packed, packed, unpacked
 
 __all__ = ["load_chain", "save_chain"]
 
-_VERSION: Final = 1
+_VERSION: Final = 2
+_BRANCHES: Final = ("updates", "residuals")
 _PACKED: Final = ("levels", "marks")
 _UNSIGNED: Final = {"uint8": np.uint8, "uint16": np.uint16}
 _DAMAGE: Final = (
@@ -47,15 +49,23 @@ def save_chain(chain: Chain, path: str | os.PathLike[str]) -> None:
     """Write the state; the file appears complete or not at all, and replaces one that was there."""
     with _replacing(Path(path)) as stream, zipfile.ZipFile(stream, "w") as archive:
         _put(archive, "state.json", json.dumps(_described(chain)).encode(), zipfile.ZIP_DEFLATED)
-        for number, link in enumerate(chain.links.values()):
-            for kind in _PACKED:
-                kept: Packed | None = getattr(link, kind)
-                if kept is not None:
-                    _put(archive, f"{number}/{kind}", kept.payload)
-            if link.exponents is not None:
-                _put(archive, f"{number}/exponents", packed(link.exponents.astype(np.int32).reshape(1, -1)).payload)
-            if link.values is not None:
-                _put(archive, f"{number}/values", link.values.astype("<f4").tobytes())
+        for number, (name, link) in enumerate(chain.links.items()):
+            for member, data in _members(link, (chain.predictions or {}).get(name)):
+                _put(archive, f"{number}/{member}", data)
+
+
+def _members(link: Link, prediction: NDArray[np.float32] | None) -> Iterator[tuple[str, bytes]]:
+    """What is kept of a tensor besides its description."""
+    for branch in _BRANCHES:
+        for kind in _PACKED:
+            kept: Packed | None = getattr(getattr(link, branch), kind)
+            if kept is not None:
+                yield f"{branch}.{kind}", kept.payload
+    if link.exponents is not None:
+        yield "exponents", packed(link.exponents.astype(np.int32).reshape(1, -1)).payload
+    for kind, values in (("values", link.values), ("prediction", prediction)):
+        if values is not None:
+            yield kind, values.astype("<f4").tobytes()
 
 
 def _put(archive: zipfile.ZipFile, name: str, data: bytes, how: int = zipfile.ZIP_STORED) -> None:
@@ -85,24 +95,34 @@ def _described(chain: Chain) -> dict[str, Any]:
         "base": chain.base,
         "digest": chain.digest,
         "rms": chain.rms,
-        "tensors": [_link_described(name, link) for name, link in chain.links.items()],
+        "predicts": chain.predictions is not None,
+        "tensors": [_link_described(n, link, n in (chain.predictions or {})) for n, link in chain.links.items()],
     }
 
 
-def _link_described(name: str, link: Link) -> dict[str, Any]:
+def _link_described(name: str, link: Link, predicted: bool) -> dict[str, Any]:
     dtype, shape, digest = link.fingerprint
-    sizes = {kind: list(kept[:2]) for kind in _PACKED if (kept := getattr(link, kind)) is not None}
     return {
         "name": name,
         "dtype": dtype,
         "shape": list(shape),
         "sha256": digest.hex(),
-        "parameter_id": link.parameter_id,
-        "depth": link.depth,
         "rms": link.rms,
         "values": link.values is not None,
+        "prediction": predicted,
         "exponents": None if link.exponents is None else link.exponents.dtype.name,
-        **sizes,
+        **{branch: _branch_described(getattr(link, branch)) for branch in _BRANCHES},
+    }
+
+
+def _branch_described(branch: Branch) -> dict[str, Any]:
+    return {
+        "device_id": branch.device_id,
+        "parameter_id": branch.parameter_id,
+        "depth": branch.depth,
+        "sha256": branch.sha256.hex(),
+        "sha512": branch.sha512.hex(),
+        **{kind: list(kept[:2]) for kind in _PACKED if (kept := getattr(branch, kind)) is not None},
     }
 
 
@@ -126,8 +146,20 @@ def _read_chain(stream: BinaryIO) -> Chain:
         data = json.loads(_read(archive, "state.json", _MOST_JSON))
         if data["nnc_state"] != _VERSION:
             raise ModelError(f"is a state of version {data['nnc_state']}, expected {_VERSION}")
-        links = {str(each["name"]): _link(archive, n, each) for n, each in enumerate(data["tensors"])}
-        chain = Chain(str(data["base"]), links, int(data["sequence"]), int(data["device_id"]), rms=float(data["rms"]))
+        links, predictions = {}, {}
+        for number, each in enumerate(data["tensors"]):
+            name = str(each["name"])
+            links[name] = _link(archive, number, each)
+            if each["prediction"]:
+                predictions[name] = _floats(archive, f"{number}/prediction", links[name].fingerprint.shape)
+        chain = Chain(
+            str(data["base"]),
+            links,
+            int(data["sequence"]),
+            int(data["device_id"]),
+            rms=float(data["rms"]),
+            predictions=predictions if data["predicts"] else None,
+        )
     if chain.digest != data["digest"]:
         raise ModelError("is damaged: its digest is another one")
     return chain
@@ -135,23 +167,29 @@ def _read_chain(stream: BinaryIO) -> Chain:
 
 def _link(archive: zipfile.ZipFile, number: int, data: dict[str, Any]) -> Link:
     shape = tuple(int(extent) for extent in data["shape"])
-    kept: dict[str, Any] = {kind: _packed(archive, f"{number}/{kind}", data[kind]) for kind in _PACKED if kind in data}
-    values = None
-    if data["values"]:
-        values = np.frombuffer(_read(archive, f"{number}/values"), "<f4").astype(np.float32).reshape(shape)
+    exponents = None
     if data["exponents"]:
-        size = [1, prod(shape)]
-        kept["exponents"] = unpacked(_packed(archive, f"{number}/exponents", size))[0].astype(
-            _UNSIGNED[data["exponents"]]
-        )
+        packed_ = _packed(archive, f"{number}/exponents", [1, prod(shape)])
+        exponents = unpacked(packed_)[0].astype(_UNSIGNED[data["exponents"]])
     return Link(
-        parameter_id=int(data["parameter_id"]),
-        fingerprint=Fingerprint(str(data["dtype"]), shape, bytes.fromhex(data["sha256"])),
-        depth=int(data["depth"]),
+        Fingerprint(str(data["dtype"]), shape, bytes.fromhex(data["sha256"])),
+        updates=_branch(archive, f"{number}/updates", data["updates"]),
+        residuals=_branch(archive, f"{number}/residuals", data["residuals"]),
+        exponents=exponents,
+        values=_floats(archive, f"{number}/values", shape) if data["values"] else None,
         rms=float(data["rms"]),
-        values=values,
-        **kept,
     )
+
+
+def _branch(archive: zipfile.ZipFile, name: str, data: dict[str, Any]) -> Branch:
+    device_id, parameter_id = (None if (n := data[k]) is None else int(n) for k in ("device_id", "parameter_id"))
+    levels, marks = (_packed(archive, f"{name}.{kind}", data[kind]) if kind in data else None for kind in _PACKED)
+    digests = (bytes.fromhex(data[kind]) for kind in ("sha256", "sha512"))
+    return Branch(device_id, parameter_id, int(data["depth"]), levels, marks, *digests)
+
+
+def _floats(archive: zipfile.ZipFile, name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    return np.frombuffer(_read(archive, name), "<f4").astype(np.float32).reshape(shape)
 
 
 def _packed(archive: zipfile.ZipFile, name: str, size: list[int]) -> Packed:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
 from tempfile import SpooledTemporaryFile
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, Final, Literal, NamedTuple
 
+import numpy as np
 from numpy.typing import NDArray
 
 from nnc_core.bitstream import BitstreamWriter
+from nnc_core.coder.encoder import Coding
 from nnc_core.coder.pool import Job, in_order
 from nnc_core.errors import ModelError
 from nnc_core.limits import Limits
@@ -20,18 +23,22 @@ from nnc_core.syntax.data_unit import CompressedDataUnitHeader
 from nnc_core.syntax.model_parameter_set import ModelParameterSet
 from nnc_core.tables.code_points import QuantizationMethodFlags, TopologyStorageFormat
 from nnc_core.updates.chain import Chain, Link
-from nnc_core.updates.coding import QP_DENSITY
+from nnc_core.updates.coding import CODING
 from nnc_core.updates.digest import fingerprint
 from nnc_core.updates.exact import TensorUpdate, exact_update
 from nnc_core.updates.lossy import Change, LossyOptions, change_of, lossy_update, weights_rms
 from nnc_core.updates.manifest import BASE_MODEL_ID, CHECK_BYTES, Kind, Manifest
-from nnc_core.updates.naming import Order
+from nnc_core.updates.naming import Order, tensor_name
 
 __all__ = ["UpdateOptions", "UpdateReport", "update_parameters", "write_update"]
 
-_IN_MEMORY = 64 << 20
+_IN_MEMORY: Final = 64 << 20
+_HEADER: Final = 24
 
 Tensors = Mapping[str, NDArray[Any]]
+
+
+Predict = Literal["never", "cheaper", "always"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +48,10 @@ class UpdateOptions:
     In a lossy update the tensors that ``keeps`` accepts are exact, too, as are integers and what is not finite.
     ``order`` is that of exact differences: by the exponents of the chain's base (best together with the contexts of
     the updates before), of the model before, or as the elements lie. Only tensors that ``only`` accepts are looked at.
+    ``coding`` has the tools of the arithmetic coder. ``predict`` is for lossy updates that resemble the one before:
+    what is sent is the residual, ``always`` or where the whole update is ``cheaper`` like that; it is the same for all
+    updates of a chain. Without a ``manifest`` an update has nothing but what the standard defines, and its receiver
+    cannot check where it belongs.
     """
 
     exact: bool = False
@@ -48,11 +59,24 @@ class UpdateOptions:
     order: Order = "base"
     keeps: Callable[[str], bool] = lambda _name: False
     only: Callable[[str], bool] = lambda _name: True
+    coding: Coding = CODING
+    predict: Predict = "never"
+    manifest: bool = True
+
+    def __post_init__(self) -> None:
+        if self.exact and self.predict != "never":
+            raise ValueError("exact updates are not predicted")
 
     @property
     def kind(self) -> Kind:
         """What the manifest calls it."""
         return "exact" if self.exact else "lossy"
+
+    def kinds(self, chain: Chain) -> tuple[bool, ...]:
+        """What is tried as the next update of a chain: a plain one (False), residuals (True), or both."""
+        if self.predict == "always":
+            return (True,)
+        return (False, True) if self.predict == "cheaper" and chain.predictions else (False,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +97,45 @@ class _Spooled(NamedTuple):
     size: int
 
 
+@dataclass(slots=True)
+class _Draft:
+    """An update whose units wait in a file, and what is to be known about it."""
+
+    residual: bool
+    spool: SpooledTemporaryFile[bytes]
+    units: list[_Spooled] = field(default_factory=list)
+    links: dict[str, Link] = field(default_factory=dict)
+    literals: dict[str, tuple[tuple[int, int], ...]] = field(default_factory=dict)
+    changes: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+    new: dict[str, NDArray[Any]] = field(default_factory=dict)
+    elements: int = 0
+    done: int = 0
+
+    def add(self, name: str, update: TensorUpdate, keep: bool) -> None:
+        """Take over the update of one tensor, and ``keep`` the tensor."""
+        for unit in update.units:
+            self.units.append(_Spooled(unit.header, self.spool.tell(), len(unit.payload)))
+            self.spool.write(unit.payload.data)
+        self.links[name] = update.link
+        self.elements += update.new.size
+        if update.literals:
+            self.literals[name] = update.literals
+        if update.change is not None:
+            self.changes[name] = update.change
+        if keep:
+            self.new[name] = update.new
+
+    @property
+    def size(self) -> int:
+        """The bytes of all payloads, and about what their headers take."""
+        return sum(unit.size + _HEADER + len(unit.header.topology_elem_id or "") for unit in self.units)
+
+    @property
+    def unit_tensors(self) -> list[str]:
+        """The tensors that have units, in the order of these."""
+        return list(dict.fromkeys(tensor_name(unit.header.topology_elem_id or "") for unit in self.units))
+
+
 def write_update(
     stream: BinaryIO,
     chain: Chain,
@@ -88,38 +151,50 @@ def write_update(
 ) -> tuple[Chain, UpdateReport]:
     """Write what makes ``new`` of ``base``, the model that ``chain`` left; return the chain after it.
 
-    Tensors are fetched one at a time: once each for an exact update, twice for a lossy one. ``changed`` is given each
-    tensor as the receiver will have it. Raises `ModelError` where the models do not have the same tensors.
+    Tensors are fetched one at a time: once each for an exact update, twice for a lossy one, and once more where
+    residuals are tried. ``changed`` is given each tensor as the receiver will have it. Raises `ModelError` where the
+    models do not have the same tensors.
     """
     _check_same(base, new)
-    names = [name for name in chain.links if options.only(name)]
-    lossy = {} if options.exact else _changes(names, chain, base, new, options)
-    rms = max(chain.rms, weights_rms(lossy.values()))
-    qps = {name: options.lossy.qp_for(change, rms) for name, change in lossy.items() if change.energy}
-    links: dict[str, Link] = {}
-    literals: dict[str, tuple[tuple[int, int], ...]] = {}
-    units: list[_Spooled] = []
-    elements = 0
-    with SpooledTemporaryFile(_IN_MEMORY) as spool:
-        jobs = _jobs(names, chain, base, new, options, qps)
-        for done, (name, update) in enumerate(in_order(jobs, threads, executor, running=4), 1):
-            if update is not None:
-                units += _spooled(spool, update)  # type: ignore[arg-type]
-                links[name], elements = update.link, elements + update.new.size
-                if update.literals:
-                    literals[name] = update.literals
-                if changed is not None:
-                    changed(name, update.new)
-            if progress is not None:
-                progress(done, len(names))
-        after = chain.after(_remembered(links, lossy), rms)
-        manifest = _manifest(options.kind, chain, after, links, literals)
-        writer = BitstreamWriter(stream, update_parameters(chain.digest), limits=limits)
+    work = _Work.of(chain, base, new, options)
+    kinds = options.kinds(chain)
+    with ExitStack() as stack:
+        drafts: list[_Draft] = []
+        for kind in kinds:
+            draft = _Draft(kind, stack.enter_context(SpooledTemporaryFile(_IN_MEMORY)))
+            for name, update in in_order(work.jobs(kind), threads, executor, running=4):
+                if update is not None:
+                    draft.add(name, update, keep=changed is not None)
+                if progress is not None:
+                    draft.done += 1
+                    progress(len(work.names) * len(drafts) + draft.done, len(work.names) * len(kinds))
+            drafts.append(draft)
+        best = min(drafts, key=lambda draft: draft.size)
+        after = _after(chain, best, work, options)
+        manifest = _manifest(options, chain, after, best)
+        size = _write(stream, best, manifest, options, limits)
+    if changed is not None:
+        for name, array in best.new.items():
+            changed(name, array)
+    return after, UpdateReport(size, len(best.links), best.elements, manifest)
+
+
+def _after(chain: Chain, draft: _Draft, work: _Work, options: UpdateOptions) -> Chain:
+    links = {n: replace(k, rms=work.changes[n].rms) if n in work.changes else k for n, k in draft.links.items()}
+    return chain.after(links, work.rms, None if options.predict == "never" else draft.changes)
+
+
+def _write(stream: BinaryIO, draft: _Draft, manifest: Manifest, options: UpdateOptions, limits: Limits | None) -> int:
+    mps = update_parameters(manifest.base if options.manifest else None, options.coding.qp_density, draft.residual)
+    writer = BitstreamWriter(stream, mps, limits=limits)
+    if options.manifest:
         writer.topology(Topology(TopologyStorageFormat.NNR_TPL_UNREC, manifest.to_bytes()))
-        for unit in units:
-            spool.seek(unit.offset)
-            writer.data_unit(unit.header, spool.read(unit.size))
-    return after, UpdateReport(writer.size, len(links), elements, manifest)
+    elif draft.literals:
+        raise ModelError("an update without a manifest cannot hold this change", tensor=next(iter(draft.literals)))
+    for unit in draft.units:
+        draft.spool.seek(unit.offset)
+        writer.data_unit(unit.header, draft.spool.read(unit.size))
+    return writer.size
 
 
 def _check_same(base: Tensors, new: Tensors) -> None:
@@ -131,24 +206,6 @@ def _check_same(base: Tensors, new: Tensors) -> None:
             raise ModelError("the base does not have this tensor; publish the whole model instead", tensor=name)
 
 
-def _changes(names: list[str], chain: Chain, base: Tensors, new: Tensors, options: UpdateOptions) -> dict[str, Change]:
-    """How much the tensors change that are coded with loss."""
-    found = {}
-    for name in names:
-        if not options.keeps(name):
-            arrays = new[name], base[name]
-            _check_form(name, *arrays)
-            change = change_of(name, *arrays, chain.links[name])
-            if change is not None:
-                found[name] = change
-    return found
-
-
-def _remembered(links: Mapping[str, Link], changes: Mapping[str, Change]) -> dict[str, Link]:
-    """The links with the rms of the largest update."""
-    return {n: replace(link, rms=changes[n].rms) if n in changes else link for n, link in links.items()}
-
-
 def _check_form(name: str, new: NDArray[Any], base: NDArray[Any]) -> None:
     if new.shape != base.shape or new.dtype != base.dtype:
         message = f"is {new.dtype} {new.shape}, in the base {base.dtype} {base.shape}; publish the whole model instead"
@@ -158,78 +215,95 @@ def _check_form(name: str, new: NDArray[Any], base: NDArray[Any]) -> None:
 _Named = tuple[str, TensorUpdate | None]
 
 
-def _jobs(
-    names: list[str],
-    chain: Chain,
-    base: Tensors,
-    new: Tensors,
-    options: UpdateOptions,
-    qps: Mapping[str, int | None],
-) -> Iterator[Job[_Named]]:
-    for name in names:
-        arrays = new[name], base[name]
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """What is to be coded: the tensors, and how much those change that are coded with loss.
+
+    A tensor that nobody looks at has to be stopped where it is predicted to change.
+    """
+
+    chain: Chain
+    base: Tensors
+    new: Tensors
+    options: UpdateOptions
+    names: list[str]
+    changes: Mapping[str, Change]
+    rms: float
+
+    @classmethod
+    def of(cls, chain: Chain, base: Tensors, new: Tensors, options: UpdateOptions) -> _Work:
+        """Fetch the tensors that are coded with loss, and see how they change."""
+        predicted = chain.predictions or {} if True in options.kinds(chain) else {}
+        names = [name for name in chain.links if options.only(name) or name in predicted]
+        work = cls(chain, base, new, options, names, {}, 0.0)
+        changes = {} if options.exact else dict(work._changes())
+        rms = weights_rms(change for change in changes.values() if options.only(change.name))
+        return replace(work, changes=changes, rms=max(chain.rms, rms))
+
+    def _changes(self) -> Iterator[tuple[str, Change]]:
+        for name in self.names:
+            if not self.options.keeps(name):
+                change = change_of(name, *self._arrays(name), self.chain.links[name])
+                if change is not None:
+                    yield name, change
+
+    def _arrays(self, name: str) -> tuple[NDArray[Any], NDArray[Any]]:
+        arrays = self.new[name] if self.options.only(name) else self.base[name], self.base[name]
         _check_form(name, *arrays)
-        yield Job(
-            partial(_update, name, *arrays, chain.links[name], chain.device_id, options, qps.get(name)),
-            arrays[0].nbytes,
-        )
+        return arrays
+
+    def jobs(self, residual: bool) -> Iterator[Job[_Named]]:
+        """One for each tensor."""
+        for name in self.names:
+            arrays = self._arrays(name)
+            yield Job(partial(self._update, name, *arrays, residual), arrays[0].nbytes)
+
+    def _update(self, name: str, new: NDArray[Any], base: NDArray[Any], residual: bool) -> _Named:
+        """The update of one tensor; None where nothing changes."""
+        link, options = self.chain.links[name], self.options
+        prediction = (self.chain.predictions or {}).get(name) if residual else None
+        if name in self.changes:
+            change = self.changes[name]
+            if not change.energy and prediction is None:
+                return name, None
+            qp = options.lossy.qp_for(change, self.rms, options.coding.qp_density)
+            if qp is None:
+                return name, None
+            try:
+                update = lossy_update(
+                    name, new, base, link, qp, options.lossy, options.coding, prediction, residual=residual
+                )
+                return name, update
+            except ValueError:  # a difference too large for the step of all the others
+                pass
+        if fingerprint(new) == link.fingerprint and prediction is None:
+            return name, None
+        return name, exact_update(name, new, base, link, residual, options.order, options.coding)
 
 
-def _update(
-    name: str,
-    new: NDArray[Any],
-    base: NDArray[Any],
-    link: Link,
-    device_id: int,
-    options: UpdateOptions,
-    qp: int | None,
-) -> _Named:
-    """The update of one tensor; None where nothing changes."""
-    if qp is not None:
-        try:
-            return name, lossy_update(name, new, base, link, device_id, qp, options.lossy)
-        except ValueError:  # a difference too large for the step of all the others
-            pass
-    elif not options.exact and not options.keeps(name) and change_of(name, new, base, link) is not None:
-        return name, None
-    if fingerprint(new) == link.fingerprint:
-        return name, None
-    return name, exact_update(name, new, base, link, device_id, options.order)
-
-
-def _spooled(spool: BinaryIO, update: TensorUpdate) -> Iterator[_Spooled]:
-    for unit in update.units:
-        yield _Spooled(unit.header, spool.tell(), len(unit.payload))
-        spool.write(unit.payload)
-
-
-def _manifest(
-    kind: Kind,
-    chain: Chain,
-    after: Chain,
-    links: Mapping[str, Link],
-    literals: Mapping[str, tuple[tuple[int, int], ...]],
-) -> Manifest:
+def _manifest(options: UpdateOptions, chain: Chain, after: Chain, draft: _Draft) -> Manifest:
     return Manifest(
-        kind=kind,
+        kind=options.kind,
         sequence=after.sequence,
         base=chain.digest,
         result=after.digest,
         chain=chain.base,
         device_id=chain.device_id,
-        checks={name: link.fingerprint.digest[:CHECK_BYTES] for name, link in links.items()},
-        literals=dict(literals),
+        checks={name: draft.links[name].fingerprint.digest[:CHECK_BYTES] for name in draft.unit_tensors},
+        literals=dict(draft.literals),
+        predicts=options.predict != "never",
     )
 
 
-def update_parameters(base: str) -> ModelParameterSet:
-    """The model parameter set of an update for the model with the digest ``base``."""
+def update_parameters(base: str | None, qp_density: int, residual: bool = False) -> ModelParameterSet:
+    """The model parameter set of an update; ``base`` is the digest of the model that it is for, if it says so."""
     return ModelParameterSet(
-        topology_carriage_flag=True,
+        topology_carriage_flag=base is not None,
         mps_quantization_method_flags=QuantizationMethodFlags.NNR_QSU,
-        base_model_id_present_flag=True,
-        base_model_id=BASE_MODEL_ID + base,
+        base_model_id_present_flag=base is not None,
+        base_model_id=None if base is None else BASE_MODEL_ID + base,
         mps_parent_signalling_enabled_flag=True,
-        mps_qp_density=QP_DENSITY,
+        nnr_pre_flag=residual,
+        mps_qp_density=qp_density,
         mps_quantization_parameter=0,
     )

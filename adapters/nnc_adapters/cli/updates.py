@@ -44,6 +44,7 @@ def _pattern(ctx: click.Context, param: click.Parameter, value: str | None) -> r
     help="Leave this share of the changes of weights, the smallest, for the next update.",
 )
 @click.option("--structured", is_flag=True, help="With --sparsity: leave whole rows.")
+@click.option("--predict", is_flag=True, help="With --state: send what the last update does not predict, if smaller.")
 @click.option(
     "--order",
     type=click.Choice(["base", "parent", "none"]),
@@ -77,11 +78,14 @@ def diff(
     """Write what makes NEW of BASE: two models of the same network, or bitstreams, in whatever formats."""
     from nnc_adapters import updates
 
+    if exact and coding["predict"]:
+        raise click.UsageError("--exact and --predict are mutually exclusive")
     lossy = {name: coding[name] for name in ("step", "qp", "sparsity", "structured")}
     options = UpdateOptions(
         exact=exact,
         lossy=LossyOptions(dq_flag=not coding["no_dq"], **lossy),
         order=coding["order"],
+        predict="cheaper" if coding["predict"] else "never",
         only=lambda name: only is None or only.search(name) is not None,
     )
     with console.progress("comparing") as progress:
