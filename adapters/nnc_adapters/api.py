@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -37,8 +37,8 @@ __all__ = [
     "write_into",
 ]
 
-Calibrating = str | Path | Mapping[str, NDArray[Any]]
-"""Inputs of a model: a file, or arrays by name."""
+Calibrating = str | Path | Mapping[str, NDArray[Any]] | Callable[[SourceModel], SourceModel]
+"""Inputs of a model: a file, or arrays by name; or what adds to a model what was measured of it elsewhere."""
 
 _COMPRESSED = (b"PK\3\4", b"\x1f\x8b")  # zip and gzip
 
@@ -67,8 +67,11 @@ def compress(
     documentation, stack traces. With inputs to ``calibrate`` with, a ``.npz`` file or arrays by the names of the
     model's inputs, an ONNX model is run on them, once for each weight and once more; weights are then quantized so
     that the outputs change least, and those that matter more get finer steps. An ``sqnr`` then sets the steps, and
-    is not measured. Raises `ModelError` where the model cannot be read, or inputs do not fit it, `UnsupportedError`
-    and `MissingDependencyError` where its format cannot, `LimitError` where it exceeds ``limits``.
+    is not measured. Keras runs ``.keras`` and ``.h5`` files in the same way. For any other format a function can be
+    given that returns the model with its ``inputs`` and ``sensitivities`` (see `SourceModel`), as
+    `nnc_adapters.shared.calibration` measures them. Raises `ModelError` where the model cannot be read, or inputs do
+    not fit it, `UnsupportedError` and `MissingDependencyError` where its format cannot, `LimitError` where it exceeds
+    ``limits``.
     """
     started = time.perf_counter()
     source = Path(source)
@@ -118,6 +121,8 @@ def _read(adapter: Adapter, source: Path, options: Options, calibrate: Calibrati
     model = adapter.read(source, options)
     if calibrate is None:
         return model
+    if callable(calibrate):
+        return calibrate(model)
     inputs = read_inputs(Path(calibrate), options.limits) if isinstance(calibrate, (str, Path)) else calibrate
     return adapter.calibrated(model, source, inputs, options)
 

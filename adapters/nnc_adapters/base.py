@@ -112,7 +112,8 @@ class Adapter(ABC):
 
         `ModelError` for inputs that the model does not take, `UnsupportedError` where its format cannot be run.
         """
-        raise UnsupportedError("calibration", f"files of {self.name} cannot be run to calibrate them; ONNX models can")
+        why = f"these files of {self.name} cannot be run to calibrate them; ONNX and Keras models can"
+        raise UnsupportedError("calibration", why)
 
     def check(self, topology: Topology) -> None:
         """`ModelError` unless the topology is of this format."""

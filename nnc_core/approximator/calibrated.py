@@ -133,19 +133,27 @@ def quantize_calibrated(
 class LayerInputs:
     """What is known of the inputs of a weight: their covariance, for each of the equal groups that its rows form.
 
-    The weight is seen as a matrix with the first dimension as rows. They are its outputs, and the elements of a row are
-    multiplied by inputs; ``input_first`` is for the other way round, without groups.
+    The weight is seen as a matrix. Its rows are outputs, and its last dimensions, as many as make up the width of the
+    covariances, are multiplied by inputs. With ``input_first`` these are its first dimensions, without groups.
     """
 
     covariances: tuple[Covariance, ...]
     input_first: bool = False
 
+    def matrix(self, shape: tuple[int, ...]) -> tuple[int, int] | None:
+        """Rows and columns of a weight of this shape; `None` if it cannot have such inputs."""
+        groups = len(self.covariances)
+        widths = {each.width for each in self.covariances}
+        for axis in range(1, len(shape)):
+            rows, columns = prod(shape[:axis]), prod(shape[axis:])
+            divided = groups == 1 if self.input_first else groups > 0 and rows % groups == 0
+            if divided and widths == {rows if self.input_first else columns}:
+                return rows, columns
+        return None
+
     def fits(self, shape: tuple[int, ...]) -> bool:
         """Whether a weight of this shape can have such inputs."""
-        rows, width = shape[0], prod(shape[1:])
-        inputs, groups = rows if self.input_first else width, len(self.covariances)
-        divided = groups > 0 and rows % groups == 0 and not (self.input_first and groups > 1)
-        return len(shape) > 1 and divided and all(each.width == inputs for each in self.covariances)
+        return self.matrix(shape) is not None
 
     def calibration(self, damping: float = DAMPING) -> Calibration:
         """Ready for `quantize_calibrated`; raises ValueError where there are no inputs."""

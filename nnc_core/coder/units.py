@@ -64,12 +64,20 @@ def data_units(
     return tuple(_CODERS[plan.method](name, array, plan, form))
 
 
-def _calibration(name: str, shape: tuple[int, ...], inputs: LayerInputs) -> Calibration:
-    if not inputs.fits(shape):
+class _Calibrated(NamedTuple):
+    """The matrix that a weight is, and what is known of its inputs."""
+
+    matrix: tuple[int, int]
+    known: Calibration
+
+
+def _calibration(name: str, shape: tuple[int, ...], inputs: LayerInputs) -> _Calibrated:
+    matrix = inputs.matrix(shape)
+    if matrix is None:
         widths = ", ".join(str(each.width) for each in inputs.covariances)
         raise ModelError(f"has shape {shape}, and is calibrated with inputs of width {widths}", tensor=name)
     try:
-        return inputs.calibration()
+        return _Calibrated(matrix, inputs.calibration())
     except ValueError as error:
         raise ModelError(f"cannot be calibrated: {error}", tensor=name) from None
 
@@ -179,7 +187,7 @@ def as_floats(name: str, array: NDArray[Any]) -> NDArray[np.float32]:
 
 
 def _quantized(
-    name: str, array: NDArray[Any], plan: TensorPlan, form: Format, calibration: Calibration | None = None
+    name: str, array: NDArray[Any], plan: TensorPlan, form: Format, calibration: _Calibrated | None = None
 ) -> Iterator[CodedUnit]:
     """Multiples of the step; values that have none, or too large a one, are sent beside them."""
     values = as_floats(name, array)
@@ -203,13 +211,14 @@ def _quantized(
 
 
 def _levels(
-    values: NDArray[np.float32], step: float, plan: TensorPlan, calibration: Calibration | None = None
+    values: NDArray[np.float32], step: float, plan: TensorPlan, calibration: _Calibrated | None = None
 ) -> RateAware | None:
     """The levels as rows x width, and how they are to be binarized; `None` if a value has none."""
     matrix = values.reshape(len(values), -1)
     if calibration is not None and plan.scan_order == 0:
         with suppress(ValueError):  # also where corrections grow too large
-            return _quantize(matrix, step, plan, calibration)
+            found = _quantize(values.reshape(calibration.matrix), step, plan, calibration.known)
+            return found._replace(levels=found.levels.reshape(matrix.shape))
     try:
         return _quantize(matrix, step, plan)
     except ValueError:

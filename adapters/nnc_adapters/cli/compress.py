@@ -44,7 +44,10 @@ _PROFILES = {"2022": 0, "2024": 1}
     "--level", type=click.IntRange(1, 9), default=_DEFAULT.level, show_default=True, help="1: fast, 9: small."
 )
 @click.option(
-    "--calibrate", type=file_path, metavar="NPZ", help="Inputs of an ONNX model, by name; its outputs then change less."
+    "--calibrate",
+    type=file_path,
+    metavar="NPZ",
+    help="Inputs of an ONNX or Keras model, by name; its outputs then change less.",
 )
 @click.option("--dry-run", is_flag=True, help="Predict size and error of each tensor; write nothing.")
 @click.option(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,15 +14,13 @@ from numpy.typing import NDArray
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto
 
 from nnc_adapters.onnx.values import Folder
-from nnc_adapters.shared.calibration import Convolution, Recorder, measured
+from nnc_adapters.shared.calibration import Convolution, Recorder, measured, same_pads
+from nnc_adapters.shared.inputs import Expected, batches
 from nnc_core.errors import MissingDependencyError, ModelError, UnsupportedError
 from nnc_core.limits import Limits
 from nnc_core.nnr_model import SourceModel
 
 __all__ = ["calibrated"]
-
-_BATCH = 16
-"""How many inputs a model takes at once, if it does not say."""
 
 _COPIES = ("Identity", "Cast")
 
@@ -36,7 +34,7 @@ def calibrated(model: SourceModel, path: Path, inputs: Mapping[str, Array], limi
     layers = [layer for layer in _layers(proto.graph) if layer.weight in model.tensors]
     weights = [t for t in proto.graph.initializer if t.name in model.tensors and t.data_type in _FLOATS]
     session = _Session(proto, layers, weights)
-    feeds = list(_batches(session.inputs, inputs))
+    feeds = list(batches(list(_expected(session.inputs)), inputs))
     recorder = Recorder()
     for feed in feeds:
         shown = session.shown(feed)
@@ -108,12 +106,8 @@ def _convolution(shape: tuple[int, ...], inputs: tuple[int, ...], attributes: Ma
     pads = tuple(zip(ends[: len(kernel)], ends[len(kernel) :], strict=True))
     automatic = attributes.get("auto_pad", b"NOTSET")
     if automatic in (b"SAME_UPPER", b"SAME_LOWER"):
-        totals = [
-            max(0, (-(-size // s) - 1) * s + (k - 1) * d + 1 - size)
-            for size, s, k, d in zip(inputs[2:], strides, kernel, dilations, strict=True)
-        ]
-        halves = [(total // 2, total - total // 2) for total in totals]
-        pads = tuple(half if automatic == b"SAME_UPPER" else half[::-1] for half in halves)
+        pads = same_pads(inputs[2:], kernel, strides, dilations)
+        pads = pads if automatic == b"SAME_UPPER" else tuple(pair[::-1] for pair in pads)
     return Convolution(kernel, strides, dilations, pads, attributes.get("group", 1))
 
 
@@ -170,46 +164,10 @@ class _Session:
         return outputs
 
 
-def _batches(expected: Sequence[Any], inputs: Mapping[str, Array]) -> Iterator[dict[str, Array]]:
-    """Calibration inputs in batches of the size that the model takes; `ModelError` where they do not fit it."""
-    names = [each.name for each in expected]
-    for name in names:
-        if name not in inputs:
-            raise ModelError(f"the calibration inputs lack {name!r}; the model takes {', '.join(names)}")
-    for name in inputs:
-        if name not in names:
-            raise ModelError(f"the calibration inputs have {name!r}; the model takes {', '.join(names)}")
-    arrays = {each.name: _checked(each, np.asarray(inputs[each.name])) for each in expected}
-    counts = {len(array) if array.ndim else 1 for array in arrays.values()}
-    sizes = {each.shape[0] for each in expected if each.shape and isinstance(each.shape[0], int)}
-    if len(counts) > 1 or not all(array.ndim for array in arrays.values()):
-        yield arrays
-        return
-    (count,), size = counts, max(sizes, default=_BATCH)
-    if sizes and (len(sizes) > 1 or count % size):
-        raise ModelError(f"{count} calibration inputs do not make batches of {size}, which the model takes")
-    for first in range(0, count, size):
-        yield {name: array[first : first + size] for name, array in arrays.items()}
-
-
-def _checked(expected: Any, array: Array) -> Array:
-    """The array in the type of an input; its first dimension may be any multiple of what the model takes."""
-    where = f"the calibration input {expected.name!r}"
-    wanted = np.dtype(_TYPES.get(expected.type, "float32"))
-    shape = tuple(each if isinstance(each, int) else None for each in expected.shape)
-    fits = array.ndim == len(shape) and all(w in (None, n) for w, n in zip(shape[1:], array.shape[1:], strict=True))
-    if not fits:
-        text = ", ".join("any" if each is None else str(each) for each in shape)
-        raise ModelError(f"{where} has shape {array.shape}, and the model takes ({text})")
-    if not array.size:
-        raise ModelError(f"{where} is empty")
-    if array.dtype.kind not in "biuf" or (array.dtype.kind == "f" and wanted.kind != "f"):
-        raise ModelError(f"{where} has dtype {array.dtype}, and the model takes {wanted}")
-    with np.errstate(over="ignore"):
-        array = array.astype(wanted, copy=False)
-    if wanted.kind == "f" and not np.isfinite(array).all():
-        raise ModelError(f"{where} has values that are not finite")
-    return array
+def _expected(inputs: Iterable[Any]) -> Iterator[Expected]:
+    for each in inputs:
+        shape = tuple(size if isinstance(size, int) else None for size in each.shape)
+        yield Expected(each.name, shape, np.dtype(_TYPES.get(each.type, "float32")))
 
 
 _TYPES = {

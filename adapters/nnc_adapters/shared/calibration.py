@@ -17,7 +17,7 @@ from nnc_core.errors import ModelError
 from nnc_core.nnr_model import SourceModel
 from nnc_core.planner.sensitivity import probe, sensitivity
 
-__all__ = ["Convolution", "Recorder", "measured", "patches"]
+__all__ = ["Convolution", "Recorder", "measured", "patches", "same_pads"]
 
 Array = NDArray[Any]
 
@@ -37,15 +37,30 @@ class Convolution:
     mode: str = "constant"
 
 
-def patches(inputs: Array, convolution: Convolution) -> Iterator[Array]:
-    """What each group of a convolution multiplies its kernels with: (patches, width), in the kernels' order."""
+def same_pads(
+    sizes: Sequence[int], kernel: Sequence[int], strides: Sequence[int], dilations: Sequence[int]
+) -> tuple[tuple[int, int], ...]:
+    """The padding that makes one output of so many inputs as the stride takes at once; of an odd one more after."""
+    totals = (
+        max(0, (-(-size // s) - 1) * s + (k - 1) * d + 1 - size)
+        for size, k, s, d in zip(sizes, kernel, strides, dilations, strict=True)
+    )
+    return tuple((total // 2, total - total // 2) for total in totals)
+
+
+def patches(inputs: Array, convolution: Convolution, *, channels_last: bool = False) -> Iterator[Array]:
+    """What each group of a convolution multiplies its kernels with: (patches, width), in the kernels' order.
+
+    With ``channels_last`` that is (patches, ..., channels), and otherwise (patches, channels, ...).
+    """
     c, spatial = convolution, len(convolution.kernel)
     padded = np.pad(inputs, [(0, 0), (0, 0), *c.pads], mode=c.mode)  # type: ignore[call-overload]
     reach = tuple((k - 1) * d + 1 for k, d in zip(c.kernel, c.dilations, strict=True))
     windows = np.lib.stride_tricks.sliding_window_view(padded, reach, tuple(range(2, 2 + spatial)))
     steps = (slice(None), slice(None), *(slice(None, None, step) for step in (*c.strides, *c.dilations)))
     windows = windows[steps]
-    order = (0, *range(2, 2 + spatial), 1, *range(2 + spatial, 2 + 2 * spatial))
+    within = range(2 + spatial, 2 + 2 * spatial)
+    order = (0, *range(2, 2 + spatial), *((*within, 1) if channels_last else (1, *within)))
     for group in np.split(windows, c.groups, axis=1):
         yield group.transpose(order).reshape(-1, group.shape[1] * int(np.prod(c.kernel)))
 
@@ -60,10 +75,14 @@ class Recorder:
         """Take in inputs (..., width) of a matrix, which is stored with outputs first or with ``input_first``."""
         self._add(name, [inputs], input_first=input_first)
 
-    def convolution(self, name: str, inputs: Array, convolution: Convolution) -> None:
-        """Take in inputs of a convolution, image by image: its patches take far more room."""
+    def convolution(self, name: str, inputs: Array, convolution: Convolution, *, input_first: bool = False) -> None:
+        """Take in inputs of a convolution, image by image: its patches take far more room.
+
+        With ``input_first`` the kernels are stored as (..., channels, outputs), and otherwise (outputs, channels, ...).
+        """
         for image in range(len(inputs)):
-            self._add(name, list(patches(inputs[image : image + 1], convolution)))
+            groups = patches(inputs[image : image + 1], convolution, channels_last=input_first)
+            self._add(name, list(groups), input_first=input_first)
 
     def _add(self, name: str, groups: Sequence[Array], *, input_first: bool = False) -> None:
         new = LayerInputs(tuple(Covariance(each.shape[-1]) for each in groups), input_first)

@@ -57,6 +57,22 @@ class TensorflowAdapter(Adapter):
         """
         return reader.read(Path(path), options)
 
+    def calibrated(
+        self, model: SourceModel, path: Path, inputs: Mapping[str, NDArray[Any]], options: Options = DEFAULTS
+    ) -> SourceModel:
+        """The ``model`` with what Keras measured of it on ``inputs``, called by the names of its inputs.
+
+        For ``.keras`` and ``.h5`` files of whole models; these are loaded by Keras, which must be installed:
+        `MissingDependencyError`. All inputs have the same number of examples. Raises `ModelError` for inputs that the
+        model does not take or that are not finite, and models that Keras does not load, `UnsupportedError` for other
+        files.
+        """
+        if reader.kind(Path(path)) not in ("keras", "hdf5"):
+            return super().calibrated(model, path, inputs, options)
+        from nnc_adapters.tensorflow import calibration
+
+        return calibration.calibrated(model, Path(path), inputs)
+
     def write(
         self,
         tensors: Mapping[str, NDArray[Any]],
