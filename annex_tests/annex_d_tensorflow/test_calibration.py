@@ -117,5 +117,5 @@ def test_files_that_keras_cannot_run_say_so(saved: Callable[[str], Path], monkey
     with pytest.raises(ModelError, match="Keras cannot load the model to calibrate it"):
         nnc_adapters.compress(saved("model.weights.h5"), calibrate={"image": images(1, 4)})
     monkeypatch.setitem(__import__("sys").modules, "keras", None)
-    with pytest.raises(MissingDependencyError, match="calibration needs the package 'keras'.*pip install keras"):
+    with pytest.raises(MissingDependencyError, match=r"calibration needs the package 'keras'.*pip install keras"):
         nnc_adapters.compress(saved("model.keras"), calibrate={"image": images(1, 4)})
