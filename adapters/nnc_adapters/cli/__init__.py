@@ -25,6 +25,7 @@ SUMMARIES: Final = {
     "formats": "List the formats of models and containers, and what to install where something is missing.",
     "inspect": "Show the units and tensors of a bitstream without decoding it.",
     "patch": "Apply updates to BASE in the order given; BASE is a model or a bitstream.",
+    "report": "Show where the bytes of a bitstream go and what its tensors lost, as a page to open in a browser.",
     "validate": "List every violation of ISO/IEC 15938-17 in a bitstream, with its place, its rule and an explanation.",
     "verify": "Compare a bitstream with the model it was made from.",
 }

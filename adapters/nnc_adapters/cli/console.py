@@ -16,17 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from nnc_adapters.shared.text import printable
+
 if TYPE_CHECKING:
     from nnc_adapters.reports import Progress as ProgressCallback
 
 _PIPE_WIDTH = 10_000  # lines that another program reads are not to be folded
 _NARROWEST = 20  # a folded column that is still readable
 _GAP = 2
-
-
-def printable(text: str) -> str:
-    """Escape what is not printable: names come out of files, and a terminal obeys control characters."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def escape_what_cannot_be_encoded() -> None:

@@ -7,37 +7,21 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import fields
-from enum import IntEnum
 from math import prod
 from pathlib import Path
 from typing import Any
 
 import click
 
-from nnc_adapters.cli import console, exactly, trace
+from nnc_adapters.cli import console, trace
 from nnc_adapters.cli.options import json_option, limit_option, pipe_path, readable
 from nnc_adapters.containers import plain
+from nnc_adapters.shared import exactly, titles
 from nnc_core import Limits, NnrFile, TensorInfo
 from nnc_core.bitstream import UnitRecord
 from nnc_core.errors import BitstreamError, NncError
-from nnc_core.syntax import (
-    AggregateUnitHeader,
-    CompressedDataUnitHeader,
-    LayerParameterSet,
-    ModelParameterSet,
-    QuantizationUnitHeader,
-    StartUnitHeader,
-    TopologyUnitHeader,
-)
-from nnc_core.syntax.unit_types import UNIT_TYPES
-from nnc_core.tables.code_points import (
-    AggregateUnitType,
-    GeneralProfileIdc,
-    NnrUnitType,
-    QuantizationStorageFormat,
-    TopologyCompressionFormat,
-    TopologyStorageFormat,
-)
+from nnc_core.syntax import StartUnitHeader
+from nnc_core.tables.code_points import NnrUnitType
 
 
 @click.command()
@@ -74,7 +58,7 @@ def inspect(
         if as_json:
             console.print_json(_description(file, units, traced))
         elif traced:
-            trace.show(file, units, {each.index: _title(each) for each in units}, bins=bins)
+            trace.show(file, units, {each.index: console.printable(titles.title(each)) for each in units}, bins=bins)
         else:
             _show_units(file, units)
         if violations:
@@ -141,7 +125,7 @@ def _unit(unit: UnitRecord, tensors: Mapping[str, TensorInfo]) -> dict[str, Any]
     left_out = ("context", "quantization")
     description = {f.name: getattr(unit, f.name) for f in fields(unit) if f.name not in left_out}
     exact_as = exactly.form(unit, next((tensors[name] for name in unit.names if name in tensors), None))
-    return {**description, "type": _name(NnrUnitType, unit.type), "exact_as": exact_as}
+    return {**description, "type": titles.name_of(NnrUnitType, unit.type), "exact_as": exact_as}
 
 
 def _tensors(file: NnrFile) -> Mapping[str, TensorInfo]:
@@ -164,61 +148,10 @@ def _columns(unit: UnitRecord, tensors: Mapping[str, TensorInfo]) -> tuple[str, 
     infos = [tensors[name] for name in unit.names if name in tensors]
     weights = sum(prod(info.shape) for info in infos)
     return (
-        _kind(unit),
+        titles.kind(unit),
         " ".join(str(info.qp) for info in infos if info.qp is not None),
         f"{8 * unit.size / weights:.2f}" if weights else "",
         " ".join("x".join(map(str, info.shape)) or "scalar" for info in infos),
         exactly.form(unit, infos[0] if infos else None),
-        console.printable(_content(unit)),
+        console.printable(titles.content(unit)),
     )
-
-
-def _kind(unit: UnitRecord) -> str:
-    """The unit type or, for data, the payload type, with what else decides how it is coded."""
-    h = unit.header
-    if not isinstance(h, CompressedDataUnitHeader):
-        return _name(NnrUnitType, unit.type).removeprefix("NNR_")
-    tools = (
-        h.nnr_compressed_data_unit_payload_type.name.removeprefix("NNR_PT_"),
-        "dq" * h.dq_flag,
-        "cb" * h.codebook_present_flag,
-        f"s{h.scan_order}" * (h.scan_order > 0),
-        f"part {unit.partial_data_counter}" * (unit.partial_data_counter > 1),
-    )
-    return " ".join(filter(None, tools))
-
-
-def _title(unit: UnitRecord) -> str:
-    content = _content(unit)
-    title = _name(NnrUnitType, unit.type)
-    return console.printable(f"{title}, {content}" if content else title)
-
-
-def _content(unit: UnitRecord) -> str:
-    h = unit.header
-    if isinstance(h, StartUnitHeader):
-        return _name(GeneralProfileIdc, h.general_profile_idc)
-    if isinstance(h, ModelParameterSet):
-        return _quantization(h.mps_quantization_parameter, h.mps_qp_density)
-    if isinstance(h, LayerParameterSet):
-        return _quantization(h.lps_quantization_parameter, h.lps_qp_density)
-    if isinstance(h, TopologyUnitHeader):
-        storage = _name(TopologyStorageFormat, h.topology_storage_format)
-        return f"{storage} {_name(TopologyCompressionFormat, h.topology_compression_format)}"
-    if isinstance(h, QuantizationUnitHeader):
-        storage = _name(QuantizationStorageFormat, h.quantization_storage_format)
-        return f"{storage} {_name(TopologyCompressionFormat, h.quantization_compression_format)}"
-    if h is None and unit.type in UNIT_TYPES:
-        return "damaged"
-    if isinstance(h, AggregateUnitHeader):
-        return f"{_name(AggregateUnitType, h.nnr_aggregate_unit_type)}, {len(h.units)} units"
-    return " ".join(unit.names)
-
-
-def _quantization(qp: int | None, qp_density: int | None) -> str:
-    return "" if qp_density is None else f"qp {qp}, qp_density {qp_density}"
-
-
-def _name(kind: type[IntEnum], value: int) -> str:
-    """The standard's name for a code point, or the number of a reserved or private one."""
-    return kind(value).name if value in kind._value2member_map_ else str(value)

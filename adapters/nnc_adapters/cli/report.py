@@ -1,0 +1,140 @@
+"""``nnc report``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from nnc_adapters import report as reports
+from nnc_adapters.cli import console
+from nnc_adapters.cli.options import (
+    PIPE,
+    drop_optimizer_option,
+    file_path,
+    force_option,
+    json_option,
+    limit_option,
+    opaque_option,
+    pipe_path,
+    readable,
+    rule_option,
+    stdout,
+    strip_debug_option,
+    threads_option,
+)
+from nnc_adapters.report.compare import beside, settings
+from nnc_adapters.shared.files import check_free, replacing
+from nnc_core import Limits, Rule
+
+
+def _compared(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+    for text in values:
+        try:
+            is_setting = not Path(text).exists() and settings(text) is not None
+        except (ValueError, TypeError) as error:
+            raise click.BadParameter(str(error)) from None
+        if is_setting and ctx.params.get("original") is None:
+            raise click.BadParameter(f"{text!r} are settings, which need ORIGINAL to be compressed with them")
+    return values
+
+
+@click.command()
+@click.argument("source", metavar="FILE.nnr", type=pipe_path)
+@click.argument("original", metavar="[ORIGINAL]", type=file_path, required=False)
+@click.option(
+    "-o",
+    "--output",
+    type=pipe_path,
+    help="The page to write, - for stdout [default: FILE.html]; with the suffix .md or .json: Markdown or JSON.",
+)
+@click.option(
+    "--compare",
+    multiple=True,
+    callback=_compared,
+    metavar="FILE.nnr|SETTINGS",
+    help="Put another bitstream beside this one, or ORIGINAL compressed with SETTINGS such as level=9 or "
+    "bits-per-weight=3; may be repeated.",
+)
+@click.option("--markdown", "as_markdown", is_flag=True, help="Print Markdown to stdout, for pull requests.")
+@rule_option
+@drop_optimizer_option
+@opaque_option
+@strip_debug_option
+@threads_option
+@limit_option
+@force_option
+@json_option
+def report(
+    source: Path,
+    original: Path | None,
+    output: Path | None,
+    compare: tuple[str, ...],
+    as_markdown: bool,
+    rules: tuple[Rule, ...],
+    drop_optimizer: bool,
+    opaque: bool,
+    strip_debug: bool,
+    threads: int | None,
+    limits: Limits,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Show where the bytes of a bitstream go and what its tensors lost, as a page to open in a browser.
+
+    The page needs no network. It has a map of the bytes by module, the tensors that are largest and worst, what was kept
+    exact and why, and every syntax element. Errors are known with ORIGINAL, the model that FILE.nnr was made from; give
+    the same --rule as to compress. FILE.nnr may be - for stdin, and a container that carries NNR. With --json or
+    --markdown a page is written only if there is an --output.
+    """
+    if as_json and as_markdown:
+        raise click.UsageError("--json and --markdown are mutually exclusive")
+    output = _output(source, output, printed=as_json or as_markdown)
+    if output is not None and str(output) != PIPE:
+        check_free(output, force=force)
+    reading = {"keep_optimizer": not drop_optimizer, "opaque": opaque, "strip_debug": strip_debug}
+    common: dict[str, Any] = {**reading, "threads": threads, "limits": limits}
+    with (
+        readable(source) as path,
+        console.progress("reporting") as progress,
+        beside(compare, original, progress, **common) as others,
+    ):
+        found = reports.report(path, original, beside=others, rules=rules, progress=progress, label=_label(source), **common)
+    if output is not None:
+        _write(found, output, as_json=as_json or as_markdown, force=force)
+    if as_markdown:
+        click.echo(reports.markdown(found), nl=False)
+    if as_json:
+        console.print_json(reports.described(found))
+
+
+def _label(source: Path) -> str:
+    return "stdin" if str(source) == PIPE else source.name
+
+
+def _output(source: Path, output: Path | None, *, printed: bool) -> Path | None:
+    """Where the page goes: beside the bitstream, if nothing else is said or printed."""
+    if output is not None or printed:
+        return output
+    if str(source) == PIPE:
+        raise click.UsageError("cannot derive an output name from stdin; give --output")
+    return source.with_suffix(".html")
+
+
+def _write(found: reports.Report, output: Path, *, as_json: bool, force: bool) -> None:
+    text = _FORMATS.get(output.suffix.lower(), reports.page)(found).encode()
+    if str(output) == PIPE:
+        stdout(as_json=as_json, force=force).write(text)
+        return
+    with replacing(output, force=force) as stream:
+        stream.write(text)
+    console.message(f"{output}: {len(text)} bytes, {len(found.stream.tensors)} tensors, {len(found.stream.units)} units")
+
+
+def _json(found: reports.Report) -> str:
+    return json.dumps(console.plain(reports.described(found)), indent=2, allow_nan=False)
+
+
+_FORMATS = {".md": reports.markdown, ".json": _json}
