@@ -12,7 +12,7 @@ CXX_FILES := $(filter %.cpp %.hpp %.h,$(NATIVE))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint interop bench bench-large convert-check fuzz fuzz-native sanitize test-ecosystem clean
+.PHONY: help demo test lint interop bench bench-large convert-check fuzz fuzz-native sanitize test-web test-ecosystem clean
 
 help:  ## list the targets
 	@awk -F ':.*  ## ' '/^[a-z-]+:.*  ## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -54,6 +54,9 @@ fuzz-native:  ## fuzz the arithmetic coder guided by coverage, for two minutes (
 
 sanitize: $(VENV)/.dev  ## test and fuzz the native code under AddressSanitizer and UndefinedBehaviorSanitizer
 	PYTHON=$(CURDIR)/$(BIN)/python conformance/sanitize.sh
+
+test-web: $(VENV)/.dev  ## test pages in a headless browser (installs chromium where it may, else says why not)
+	annex_tests/web/run.sh $(BIN)/python
 
 test-ecosystem: $(FLOWER)/.ready  ## test what needs an environment of its own (Flower; Python 3.11 or newer)
 	$(FLOWER)/bin/python -m pytest annex_tests/ecosystem

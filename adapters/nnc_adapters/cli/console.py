@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nnc_adapters.shared.text import printable
+from nnc_adapters.shared.text import printable as printable
 
 if TYPE_CHECKING:
     from nnc_adapters.reports import Progress as ProgressCallback

@@ -30,15 +30,15 @@ from nnc_adapters.shared.files import check_free, replacing
 from nnc_core import Limits, Rule
 
 
-def _compared(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
-    for text in values:
+def _check_compared(texts: tuple[str, ...], original: Path | None) -> None:
+    for text in texts:
         try:
             is_setting = not Path(text).exists() and settings(text) is not None
         except (ValueError, TypeError) as error:
-            raise click.BadParameter(str(error)) from None
-        if is_setting and ctx.params.get("original") is None:
-            raise click.BadParameter(f"{text!r} are settings, which need ORIGINAL to be compressed with them")
-    return values
+            raise click.BadParameter(str(error), param_hint="--compare") from None
+        if is_setting and original is None:
+            message = f"{text!r} are settings, which need ORIGINAL to be compressed with them"
+            raise click.BadParameter(message, param_hint="--compare")
 
 
 @click.command()
@@ -53,7 +53,6 @@ def _compared(ctx: click.Context, param: click.Parameter, values: tuple[str, ...
 @click.option(
     "--compare",
     multiple=True,
-    callback=_compared,
     metavar="FILE.nnr|SETTINGS",
     help="Put another bitstream beside this one, or ORIGINAL compressed with SETTINGS such as level=9 or "
     "bits-per-weight=3; may be repeated.",
@@ -84,13 +83,14 @@ def report(
 ) -> None:
     """Show where the bytes of a bitstream go and what its tensors lost, as a page to open in a browser.
 
-    The page needs no network. It has a map of the bytes by module, the tensors that are largest and worst, what was kept
-    exact and why, and every syntax element. Errors are known with ORIGINAL, the model that FILE.nnr was made from; give
-    the same --rule as to compress. FILE.nnr may be - for stdin, and a container that carries NNR. With --json or
+    The page needs no network. It has a map of the bytes by module, the tensors that are largest and worst, what was
+    kept exact and why, and every syntax element. Errors are known with ORIGINAL, the model that FILE.nnr was made from;
+    give the same --rule as to compress. FILE.nnr may be - for stdin, and a container that carries NNR. With --json or
     --markdown a page is written only if there is an --output.
     """
     if as_json and as_markdown:
         raise click.UsageError("--json and --markdown are mutually exclusive")
+    _check_compared(compare, original)
     output = _output(source, output, printed=as_json or as_markdown)
     if output is not None and str(output) != PIPE:
         check_free(output, force=force)
@@ -101,7 +101,9 @@ def report(
         console.progress("reporting") as progress,
         beside(compare, original, progress, **common) as others,
     ):
-        found = reports.report(path, original, beside=others, rules=rules, progress=progress, label=_label(source), **common)
+        found = reports.report(
+            path, original, beside=others, rules=rules, progress=progress, label=_label(source), **common
+        )
     if output is not None:
         _write(found, output, as_json=as_json or as_markdown, force=force)
     if as_markdown:
@@ -130,7 +132,9 @@ def _write(found: reports.Report, output: Path, *, as_json: bool, force: bool) -
         return
     with replacing(output, force=force) as stream:
         stream.write(text)
-    console.message(f"{output}: {len(text)} bytes, {len(found.stream.tensors)} tensors, {len(found.stream.units)} units")
+    console.message(
+        f"{output}: {len(text)} bytes, {len(found.stream.tensors)} tensors, {len(found.stream.units)} units"
+    )
 
 
 def _json(found: reports.Report) -> str:

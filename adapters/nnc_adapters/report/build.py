@@ -42,8 +42,9 @@ def report(
     """Report on the bitstream ``source``, and compare it with the model ``original`` that it was made from.
 
     ``source`` may be a container of NNR as well. ``beside`` has other bitstreams of the same model by label, which are
-    put beside it, without their units; ``label`` is what this one is called, if not by its file. ``reading`` are the other options of `verify`. ``progress`` is called with the
-    bytes of bitstreams that are done, and their total. Raises what `verify` and `nnc_core.open` raise.
+    put beside it, without their units; ``label`` is what this one is called, if not by its file. ``reading`` are the
+    other options of `verify`. ``progress`` is called with the bytes of bitstreams that are done, and their total.
+    Raises what `verify` and `nnc_core.open` raise.
     """
     source, others = Path(source), {name: Path(path) for name, path in (beside or {}).items()}
     made = None if original is None else Path(original)

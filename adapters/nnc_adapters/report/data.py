@@ -48,8 +48,9 @@ class Levels(NamedTuple):
 class TensorReport:
     """One tensor: its place and form in the bitstream and, with an original, what became of its values.
 
-    ``bytes`` are those of its ``units``; a block's are shared out among its tensors by their elements. ``exact_as`` says
-    in which form exact values travel, ``step`` is the distance of quantized ones. ``error`` is None without an original.
+    ``bytes`` are those of its ``units``; a block's are shared out among its tensors by their elements. ``exact_as``
+    says in which form exact values travel, ``step`` is the distance of quantized ones. ``error`` is None without an
+    original.
     """
 
     name: str

@@ -57,7 +57,7 @@ def histogram(levels: NDArray[np.int32], *, dependent: bool = False) -> Levels:
     return _cut(counts, low)._replace(zeros=zeros, entropy=_entropy(coded))
 
 
-def _halved(counts: NDArray[np.int64], low: int) -> NDArray[np.float64]:
+def _halved(counts: NDArray[np.int64], low: int) -> NDArray[Any]:
     """How often each integer is coded where the parity of a level follows from the state."""
     levels = np.arange(low, low + len(counts))
     integers = np.sign(levels) * ((np.abs(levels) + 1) // 2)

@@ -45,7 +45,7 @@ def _filled(template: str, parts: Mapping[str, str]) -> str:
 
 
 def _file(name: str) -> str:
-    return files(__package__).joinpath("page", name).read_text(encoding="utf-8")
+    return files(__package__).joinpath("assets").joinpath(name).read_text(encoding="utf-8")
 
 
 def _hash(text: str) -> str:

@@ -29,9 +29,7 @@ def explained(
         yield replace(tensor, error=changed) if changed else tensor
 
 
-def _planned(
-    names: Sequence[str], original: Path, reading: Mapping[str, Any], limits: Limits | None
-) -> dict[str, str]:
+def _planned(names: Sequence[str], original: Path, reading: Mapping[str, Any], limits: Limits | None) -> dict[str, str]:
     """The reasons of a plan for these tensors alone, as far as it keeps them exact."""
     bounds = (limits or Limits()).following(size_of(original))
     options = Options(bounds, **{key: value for key, value in reading.items() if key not in ("rules", "min_sqnr")})

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from nnc_adapters.shared import titles
 from nnc_adapters.report.data import Bytes, UnitReport
+from nnc_adapters.shared import titles
 from nnc_core import NnrFile
 from nnc_core.bitstream import UnitRecord
 from nnc_core.syntax import QuantizationUnitHeader, TopologyUnitHeader, TracedElement

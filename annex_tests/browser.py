@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import fcntl
 import json
 import os
 import subprocess
@@ -23,24 +24,35 @@ _FLAGS = (
     "--remote-debugging-pipe",
     "about:blank",
 )
+_CHECKS = Path(__file__).with_name("web").joinpath("checks.js").read_text(encoding="utf-8")
 _ERRORS = ("Runtime.exceptionThrown", "Log.entryAdded", "Inspector.targetCrashed")
 
 
 class Browser:
-    """A running browser with one page; ``errors`` collects what its console complains of, ``requests`` what it loads."""
+    """A running browser with one page; ``errors`` are the complaints of its console, ``requests`` what it loads."""
 
     def __init__(self, program: str, profile: str) -> None:
         (out, self._to), (self._from, back) = os.pipe(), os.pipe()
-        command = [program, f"--user-data-dir={profile}", *_FLAGS]
-        shell = ["sh", "-c", f'exec "$@" 3<&{out} 4>&{back}', "browser", *command]
         self._process = subprocess.Popen(
-            shell, pass_fds=(out, back), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            [program, f"--user-data-dir={profile}", *_FLAGS],
+            preexec_fn=lambda: _take(out, back),
+            close_fds=False,  # none but those that were taken is inherited
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         )
         os.close(out)
         os.close(back)
         self._left, self._id, self._session = b"", 0, None
         self.errors: list[str] = []
         self.requests: list[str] = []
+        try:
+            self._attach()
+        except BaseException:
+            self.close()
+            raise
+
+    def _attach(self) -> None:
         target = self.send("Target.createTarget", url="about:blank")["targetId"]
         self._session = self.send("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
@@ -82,6 +94,10 @@ class Browser:
             raise RuntimeError(found["exceptionDetails"]["exception"].get("description", script))
         return found["result"].get("value")
 
+    def ask(self, check: str, *arguments: Any) -> Any:
+        """Call one of the functions in web/checks.js."""
+        return self.run(f"checks.{check}({', '.join(map(json.dumps, arguments))})")
+
     def visit(self, path: Path) -> None:
         """Open a file, and wait until it is loaded and drawn."""
         self.errors.clear()
@@ -89,6 +105,7 @@ class Browser:
         self.send("Page.navigate", url=path.as_uri())
         self.wait_for("Page.loadEventFired")
         self.run("new Promise((done) => requestAnimationFrame(() => setTimeout(done, 0)))")
+        self.run(_CHECKS)
 
     def show(self, width: int, height: int, scheme: str = "light") -> None:
         """Give the window a size and the page a colour scheme."""
@@ -125,6 +142,13 @@ class Browser:
             self.errors.append(json.dumps(message["params"]))
         if message.get("method") == "Network.requestWillBeSent":
             self.requests.append(message["params"]["request"]["url"])
+
+
+def _take(commands: int, answers: int) -> None:
+    """Put the ends of two pipes where a browser looks for them: 3 and 4."""
+    high = [fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 10) for end in (commands, answers)]
+    for place, end in zip((3, 4), high, strict=True):
+        os.dup2(end, place)
 
 
 @contextmanager
