@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import interop_features
+import interop_updates
 import numpy as np
 import peer_codec
 from checkpoint import read_checkpoint
@@ -256,13 +257,15 @@ def main() -> int:
         results = [check(case, Path(folder)) for case in track(list(cases()), "checking", console=console)]
         listed = track(list(interop_features.features()), "features", console=console)
         features = [interop_features.check(feature, Path(folder)) for feature in listed]
-    failed = sum(bool(r.failures) for r in [*results, *features])
+        chains = [interop_updates.check(chain, Path(folder)) for chain in interop_updates.chains()]
+    failed = sum(bool(r.failures) for r in [*results, *features, *chains])
     if as_json:
         described = {"sizes": list(map(asdict, results)), "features": list(map(asdict, features))}
+        described["chains"] = list(map(asdict, chains))
         print(json.dumps(described, indent=1))
     else:
-        count = f"{len(results)} cases, {len(features)} features, {failed} failed"
-        Console().print(table_of(results), interop_features.table_of(features), count)
+        count = f"{len(results)} cases, {len(features)} features, {len(chains)} chains of updates, {failed} failed"
+        Console().print(table_of(results), interop_features.table_of(features), interop_updates.table_of(chains), count)
     return 1 if failed else 0
 
 

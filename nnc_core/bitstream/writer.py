@@ -88,6 +88,11 @@ class BitstreamWriter:
         if topology.private is not None:
             self._description(PRIVATE_TOPOLOGY, topology.private)
 
+    def remark(self, data: bytes) -> None:
+        """Write a topology unit of no known format (NNR_TPL_UNREC), uncompressed, so that all decoders pass it."""
+        self.context.limits.check("topology_bytes", len(data), "topology_data")
+        self._described(NnrUnitType.NNR_TPL, TopologyUnitHeader(TopologyStorageFormat.NNR_TPL_UNREC), data)
+
     def pruning(self, container: PruningTopologyContainer) -> None:
         """Write a topology unit that tells what was pruned; it is compressed where that saves bytes."""
         self._listed(TopologyStorageFormat.NNR_TPL_PRUN, TopologyUnitPayload(pruning=container))

@@ -18,9 +18,7 @@ from nnc_core.coder.history import History
 from nnc_core.errors import MissingLinkError, ModelError, UnsupportedError, WrongBaseError
 from nnc_core.file import NnrFile
 from nnc_core.limits import Limits
-from nnc_core.nnr_model import Topology
 from nnc_core.syntax.driver import Buffer
-from nnc_core.tables.code_points import TopologyStorageFormat
 from nnc_core.updates.coding import CODING, coded_update
 from nnc_core.updates.differences import parts_of
 from nnc_core.updates.manifest import Manifest
@@ -62,7 +60,7 @@ def fold(updates: Sequence[Buffer], *, limits: Limits | None = None) -> bytes:
     manifest = replace(first, result=last.result, checks={name: checks[name] for name in tensors}, folded=last.sequence)
     stream = io.BytesIO()
     writer = BitstreamWriter(stream, update_parameters(first.base, CODING.qp_density), limits=limits)
-    writer.topology(Topology(TopologyStorageFormat.NNR_TPL_UNREC, manifest.to_bytes()))
+    writer.remark(manifest.to_bytes())
     for unit in units:
         writer.data_unit(unit.header, unit.payload.data)
     return stream.getvalue()

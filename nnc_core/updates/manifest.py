@@ -50,13 +50,12 @@ class Manifest:
 
     def to_bytes(self) -> bytes:
         """The data of the topology unit: JSON, zero-terminated; ``base`` stands in the model parameter set."""
-        data: dict[str, Any] = {
-            _KEY: _VERSION,
-            "kind": self.kind,
-            "sequence": self.sequence,
-            "device_id": self.device_id,
-        }
-        data |= {"result": _packed(self.result), "chain": _packed(self.chain)}
+        data: dict[str, Any] = {_KEY: _VERSION, "kind": self.kind, "sequence": self.sequence}
+        if self.device_id:
+            data["device_id"] = self.device_id
+        data["result"] = _packed(self.result)
+        if self.chain != self.base:
+            data["chain"] = _packed(self.chain)
         data["checks"] = b64encode(b"".join(self.checks.values())).decode()
         if self.folded:
             data["folded"] = self.folded
@@ -85,8 +84,8 @@ class Manifest:
                 sequence=_number(found["sequence"]),
                 base=base,
                 result=_unpacked(found["result"]),
-                chain=_unpacked(found["chain"]),
-                device_id=_number(found["device_id"]),
+                chain=_unpacked(found["chain"]) if "chain" in found else base,
+                device_id=_number(found.get("device_id", 0)),
                 checks={name: checks[j * CHECK_BYTES :][:CHECK_BYTES] for j, name in enumerate(tensors)},
                 literals={
                     _text(name): tuple((_number(place), _number(bits)) for place, bits in pairs)

@@ -18,10 +18,9 @@ from nnc_core.coder.encoder import Coding
 from nnc_core.coder.pool import Job, in_order
 from nnc_core.errors import ModelError
 from nnc_core.limits import Limits
-from nnc_core.nnr_model import Topology
 from nnc_core.syntax.data_unit import CompressedDataUnitHeader
 from nnc_core.syntax.model_parameter_set import ModelParameterSet
-from nnc_core.tables.code_points import QuantizationMethodFlags, TopologyStorageFormat
+from nnc_core.tables.code_points import QuantizationMethodFlags
 from nnc_core.updates.chain import Chain, Link
 from nnc_core.updates.coding import CODING
 from nnc_core.updates.digest import fingerprint
@@ -188,7 +187,7 @@ def _write(stream: BinaryIO, draft: _Draft, manifest: Manifest, options: UpdateO
     mps = update_parameters(manifest.base if options.manifest else None, options.coding.qp_density, draft.residual)
     writer = BitstreamWriter(stream, mps, limits=limits)
     if options.manifest:
-        writer.topology(Topology(TopologyStorageFormat.NNR_TPL_UNREC, manifest.to_bytes()))
+        writer.remark(manifest.to_bytes())
     elif draft.literals:
         raise ModelError("an update without a manifest cannot hold this change", tensor=next(iter(draft.literals)))
     for unit in draft.units:
