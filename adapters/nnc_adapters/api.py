@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 import nnc_core
 from nnc_adapters import registry
 from nnc_adapters.base import Adapter, Options
-from nnc_adapters.cautions import Cautions
 from nnc_adapters.containers import plain
 from nnc_adapters.reports import CompressReport, DecompressReport, Progress, Watched
 from nnc_adapters.shared.files import check_free, replacing, size_of
@@ -99,6 +98,8 @@ def compress_model(
     source: Path | int,
 ) -> CompressReport:
     """Compress what an adapter has read from the file ``source``, or from so many bytes."""
+    from nnc_adapters.cautions import Cautions
+
     started = time.perf_counter()
     plan = nnc_core.plan(model, _in_bytes(parameters, model, source), threads=threads)
     cautions = Cautions(plan)

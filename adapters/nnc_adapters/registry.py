@@ -7,13 +7,19 @@ are known without being installed, so that a source checkout works.
 from __future__ import annotations
 
 import warnings
-from functools import cache
-from importlib.metadata import EntryPoint, entry_points
+from collections.abc import Callable, Iterable
+from functools import cache, partial
+from importlib import import_module
+from itertools import chain
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from nnc_adapters.base import Adapter
 from nnc_adapters.recognition import instead_of_a_model, is_placeholder
 from nnc_core.errors import ModelError, UnsupportedError
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 __all__ = ["GROUP", "OWN", "adapter", "adapters", "find"]
 
@@ -30,19 +36,36 @@ OWN = {
 @cache
 def adapters() -> tuple[Adapter, ...]:
     """Every adapter that can be loaded, ours first; a warning names those that cannot."""
-    points = {name: EntryPoint(name, value, GROUP) for name, value in OWN.items()}
-    points = {**{point.name: point for point in entry_points(group=GROUP)}, **points}
-    ordered = [points[name] for name in (*OWN, *sorted(points.keys() - OWN.keys()))]
-    return tuple(found for point in ordered if (found := _loaded(point)) is not None)
+    others = {point.name: point for point in entry_points(GROUP) if point.name not in OWN}
+    loaded = (_loaded(name, others[name].value, others[name].load) for name in sorted(others))
+    return (*_own(), *(each for each in loaded if each is not None))
 
 
-def _loaded(point: EntryPoint) -> Adapter | None:
+def entry_points(group: str) -> Iterable[EntryPoint]:
+    """What installed packages declare."""
+    from importlib import metadata  # which takes long to import, and is not needed for formats of ours
+
+    return metadata.entry_points(group=group)
+
+
+@cache
+def _own() -> tuple[Adapter, ...]:
+    loaded = (_loaded(name, place, partial(_imported, place)) for name, place in OWN.items())
+    return tuple(each for each in loaded if each is not None)
+
+
+def _imported(place: str) -> Any:
+    module, _, name = place.partition(":")
+    return getattr(import_module(module), name)
+
+
+def _loaded(name: str, place: str, load: Callable[[], Any]) -> Adapter | None:
     try:
-        found = point.load()()
+        found = load()()
         if not isinstance(found, Adapter):
             raise TypeError("it is not an nnc_adapters.base.Adapter")
     except Exception as error:  # a foreign adapter may fail in any way, and must not take the others with it
-        warnings.warn(f"the adapter {point.name!r} ({point.value}) cannot be loaded: {error}", stacklevel=2)
+        warnings.warn(f"the adapter {name!r} ({place}) cannot be loaded: {error}", stacklevel=2)
         return None
     return found
 
@@ -50,11 +73,14 @@ def _loaded(point: EntryPoint) -> Adapter | None:
 def find(path: Path) -> Adapter:
     """The adapter for a model: by what is in the file, then by its suffix (of a file that is yet to be written).
 
-    Raises `FileNotFoundError` where ``path`` neither exists nor has a known suffix, `ModelError` where no adapter
-    knows it.
+    Others are asked where ours do not know a file by both. Raises `FileNotFoundError` where ``path`` neither exists nor
+    has a known suffix, `ModelError` where no adapter knows it.
     """
     path = Path(path)
-    named = [a for a in adapters() if path.name.lower().endswith(a.suffixes)]
+    for candidate in _own():
+        if _is_named_for(candidate, path) and path.exists() and candidate.sniff(path):
+            return candidate
+    named = [a for a in adapters() if _is_named_for(a, path)]
     known = [a for a in adapters() if path.exists() and a.sniff(path)]
     # where several know the content, the suffix says which is meant
     both = [a for a in known if a in named]
@@ -69,9 +95,13 @@ def find(path: Path) -> Adapter:
     raise ModelError(message, file=str(path))
 
 
+def _is_named_for(adapter: Adapter, path: Path) -> bool:
+    return path.name.lower().endswith(adapter.suffixes)
+
+
 def adapter(storage_format: int) -> Adapter:
     """The adapter that writes a topology of this ``topology_storage_format``; `UnsupportedError` if there is none."""
-    for candidate in adapters():
+    for candidate in chain.from_iterable(load() for load in (_own, adapters)):
         if candidate.topology_storage_format == storage_format:
             return candidate
     raise UnsupportedError(f"topology_storage_format {storage_format}")

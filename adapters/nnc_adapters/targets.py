@@ -57,8 +57,10 @@ def writer(source: Path, topology: Topology | None, target: Path, into: Path | N
 
 def _fits(adapter: Adapter, topology: Topology, name: str) -> bool:
     """Whether a file of this name may be such a model: its suffix says so, or nothing."""
+    if name.endswith(adapter.suffixes_of(topology)):
+        return True
     known = (BITSTREAM, *export.SUFFIXES, *(suffix for each in registry.adapters() for suffix in each.suffixes))
-    return name.endswith(adapter.suffixes_of(topology)) or not name.endswith(known)
+    return not name.endswith(known)
 
 
 def _error(source: Path, topology: Topology | None, target: Path) -> ModelError:

@@ -147,6 +147,9 @@ def print_table(content: Table) -> None:
 @contextmanager
 def progress(label: str) -> Iterator[ProgressCallback | None]:
     """A progress bar that follows what its callback is told; ``None`` where stderr is not a terminal, or a dumb one."""
+    if sys.stderr is None or not sys.stderr.isatty():
+        yield None
+        return
     from rich.console import Console  # here, since only long commands on a terminal need it
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 

@@ -18,7 +18,6 @@ from typing import Any, ClassVar
 from numpy.typing import NDArray
 
 from nnc_adapters.base import DEFAULTS, Adapter, Options
-from nnc_adapters.nnef import archive
 from nnc_core.limits import Limits
 from nnc_core.nnr_model import SourceModel, Topology
 from nnc_core.planner.parameters import CodingParameters
@@ -44,6 +43,8 @@ class NnefAdapter(Adapter):
 
     def sniff(self, path: Path) -> bool:
         """Whether there is a file graph.nnef, in the folder or in the tar or zip file, or the file is one."""
+        from nnc_adapters.nnef import archive
+
         return archive.looks_like_archive(Path(path))
 
     def read(self, path: Path, options: Options = DEFAULTS) -> SourceModel:

@@ -7,17 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from numpy.typing import NDArray
 
 from nnc_adapters.base import DEFAULTS, Adapter, Options
-from nnc_adapters.tensorflow import manifest, reader, writer
-from nnc_adapters.tensorflow.carrier import embed, extract
 from nnc_core.errors import ModelError
+from nnc_core.lazy import imported_on_use
 from nnc_core.limits import Limits
 from nnc_core.nnr_model import SourceModel, Topology
 from nnc_core.tables.code_points import TopologyStorageFormat
+
+if TYPE_CHECKING:
+    from nnc_adapters.tensorflow.carrier import embed, extract
+else:
+    __getattr__ = imported_on_use(__name__, {"carrier": ("embed", "extract")})
 
 __all__ = ["TensorflowAdapter", "embed", "extract"]
 
@@ -39,6 +43,8 @@ class TensorflowAdapter(Adapter):
 
     def sniff(self, path: Path) -> bool:
         """Whether this is one of the folders or files; never raises on strange content."""
+        from nnc_adapters.tensorflow import reader
+
         try:
             return reader.kind(Path(path)) is not None
         except (OSError, ModelError):
@@ -46,6 +52,8 @@ class TensorflowAdapter(Adapter):
 
     def suffixes_of(self, topology: Topology) -> tuple[str, ...]:
         """How the name of the file may end that ``topology`` makes; none for a folder."""
+        from nnc_adapters.tensorflow import manifest, writer
+
         return writer.SUFFIXES.get(manifest.unpack(topology.data, Limits()).kind, ())
 
     def read(self, path: Path, options: Options = DEFAULTS) -> SourceModel:
@@ -55,6 +63,8 @@ class TensorflowAdapter(Adapter):
         not coded exceeds the limits, `MissingDependencyError` without ``h5py`` (Keras files), ``google-crc32c``
         (checkpoints) or ``ml_dtypes`` (bfloat16).
         """
+        from nnc_adapters.tensorflow import reader
+
         return reader.read(Path(path), options)
 
     def calibrated(
@@ -87,6 +97,8 @@ class TensorflowAdapter(Adapter):
         Values are rounded to the data type that the model declares. Raises `ModelError` where names, shapes or ranges
         do not fit the model, `FileExistsError` where something exists at ``path`` and ``force`` is not given.
         """
+        from nnc_adapters.tensorflow import manifest, writer
+
         self.check(topology)
         files = manifest.unpack(topology.data, options.limits)
         writer.write(tensors, files, Path(path), options.limits, force=force)
