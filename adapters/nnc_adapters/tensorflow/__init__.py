@@ -77,6 +77,8 @@ class TensorflowAdapter(Adapter):
         model does not take or that are not finite, and models that Keras does not load, `UnsupportedError` for other
         files.
         """
+        from nnc_adapters.tensorflow import reader
+
         if reader.kind(Path(path)) not in ("keras", "hdf5"):
             return super().calibrated(model, path, inputs, options)
         from nnc_adapters.tensorflow import calibration
