@@ -36,6 +36,7 @@ def _sparsification_map(model: Model) -> SparsificationMap:
         sparsification_threshold=list(_THRESHOLDS),
         non_zero_ratio=[sum(np.count_nonzero(w) for w in each.values()) / count for each in left],
         nn_accuracy=[_energy(each.values()) / _energy(whole.values()) for each in left],
+        count_classes=[_CLASSES] * len(left),
         class_bitmask=[(1 << _CLASSES) - 1] * len(left),
         nn_class_accuracy=[_class_accuracies(whole, each) for each in left],
     )
@@ -50,6 +51,7 @@ def _pruning_map(model: Model) -> PruningMap:
         count_pruning_ratios=len(_RATIOS),
         pruning_ratio=[number / count for number in gone],
         nn_accuracy=[_energy(each.values()) / _energy(whole.values()) for each in left],
+        count_classes=[2] * len(left),
         class_bitmask=[0b101] * len(left),
         nn_class_accuracy=[_class_accuracies(whole, each)[:2] for each in left],
     )

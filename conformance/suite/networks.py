@@ -1,13 +1,15 @@
-"""The networks that are trained for Table 2: the layers of MobileNetV2, ResNet18, VGG11 and VGG16, for images of 8x8."""
+"""The networks that are trained for Table 2: like MobileNetV2, ResNet18, VGG11 and VGG16, for images of 8x8."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
+from itertools import pairwise
 
 import numpy as np
 from suite.standins import Layer as Described
-from suite.standins import Model, integers, model_of
+from suite.standins import Model, model_of
 from suite.training import (
     PARAMETER,
     BatchNorm,
@@ -22,7 +24,6 @@ from suite.training import (
     Residual,
     digits,
     epoch,
-    forward,
     measured,
     on_grid,
 )
@@ -44,6 +45,7 @@ class Trainable:
         return [name for name in self.start if name.startswith("classifier") or not classifier_only]
 
 
+@cache
 def trainable(name: str) -> Trainable:
     """A network after some epochs on all data, so that what follows are small steps of a model that knows something."""
     described, network = _NETWORKS[name]
@@ -112,7 +114,7 @@ def _vgg_layers(plan: Sequence[int]) -> Iterator[Described]:
             channels = width
         number += 2 if width else 1
     sizes = (channels * (8 >> plan.count(0)) ** 2, _HIDDEN, _HIDDEN, 10)
-    for number, (inputs, outputs) in enumerate(zip(sizes, sizes[1:], strict=False)):
+    for number, (inputs, outputs) in enumerate(pairwise(sizes)):
         yield Described(f"classifier.{3 * number}", (outputs, inputs), bias=True)
 
 

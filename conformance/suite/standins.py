@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from math import prod
 from zlib import crc32
 
@@ -180,7 +181,7 @@ def _dcase(divisor: int) -> Iterator[Layer]:
 def _uc12b(divisor: int) -> Iterator[Layer]:
     """An auto-encoder for images: convolutions, and transposed ones back."""
     widths = (3, 32 // divisor, 64 // divisor, 128 // divisor)
-    for number, (inputs, outputs) in enumerate(zip(widths, widths[1:], strict=False)):
+    for number, (inputs, outputs) in enumerate(pairwise(widths)):
         yield Layer(f"encoder.{2 * number}", (outputs, inputs, 3, 3), bias=True)
     for number, (outputs, inputs) in enumerate(zip(widths[-2::-1], widths[:0:-1], strict=True)):
         # Transposed convolutions have their inputs first, so that a bias has another length than the rows.

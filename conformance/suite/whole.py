@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from suite.files import described
 from suite.metadata import add_performance_maps, add_pruning, pruned_rows, without_rows
 from suite.rows import Row
 from suite.standins import Model, integers, layers, stand_in
@@ -43,14 +44,15 @@ def _true_size(name: str) -> int:
 
 def coded(model: Model, configuration: Mapping[str, Any]) -> Made:
     _reduce(model, configuration)
-    if configuration.get("encode_tpl_only"):
+    if configuration.get("topology_indexed_reference_flag"):
         model.info["topology_elem_id_list"] = list(model.tensors)
+    if configuration.get("encode_tpl_only"):
         data = ApproxData(parameters={}, qp_density=configuration["qp_density"])
     else:
         data = approximated(model, configuration)
     made = coder.encode_all(enc_info(configuration), model.info, data, threads=1)
     beside = input_parameters_to_json(made.input_parameters) if made.input_parameters else ""
-    return Made(made.bitstream, reconstructed(data, model), beside)
+    return Made(made.bitstream, {**reconstructed(data, model), **described(model.info)}, beside)
 
 
 def _reduce(model: Model, configuration: Mapping[str, Any]) -> None:

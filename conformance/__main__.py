@@ -1,0 +1,13 @@
+"""The conformance suite of ISO/IEC 15938-18: ``python -m conformance generate | run | verify | list``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from suite.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,129 @@
+"""The command line of the conformance suite."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from rich.console import Console
+from suite import reports
+from suite.decoders import decoder_called
+from suite.files import DEFAULT, Folder
+from suite.generate import Generated, generate, update_description
+from suite.procedures import TOLERANCE, outcomes_of
+from suite.rows import PLATFORMS, Row, all_rows, selected
+
+_ERRORS = Console(stderr=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; 0 if all is well, 1 for a negative finding, 2 for wrong usage."""
+    options = _parser().parse_args(arguments)
+    command: Callable[[argparse.Namespace], int] = options.command
+    return command(options)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m conformance", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_list(commands)
+    _add_generate(commands)
+    _add_run(commands)
+    return parser
+
+
+def _add_rows(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("rows", nargs="*", metavar="ROW", help="a number such as 1.16, or a part of an id; all if none")
+    parser.add_argument("--small", action="store_true", help="only rows that any decoder gets through in seconds")
+    parser.add_argument("--table", type=int, choices=(1, 2), help="1: whole models, 2: incremental ones")
+    parser.add_argument("--platform", choices=PLATFORMS, default="full", help="only the rows of this bit depth (4.5.1)")
+
+
+def _add_folder(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--suite", type=Path, default=DEFAULT, help=f"the folder of the suite (default: {DEFAULT})")
+
+
+def _rows(options: argparse.Namespace) -> list[Row]:
+    rows = selected(all_rows(), options.rows, small=options.small, platform=options.platform, table=options.table)
+    if not rows:
+        raise SystemExit("there is no such row; 'list' shows all")
+    return rows
+
+
+# --- list -------------------------------------------------------------------------------------------------------------
+
+
+def _add_list(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser("list", help="what the suite has")
+    _add_rows(parser)
+    parser.add_argument("--json", action="store_true", help="for programs; with the whole configuration of each row")
+    parser.set_defaults(command=_list)
+
+
+def _list(options: argparse.Namespace) -> int:
+    rows = _rows(options)
+    if options.json:
+        print(json.dumps([row.described() for row in rows], indent=1))
+    else:
+        Console().print(reports.listing(rows))
+    return 0
+
+
+# --- generate ---------------------------------------------------------------------------------------------------------
+
+
+def _add_generate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser("generate", help="write the bitstreams, and what decoders must make of them")
+    _add_rows(parser)
+    _add_folder(parser)
+    parser.add_argument("--full-size", action="store_true", help="whole models of their true sizes (takes gigabytes)")
+    parser.add_argument("--update", action="store_true", help="let suite.toml have the digests of what is written")
+    parser.set_defaults(command=_generate)
+
+
+def _generate(options: argparse.Namespace) -> int:
+    made = [_noted(each) for each in generate(_rows(options), Folder(options.suite), full_size=options.full_size)]
+    if options.update:
+        update_description(made)
+    problems = [] if options.update or options.full_size else [p for each in made for p in each.problems]
+    for problem in problems:
+        _ERRORS.print(f"[red]{problem}")
+    size = sum(sum(each.bytes) for each in made)
+    _ERRORS.print(f"{len(made)} rows, {size} bytes, in {options.suite}")
+    return 1 if problems else 0
+
+
+def _noted(made: Generated) -> Generated:
+    _ERRORS.print(f"{made.row.name:5} {sum(made.bytes):9} bytes  {made.row.id}", highlight=False)
+    return made
+
+
+# --- run --------------------------------------------------------------------------------------------------------------
+
+
+def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser("run", help="test a decoder with the bitstreams (Part 18, 4.5)")
+    _add_rows(parser)
+    _add_folder(parser)
+    parser.add_argument(
+        "--decoder",
+        default="native",
+        help="native (default), or any command: COMMAND IN.nnr OUT.npz [--state DIR] [--oob FILE]",
+    )
+    parser.add_argument("--tolerance", type=float, default=TOLERANCE, help="how much floats may differ (default: 1e-6)")
+    parser.add_argument("--timeout", type=float, default=600, help="seconds for each run of a command")
+    parser.set_defaults(command=_run)
+
+
+def _run(options: argparse.Namespace) -> int:
+    rows, folder = _rows(options), Folder(options.suite)
+    missing = next((name for row in rows for name in row.files if not folder.expected(name).is_file()), None)
+    if missing:
+        _ERRORS.print(f"{folder.stream(missing)} is not there; make it with 'python -m conformance generate'")
+        return 2
+    decoder = decoder_called(options.decoder, options.timeout)
+    outcomes = list(outcomes_of(decoder, rows, folder, options.tolerance))
+    Console().print(reports.table(outcomes, decoder.name))
+    return 1 if any(outcome.status == "failed" for outcome in outcomes) else 0

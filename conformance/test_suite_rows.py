@@ -1,0 +1,70 @@
+"""The rows of the conformance suite: described as Part 18 has them, made byte for byte as described, decoded."""
+
+import re
+
+import pytest
+from peer_codec import SHARED
+from suite.decoders import Native
+from suite.files import Folder, digest, load
+from suite.generate import Generated, generate
+from suite.procedures import outcomes_of
+from suite.rows import SUITE, all_rows, selected, updated
+
+ROWS = all_rows()
+TABLES = SHARED / "spec" / "conformance-tables.md"
+QUICK = [
+    row for row in selected(ROWS, small=True) if row.table == 1 or row.run.endswith(("TCA_classifier_only", "bidir"))
+]
+
+
+@pytest.fixture(scope="session")
+def suite(tmp_path_factory: pytest.TempPathFactory) -> tuple[Folder, list[Generated]]:
+    folder = Folder(tmp_path_factory.mktemp("suite"))
+    return folder, list(generate(QUICK, folder))
+
+
+def test_the_suite_has_all_rows_of_both_tables() -> None:
+    assert [row.number for row in ROWS if row.table == 1] == list(range(1, 37))
+    assert [row.number for row in ROWS if row.table == 2] == list(range(1, 29))
+    assert len({name for row in ROWS for name in row.files}) == 36 + 4 * 28
+
+
+@pytest.mark.skipif(not TABLES.is_file(), reason="NNC_SHARED has no conformance tables")
+def test_the_rows_are_called_as_in_the_standard() -> None:
+    named = re.findall(r"^\| \d+ \| `([^`]+)` \| [^|]+ \| ([^|]+) \| ([^|]+) \|", TABLES.read_text(), re.MULTILINE)
+    assert [(row.id, row.clause, row.feature) for row in ROWS] == [tuple(map(str.strip, each)) for each in named]
+
+
+def test_the_suite_is_small_and_says_how_large_it_is() -> None:
+    assert sum(sum(row.bytes) for row in ROWS) < 12e6
+    assert all(len(row.bytes) == len(row.sha256) == len(row.expected) == len(row.files) for row in ROWS)
+
+
+def test_rows_of_limited_precision_are_selected_by_platform() -> None:
+    assert {row.name for row in selected(ROWS, platform="4bit")} == {"1.28", "1.30"}
+    assert {row.number for row in selected(ROWS, platform="8bit")} == {26, 27, 29, *range(31, 37)}
+
+
+def test_the_small_rows_are_made_byte_for_byte_as_described(suite: tuple[Folder, list[Generated]]) -> None:
+    assert [problem for made in suite[1] for problem in made.problems] == []
+    assert len(suite[1]) > 15
+
+
+def test_the_native_decoder_passes_the_small_rows(suite: tuple[Folder, list[Generated]]) -> None:
+    outcomes = list(outcomes_of(Native(), QUICK, suite[0]))
+    assert [outcome.message for outcome in outcomes if outcome.status != "passed"] == []
+    assert all(outcome.described for outcome in outcomes)
+
+
+def test_what_is_expected_is_what_the_description_says(suite: tuple[Folder, list[Generated]]) -> None:
+    for row in QUICK:
+        assert tuple(digest(load(suite[0].expected(name))) for name in row.files) == row.expected
+
+
+def test_the_description_is_updated_in_place() -> None:
+    text = SUITE.read_text()
+    row = ROWS[0]
+    assert updated(text, {row.id: (row.bytes, row.sha256, row.expected)}) == text
+    other = updated(text, {row.id: ([1], ["0"], ["f"])})
+    assert 'bytes = [1]\nsha256 = ["0"]\nexpected = ["f"]' in other
+    assert len(other.splitlines()) == len(text.splitlines())
