@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, Final
 
 import numpy as np
@@ -38,6 +39,7 @@ def output_dtype(data_format: int | None, integer: bool) -> np.dtype[Any]:
     return wanted if wanted.kind == default.kind else default
 
 
+@cache  # numpy takes longer to name a type than to quantize a small tensor
 def data_format(dtype: np.dtype[Any]) -> DecompressedDataFormat | None:
     """The ``nnr_decompressed_data_format`` that asks for ``dtype``, where it is not what comes anyway."""
     return _FORMATS.get(dtype.name)

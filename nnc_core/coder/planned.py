@@ -48,11 +48,12 @@ def write_planned(
 ) -> int:
     """Code a model as planned; see `nnc_core.write`."""
     limits = limits or Limits()
-    writer = _started(stream, model, plan, limits.following(_ENDLESS))
+    endless = limits.following(_ENDLESS)
+    writer = _started(stream, model, plan, endless)
     decoded, largest, done = 0, 0, 0
     for coded in _coded(model, plan, model.tensors, threads, executor):
         for unit in coded.units:
-            decoded = limits.following(_ENDLESS).check("decoded_bytes", decoded + _decoded_size(unit))
+            decoded = endless.check("decoded_bytes", decoded + _decoded_size(unit))
             largest = max(largest, prod(unit.header.tensor_dimensions))
             writer.data_unit(unit.header, unit.payload.data)
         done += coded.tensors

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -142,7 +141,7 @@ def probe(values: NDArray[np.float32], plan: TensorPlan, form: Format) -> Probe:
     levels, unary = found
     header = _header("", values.shape, PayloadType.NNR_PT_FLOAT)
     header.dq_flag = plan.dq_flag
-    unit = _coded(header, levels, replace(plan, cabac_unary_length_minus1=unary), form)
+    unit = _coded(header, levels, plan, form, unary)
     error = np.square(values.astype(np.float64) - reconstruct(levels, step)).sum()
     return Probe(len(unit.payload), float(error))
 
@@ -205,7 +204,7 @@ def _quantized(
     header = _header(marks.escaped(name), array.shape, PayloadType.NNR_PT_FLOAT)
     _ask_for(header, array.dtype, form)
     header.dq_flag = plan.dq_flag
-    yield _coded(header, found.levels, replace(plan, cabac_unary_length_minus1=found.cabac_unary_length_minus1), form)
+    yield _coded(header, found.levels, plan, form, found.cabac_unary_length_minus1)
     if strange is not None:
         yield from _exceptions(name, array, values, strange, plan, form)
 
@@ -394,18 +393,25 @@ def _integer_unit(
     return _coded(header, np.ascontiguousarray(integers.reshape(len(integers), -1)), plan, form)
 
 
-def _coded(header: CompressedDataUnitHeader, levels: NDArray[np.int32], plan: TensorPlan, form: Format) -> CodedUnit:
+def _coded(
+    header: CompressedDataUnitHeader,
+    levels: NDArray[np.int32],
+    plan: TensorPlan,
+    form: Format,
+    cabac_unary_length_minus1: int | None = None,
+) -> CodedUnit:
+    unary = plan.cabac_unary_length_minus1 if cabac_unary_length_minus1 is None else cabac_unary_length_minus1
     book = header.integer_codebook
     parameters = TensorParameters(
         general_profile_idc=form.general_profile_idc,
-        cabac_unary_length_minus1=plan.cabac_unary_length_minus1,
+        cabac_unary_length_minus1=unary,
         dq_flag=header.dq_flag,
         scan_order=plan.scan_order if min(levels.shape) > 1 else 0,
         codebook_size=book.codebook_size if book else 0,
         codebook_zero_offset=book.zero_offset if book else 0,
     )
     quantized = header.nnr_compressed_data_unit_payload_type == PayloadType.NNR_PT_FLOAT
-    header.cabac_unary_length_minus1 = parameters.cabac_unary_length_minus1
+    header.cabac_unary_length_minus1 = unary
     header.scan_order = parameters.scan_order
     tensor = CodedTensor(levels, plan.qp if quantized else None)
     payload, (points,), _ = encode_shortest([tensor], [[parameters]], 6 + form.qp_density, effort_of(plan))

@@ -1,4 +1,4 @@
-"""How many flags abs_level_greater_x suit a tensor: an encoder's choice of cabac_unary_length_minus1."""
+"""What levels cost with so many flags abs_level_greater_x, and how many suit a tensor: an encoder's choices."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 USUAL_UNARY_LENGTH_MINUS1: Final = 10
-_CANDIDATES: Final = (USUAL_UNARY_LENGTH_MINUS1, 17, 23, 47)
+_CANDIDATES: Final = (USUAL_UNARY_LENGTH_MINUS1, 17, 23, 31, 47, 95)
 
 _LARGE: Final = 4095
 """Beyond, the length of an index is about the same with all candidates."""
@@ -33,6 +33,20 @@ def best_unary_length_minus1(levels: NDArray[np.int32], dq_flag: bool) -> int:
     return min(_CANDIDATES, key=lambda length: _bits(counts, length + 1))
 
 
+def estimated_bits(indices: NDArray[np.int64], cabac_unary_length_minus1: int) -> float:
+    """About how many bits integers take (any shape, below 2**53), without what neighbours tell of each other."""
+    flags, flat = cabac_unary_length_minus1 + 1, indices.reshape(-1)
+    magnitudes = np.abs(flat)
+    sides = [np.bincount(np.minimum(magnitudes[side], flags + 1)) for side in (flat > 0, flat < 0)]
+    signs = np.array([each.sum() for each in sides])
+    significance = _decision_bits(np.array([flat.size - signs.sum()]), signs[:1] + signs[1:])
+    bits = significance + _decision_bits(signs[:1], signs[1:]) + sum(_flag_bits(each, flags) for each in sides)
+    beyond = magnitudes[magnitudes > flags] - flags
+    if not beyond.size:
+        return bits
+    return bits + _remainder_bits(np.bincount(np.frexp(beyond.astype(np.float64))[1] - 1))
+
+
 def _bits(counts: list[NDArray[np.intp]], flags: int) -> float:
     """Beyond significance and sign; ``counts`` has the magnitudes of positive and of negative indices."""
     bits = sum(_flag_bits(each, flags) for each in counts)
@@ -41,8 +55,13 @@ def _bits(counts: list[NDArray[np.intp]], flags: int) -> float:
         return bits
     rests = sum(np.pad(each, (0, longest + flags + 1 - len(each)))[flags + 1 :] for each in counts)
     lengths = np.bincount(np.floor(np.log2(np.arange(1, longest + 1))).astype(int), weights=rests)
+    return bits + _remainder_bits(lengths)
+
+
+def _remainder_bits(lengths: NDArray[Any]) -> float:
+    """Of so many remainders of each length."""
     suffix = float(np.arange(len(lengths)) @ lengths)
-    return bits + suffix + _decision_bits(lengths, _tail(lengths) - lengths)
+    return suffix + _decision_bits(lengths, _tail(lengths) - lengths)
 
 
 def _flag_bits(counts: NDArray[np.intp], flags: int) -> float:

@@ -6,6 +6,7 @@ import math
 import zlib
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import product
 from typing import Any, Final
 
 import numpy as np
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from nnc_core.bitstream import marks
 from nnc_core.coder.units import Format, as_floats, coded_size, data_units, known
+from nnc_core.entropy.unary_length import estimated_bits
 from nnc_core.errors import ModelError
 from nnc_core.planner.plan import Method, TensorPlan
 from nnc_core.planner.statistics import is_vector
@@ -25,6 +27,10 @@ _REPEATED: Final = 16
 
 _PIECES, _PIECE = 4, 1 << 14
 """The elements of a sample: evenly spread, in pieces that keep their neighbours together."""
+
+_HANDFUL, _OFFSET_BITS = 8, 128
+_DOUBT: Final = 1.25
+"""By how much estimates of bits must differ to be trusted, for more than a handful of values."""
 
 _STEP_EXPONENTS = range(-32, 32)
 _MOST = (1 << 31) - 1
@@ -55,6 +61,8 @@ def _few(values: NDArray[Any]) -> bool:
     if not patterns.size:
         return False
     most = min(_FEW, max(2, patterns.size // _REPEATED))
+    if len(set(patterns[:: max(1, patterns.size // (2 * most))].tolist())) > most:
+        return False
     found = np.unique(patterns[:: max(1, patterns.size >> 10)])
     for at in range(0, patterns.size, _ONE_BLOCK):
         if found.size > most:
@@ -69,6 +77,8 @@ def _lattice(values: NDArray[np.float32], limit: int = 1 << 24) -> tuple[int, in
     `None` where that is beyond the ``limit``, or a value is infinite or not a number.
     """
     flat = values.reshape(-1)
+    if _scattered(flat[:: max(1, flat.size >> 2)].tolist(), limit):
+        return None
     exponent, peak = 255, 0.0
     for at in (slice(None, None, max(1, flat.size >> 8)), *_blocks(flat.size)):
         part = flat[at]
@@ -79,6 +89,13 @@ def _lattice(values: NDArray[np.float32], limit: int = 1 << 24) -> tuple[int, in
         if peak and math.ldexp(peak, -exponent) > limit:
             return None
     return (exponent, int(math.ldexp(peak, -exponent))) if peak else (0, 0)
+
+
+def _scattered(some: list[float], limit: int) -> bool:
+    """Whether these few values alone show that there is no lattice."""
+    finite = [abs(value) for value in some if math.isfinite(value)]
+    divisor = max((value.as_integer_ratio()[1] for value in finite), default=1)
+    return max(finite, default=0.0) * divisor > limit
 
 
 def _blocks(size: int) -> Iterator[slice]:
@@ -144,15 +161,36 @@ def integer_plan(name: str, array: NDArray[Any], plan: TensorPlan, form: Format)
     """The way to send integers that takes the fewest bytes: as they are, or without what most have in common."""
     plan = replace(plan, method=Method.INTEGERS, exact=True, reason=plan.reason or "integers")
     sample = sample_of(known(array).reshape(array.shape or (1,)))
-    common = int(np.sort(sample, axis=None)[sample.size // 2])
-    offsets = [offset for offset in dict.fromkeys((0, common)) if _reachable(array, offset)] or [0]
-    plans = [replace(plan, offset=offset) for offset in offsets]
-    plans += [replace(each, cabac_unary_length_minus1=0) for each in plans]
-    return min(plans, key=lambda each: _size(name, sample, each, form)) if _reachable(array, offsets[0]) else plans[0]
+    unary_lengths = dict.fromkeys((plan.cabac_unary_length_minus1, 0))
+    ways = list(product(_offsets(array, sample), unary_lengths))
+    bits = [_integer_bits(sample, *way) for way in ways]
+    least = min(bits, default=0) * (1 if array.size == 1 else _DOUBT + _HANDFUL / array.size)
+    plans = [
+        replace(plan, offset=offset, cabac_unary_length_minus1=unary)
+        for (offset, unary), each in zip(ways, bits, strict=True)
+        if each <= least
+    ]
+    return min(plans, key=lambda each: _size(name, sample, each, form)) if plans[1:] else next(iter(plans), plan)
 
 
-def _reachable(array: NDArray[Any], offset: int) -> bool:
-    return int(array.min()) - offset >= -_MOST and int(array.max()) - offset <= _MOST
+def _offsets(array: NDArray[Any], sample: NDArray[Any]) -> Iterator[int]:
+    """0 and, where there are enough values to pay for it, the one in the middle, if they bring all within reach."""
+    least, most = int(array.min()), int(array.max())
+    offsets = (
+        [0] if array.size == 1 and max(-least, most) <= _MOST else [0, int(np.sort(sample, None)[sample.size // 2])]
+    )
+    yield from (each for each in dict.fromkeys(offsets) if least - each >= -_MOST and most - each <= _MOST)
+
+
+def _integer_bits(sample: NDArray[Any], offset: int, cabac_unary_length_minus1: int) -> float:
+    """About what they take, and the longer name of a unit that has an ``offset``."""
+    name, flags = _OFFSET_BITS * (offset != 0), cabac_unary_length_minus1 + 1
+    if sample.size > _HANDFUL:
+        wide = sample.astype(object) if offset >> 31 else sample.astype(np.int64)
+        return name + estimated_bits((wide - offset).astype(np.int64), cabac_unary_length_minus1)
+    values: list[int] = sample.reshape(-1).tolist()
+    beyond = (abs(value - offset) - flags for value in values)
+    return name + sum(2 * each.bit_length() if each > 0 else each for each in beyond) + flags * sample.size
 
 
 def sample_of(array: NDArray[Any]) -> NDArray[Any]:

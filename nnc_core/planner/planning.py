@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor
 from dataclasses import replace
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -64,7 +64,8 @@ def plan(
     names = list(model.tensors)
     findings = dict(zip(names, in_order(_jobs(model, p), threads, executor, running=2, result_size=_held), strict=True))
     rms = quality.model_rms(found.weights for found in findings.values() if found.weights is not None)
-    tensors = {name: _with_step(found, rms, p) for name, found in findings.items()}
+    form = Format(p.density, p.general_profile_idc)
+    tensors = {name: _with_step(found, rms, form) for name, found in findings.items()}
     tensors |= _calibrated(model, tensors, findings, p)
     shared = tuple(_shared(model, tensors)) if p.blocks_flag else ()
     plan = ModelPlan(p.density, p.general_profile_idc, tensors, shared, p.indexed_reference_flag)
@@ -160,15 +161,15 @@ def _held(finding: _Finding) -> int:
 
 def _jobs(model: SourceModel, p: CodingParameters) -> Iterator[Job[_Finding]]:
     types = model.model_info.get("parameter_type", {})
+    form = Format(p.density, p.general_profile_idc)
     for name in model.tensors:
         array = np.asarray(model.tensors[name])
-        yield Job(partial(_find, name, array, types.get(name), model.exact.get(name, ""), p), 4 * array.size)
+        yield Job(partial(_find, name, array, types.get(name), model.exact.get(name, ""), p, form), 4 * array.size)
 
 
 def _find(
-    name: str, array: NDArray[Any], parameter_type: ParameterType | None, reason: str, p: CodingParameters
+    name: str, array: NDArray[Any], parameter_type: ParameterType | None, reason: str, p: CodingParameters, form: Format
 ) -> _Finding:
-    form = Format(p.density, p.general_profile_idc)
     changes = p.changes(name)
     array = known(array)
     start = _start(p, changes)
@@ -196,7 +197,14 @@ def _find(
 
 
 def _start(p: CodingParameters, changes: Mapping[str, Any]) -> TensorPlan:
-    plan = TensorPlan(
+    values = {key: value for key, value in changes.items() if key not in ("qp", "exact")}
+    return replace(_unchanged(p), **values) if values else _unchanged(p)
+
+
+@lru_cache(maxsize=1)
+def _unchanged(p: CodingParameters) -> TensorPlan:
+    """What all tensors start from that no rule applies to."""
+    return TensorPlan(
         dq_flag=p.dq_flag and p.level >= _DEPENDENT,
         param_opt_flag=p.param_opt_flag and p.level not in _FIXED_RATES,
         cabac_unary_length_minus1=p.cabac_unary_length_minus1,
@@ -204,7 +212,6 @@ def _start(p: CodingParameters, changes: Mapping[str, Any]) -> TensorPlan:
         row_skip_enabled_flag=p.row_skip_enabled_flag,
         lambda_scale=1.0 if p.level >= (_TARGETED if p.targeted else _RATE_AWARE) else 0.0,
     )
-    return replace(plan, **{key: value for key, value in changes.items() if key not in ("qp", "exact")})
 
 
 def _obstacle(values: NDArray[np.float32], found: Statistics, vector: bool, free: bool) -> str:
@@ -228,11 +235,11 @@ def _regular(values: NDArray[np.float32]) -> bool:
     return 16 * int(np.count_nonzero(~np.isfinite(values))) <= values.size
 
 
-def _with_step(found: _Finding, rms: float, p: CodingParameters) -> TensorPlan:
+def _with_step(found: _Finding, rms: float, form: Format) -> TensorPlan:
     plan = found.plan
     if found.weights is not None:
-        qp = quality.qp_of(quality.weight_step(found.weights, rms, plan.dq_flag), p.density)
-        plan = replace(plan, method=Method.QUANTIZED, qp=qp)
+        qp = quality.qp_of(quality.weight_step(found.weights, rms, plan.dq_flag), form.qp_density)
+        plan = replace(plan, qp=qp)
     if found.sample is None:
         return plan
-    return smaller_with_codebook(found.sample, plan, Format(p.density, p.general_profile_idc))
+    return smaller_with_codebook(found.sample, plan, form)

@@ -26,9 +26,9 @@ class Statistics:
     """Of the finite values of a tensor.
 
     ``size`` and ``energy`` (the sum of squares) leave out the few that lie far beyond the others. ``least`` is the
-    smallest magnitude that is not 0. ``quiet`` is the rms of the quietest rows or columns where these differ widely in
-    scale, and otherwise that of the tensor. ``narrow`` says that the tensor has far fewer rows than columns, or the
-    reverse, like the factors of a product.
+    smallest magnitude in a vector that is not 0. ``quiet`` is the rms of the quietest rows or columns where these
+    differ widely in scale, and otherwise that of the tensor. ``narrow`` says that the tensor has far fewer rows
+    than columns, or the reverse, like the factors of a product.
     """
 
     size: int
@@ -52,14 +52,14 @@ def is_vector(shape: tuple[int, ...]) -> bool:
 def statistics(values: NDArray[np.float32]) -> Statistics:
     """Measure a tensor of any shape."""
     flat = values.reshape(-1)
-    bound = _ordinary(flat)
+    bound, vector = _ordinary(flat), is_vector(values.shape)
     size, energy, peak, least = 0, 0.0, 0.0, math.inf
     for magnitudes in _magnitudes(flat):
         ordinary = magnitudes if bound == math.inf else magnitudes[magnitudes < bound]
         size += ordinary.size
         energy += float(np.square(ordinary, dtype=np.float64).sum())
         peak = max(peak, float(ordinary.max(initial=0)))
-        if values.size <= _BLOCK or is_vector(values.shape):
+        if vector:
             least = min(least, float(ordinary[ordinary > 0].min(initial=np.inf)))
     rms = math.sqrt(energy / size) if size else 0.0
     quiet = rms if bound < math.inf else _quiet(values, rms)
@@ -79,13 +79,20 @@ def _ordinary(flat: NDArray[np.float32]) -> float:
     """The bound below which all ordinary magnitudes are; infinite where there are no others."""
     with np.errstate(invalid="ignore"):
         peak = max(float(flat.max()), -float(flat.min()))
-    typical = float(np.median(np.abs(flat[:: max(1, flat.size >> 10)])))
+    typical = _median(np.abs(flat[:: max(1, flat.size >> 10)]))
     if peak < (2**_GAP) * typical:
         return math.inf
     counts = np.zeros(256, np.int64)
     for magnitudes in _magnitudes(flat):
         counts += np.bincount(magnitudes.view(np.uint32) >> 23, minlength=256)
     return _bound(counts)
+
+
+def _median(values: NDArray[np.float32]) -> float:
+    """The upper one of two; values that are not numbers count as large. The values change places."""
+    middle = values.size // 2
+    values.partition(middle)
+    return float(values[middle])
 
 
 def _bound(counts: NDArray[np.int64]) -> float:
@@ -108,6 +115,9 @@ def _quiet(values: NDArray[np.float32], rms: float) -> float:
     rows = values.reshape(len(values), -1)
     found = [rms]
     for energies, length in (_row_energies(rows), rows.shape[1]), _column_energies(values):
+        quietest = float(energies.min())
+        if quietest and _MIXED * math.sqrt(quietest / length) >= rms:
+            continue
         scales = np.sqrt(energies[energies > 0] / length)
         if scales.size > 1 and _MIXED * math.exp(float(np.log(scales).mean())) < rms:
             found.append(float(np.quantile(scales, _QUIET, method="lower")))
@@ -116,6 +126,8 @@ def _quiet(values: NDArray[np.float32], rms: float) -> float:
 
 def _row_energies(rows: NDArray[np.float32]) -> NDArray[np.float64]:
     step = max(1, _BLOCK // rows.shape[1])
+    if len(rows) <= step:
+        return np.square(rows, dtype=np.float64).sum(axis=1)  # type: ignore[no-any-return]
     squares = (np.square(rows[at : at + step], dtype=np.float64).sum(axis=1) for at in range(0, len(rows), step))
     return np.concatenate(list(squares))
 
