@@ -6,8 +6,9 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor, Future
@@ -21,7 +22,8 @@ WORTHWHILE: Final = 64 << 10
 _MOST_JOBS: Final = 256
 
 
-class Job(NamedTuple, Generic[T]):
+@dataclass(frozen=True, slots=True)
+class Job(Generic[T]):
     """Something to run, and the bytes of the tensors that it is about; picklable for pools of processes."""
 
     run: Callable[[], T]
@@ -57,10 +59,10 @@ def in_order(
     with _executor(threads, executor) as pool:
         window: Window[Outcome[T]] = Window(pool, running, result_size and partial(_total, result_size))
         try:
-            for results, error in _in_order((job for job, _ in merged(jobs)), window):
-                yield from results
-                if error is not None:
-                    raise error
+            for outcome in _in_order((job for job, _ in merged(jobs)), window):
+                yield from outcome.results
+                if outcome.error is not None:
+                    raise outcome.error
         finally:
             window.cancel()
 
@@ -140,7 +142,8 @@ class Window(Generic[T]):
         return self._result_size(future.result())
 
 
-class Outcome(NamedTuple, Generic[T]):
+@dataclass(frozen=True, slots=True)
+class Outcome(Generic[T]):
     """The results of neighbouring jobs, up to one that failed."""
 
     results: list[T]
@@ -151,13 +154,13 @@ def merged(jobs: Iterable[Job[T]]) -> Iterator[tuple[Job[Outcome[T]], int]]:
     """Jobs that each run several neighbours, of which alone none would be worth a thread, and how many those are."""
     runs: list[Callable[[], T]] = []
     size = 0
-    for run, job_size in jobs:
-        if runs and size + job_size > WORTHWHILE:
+    for job in jobs:
+        if runs and size + job.size > WORTHWHILE:
             yield _merge(runs, size)
             size = 0
-        runs.append(run)
-        size += job_size
-        del run  # or the last job's tensor would be held for as long as the next one takes
+        runs.append(job.run)
+        size += job.size
+        del job  # or the last job's tensor would be held for as long as the next one takes
     if runs:
         yield _merge(runs, size)
 
