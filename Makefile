@@ -12,7 +12,10 @@ CXX_FILES := $(filter %.cpp %.hpp %.h,$(NATIVE))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint interop bench bench-large convert-check fuzz fuzz-native sanitize test-web test-ecosystem clean
+.PHONY: help demo test lint interop bench bench-large convert-check
+.PHONY: fuzz fuzz-native sanitize
+.PHONY: test-web test-ecosystem
+.PHONY: wheels clean
 
 help:  ## list the targets
 	@awk -F ':.*  ## ' '/^[a-z-]+:.*  ## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -60,6 +63,10 @@ test-web: $(VENV)/.dev  ## test pages in a headless browser (installs chromium w
 
 test-ecosystem: $(FLOWER)/.ready  ## test what needs an environment of its own (Flower; Python 3.11 or newer)
 	$(FLOWER)/bin/python -m pytest annex_tests/ecosystem
+
+wheels: $(BIN)/python  ## build wheels with every Python that is found, try each in a bare environment
+	mkdir -p dist && rm -f dist/*.whl
+	$(BIN)/python conformance/wheels.py dist
 
 clean:  ## remove the environments and everything built or cached
 	rm -rf $(VENV) $(PEER) $(FLOWER) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
