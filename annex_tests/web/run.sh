@@ -20,10 +20,14 @@ install() {
         { echo "apt-get cannot install chromium"; return 1; }
 }
 
-browser > /dev/null || reason=$(install) || {
-    echo "skipped: no browser was found, and $reason"
+skip() {
+    echo "skipped: no browser was found, and $1"
     exit 0
 }
-NNC_BROWSER=$(browser)
+
+if ! browser > /dev/null; then
+    reason=$(install) || skip "$reason"
+fi
+NNC_BROWSER=$(browser) || skip "none is called $NNC_BROWSER"
 export NNC_BROWSER
 exec "$python" -m pytest annex_tests/web "$@"

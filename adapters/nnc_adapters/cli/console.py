@@ -138,9 +138,20 @@ def table(*columns: str) -> Table:
     return Table(columns)
 
 
+def is_terminal() -> bool:
+    """Whether stdout goes to a person."""
+    return sys.stdout is not None and sys.stdout.isatty()
+
+
+def bar(part: float, whole: float, width: int = 12) -> str:
+    """A bar that fills ``part`` of ``whole`` of ``width`` characters, to an eighth of one."""
+    eighths = round(8 * width * part / whole) if whole else 0
+    return "\u2588" * (eighths // 8) + (chr(0x2590 - eighths % 8) if eighths % 8 else "")
+
+
 def print_table(content: Table) -> None:
     """Print a table as wide as the terminal, but readable; where stdout is none, as wide as it wants to be."""
-    width = shutil.get_terminal_size().columns if sys.stdout is not None and sys.stdout.isatty() else _PIPE_WIDTH
+    width = shutil.get_terminal_size().columns if is_terminal() else _PIPE_WIDTH
     click.echo("\n".join(content.lines(width)))
 
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import mmap
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import fields
+from functools import partial
 from math import prod
 from pathlib import Path
 from typing import Any
 
 import click
 
-from nnc_adapters.cli import console, trace
+from nnc_adapters.cli import console, trace, tree
 from nnc_adapters.cli.options import json_option, limit_option, pipe_path, readable
 from nnc_adapters.containers import plain
 from nnc_adapters.shared import exactly, titles
@@ -23,6 +25,28 @@ from nnc_core.errors import BitstreamError, NncError
 from nnc_core.syntax import StartUnitHeader
 from nnc_core.tables.code_points import NnrUnitType
 
+_Tensors = Mapping[str, TensorInfo]
+
+
+def _rate(tensors: _Tensors, unit: UnitRecord) -> float:
+    """The bits that a unit takes for each of its numbers; none for a unit without."""
+    weights = sum(prod(tensors[name].shape) for name in unit.names if name in tensors)
+    return 8 * unit.size / weights if weights else 0.0
+
+
+def _qp(tensors: _Tensors, unit: UnitRecord) -> float:
+    return min((i.qp for name in unit.names if (i := tensors.get(name)) and i.qp is not None), default=math.inf)
+
+
+_ORDERS: dict[str, Callable[[_Tensors, UnitRecord], Any]] = {
+    "position": lambda tensors, unit: unit.index,
+    "size": lambda tensors, unit: -unit.size,
+    "name": lambda tensors, unit: (not unit.names, unit.names, unit.index),
+    "bits": lambda tensors, unit: -_rate(tensors, unit),
+    "qp": _qp,
+    "kind": lambda tensors, unit: (titles.kind(unit), unit.index),
+}
+
 
 @click.command()
 @click.argument("source", metavar="FILE.nnr", type=pipe_path)
@@ -31,7 +55,11 @@ from nnc_core.tables.code_points import NnrUnitType
 @click.option("--unit", type=click.IntRange(min=0), metavar="N", help="Show this unit only.")
 @click.option("--tensor", metavar="NAME", help="Show the units of this tensor only.")
 @click.option("--offset", type=click.IntRange(min=0), metavar="BYTE", help="Show the unit with this byte only.")
-@click.option("--sort", type=click.Choice(["position", "size"]), default="position", help="The order of the units.")
+@click.option(
+    "--sort", type=click.Choice(list(_ORDERS)), default="position", show_default=True, help="The order of units."
+)
+@click.option("--tree", "as_tree", is_flag=True, help="Show a tree of modules with their bytes in place of units.")
+@click.option("--depth", type=click.IntRange(min=1), metavar="N", help="With --tree: show so many levels.")
 @limit_option
 @json_option
 def inspect(
@@ -42,6 +70,8 @@ def inspect(
     tensor: str | None,
     offset: int | None,
     sort: str,
+    as_tree: bool,
+    depth: int | None,
     limits: Limits,
     as_json: bool,
 ) -> None:
@@ -53,9 +83,10 @@ def inspect(
         if violations and not _is_bitstream(file):
             raise violations[0]
         units = list(filter(_wanted(file, unit, tensor, offset), _units(file)))
-        if sort == "size":
-            units.sort(key=lambda each: -each.size)
-        if as_json:
+        units.sort(key=partial(_ORDERS[sort], _tensors(file)))
+        if as_tree:
+            tree.show(file, given.name, sort=sort, depth=depth, as_json=as_json)
+        elif as_json:
             console.print_json(_description(file, units, traced))
         elif traced:
             trace.show(file, units, {each.index: console.printable(titles.title(each)) for each in units}, bins=bins)
@@ -137,20 +168,24 @@ def _tensors(file: NnrFile) -> Mapping[str, TensorInfo]:
 
 
 def _show_units(file: NnrFile, units: Sequence[UnitRecord]) -> None:
-    table = console.table(">#", ">bytes", "kind", ">qp", ">bits/w", "~shape", "~exact as", "~content")
+    bars = console.is_terminal()
+    columns = (">#", ">bytes", *["size"] * bars, "kind", ">qp", ">bits/w", "~shape", "~exact as", "~content")
+    table = console.table(*columns)
     tensors = _tensors(file)
+    most = max((unit.size for unit in units), default=0)
     for unit in units:
-        table.add_row(str(unit.index), str(unit.size), *_columns(unit, tensors))
+        bar = [console.bar(unit.size, most)] * bars
+        table.add_row(str(unit.index), str(unit.size), *bar, *_columns(unit, tensors))
     console.print_table(table)
 
 
 def _columns(unit: UnitRecord, tensors: Mapping[str, TensorInfo]) -> tuple[str, ...]:
     infos = [tensors[name] for name in unit.names if name in tensors]
-    weights = sum(prod(info.shape) for info in infos)
+    rate = _rate(tensors, unit)
     return (
         titles.kind(unit),
         " ".join(str(info.qp) for info in infos if info.qp is not None),
-        f"{8 * unit.size / weights:.2f}" if weights else "",
+        f"{rate:.2f}" if rate else "",
         " ".join("x".join(map(str, info.shape)) or "scalar" for info in infos),
         exactly.form(unit, infos[0] if infos else None),
         console.printable(titles.content(unit)),

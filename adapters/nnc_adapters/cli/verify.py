@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -26,6 +29,15 @@ from nnc_adapters.comparison import MIN_SQNR, TensorComparison
 from nnc_adapters.verification import VerifyReport
 from nnc_core import Limits, Rule
 
+_ORDERS: dict[str, Callable[[TensorComparison], Any]] = {
+    "position": lambda t: 0,
+    "sqnr": lambda t: math.inf if t.sqnr_db is None else t.sqnr_db,
+    "error": lambda t: -(t.error_to_rms or 0.0),
+    "lost": lambda t: (-(t.lost_zeros or 0), -(t.lost or 0.0)),
+    "size": lambda t: -math.prod(t.shape),
+    "name": lambda t: t.name,
+}
+
 
 @click.command()
 @click.argument("original", metavar="ORIGINAL", type=file_path)
@@ -38,6 +50,9 @@ from nnc_core import Limits, Rule
     show_default=True,
     help="The worst signal-to-noise ratio that is acceptable for a tensor.",
 )
+@click.option(
+    "--sort", type=click.Choice(list(_ORDERS)), default="position", show_default=True, help="The order of the tensors."
+)
 @rule_option
 @drop_optimizer_option
 @opaque_option
@@ -49,6 +64,7 @@ def verify(
     original: Path,
     compressed: Path,
     min_sqnr: float,
+    sort: str,
     rules: tuple[Rule, ...],
     drop_optimizer: bool,
     opaque: bool,
@@ -76,6 +92,7 @@ def verify(
             threads=threads,
             limits=limits,
         )
+    report = replace(report, tensors=tuple(sorted(report.tensors, key=_ORDERS[sort])))
     if as_json:
         console.print_json(report)
     else:
