@@ -1,8 +1,9 @@
 """Masks of what was pruned or set to zero, in the pruning topology container and out (clause 6.3.4.5).
 
-A mask has a bit for each element of a model's tensors, in coding order, 1 for what is gone; the elements of a tensor
-are in row-major order, or in column-major order where ``bit_mask_order_flag`` is false. Of other encoders' masks,
-those are read too that leave out vectors, or a sparse mask that leaves out what was pruned.
+A mask has a bit for each element of a model's tensors, 1 for what is gone. Tensors follow each other in the order of
+their names, which is the same however they are coded (nothing published settles it); the elements of a tensor are in
+row-major order, or in column-major order where ``bit_mask_order_flag`` is false. Of other encoders' masks, those are
+read too that leave out vectors, or a sparse mask that leaves out what was pruned.
 """
 
 from __future__ import annotations
@@ -18,7 +19,16 @@ from nnc_core.errors import ModelError
 from nnc_core.nnr_model.model_info import ModelInfo
 from nnc_core.tables.code_points import PruningRepresentationType
 
-__all__ = ["Masks", "describe_dictionary", "describe_masks", "in_full_shape", "in_pruned_shape", "masks_of", "restore"]
+__all__ = [
+    "Masks",
+    "describe_dictionary",
+    "describe_masks",
+    "in_full_shape",
+    "in_pruned_shape",
+    "masks_of",
+    "restore",
+    "whole_slices",
+]
 
 Mask = NDArray[np.bool_]
 Masks = Mapping[str, Mask]
@@ -29,14 +39,14 @@ Tensors = Mapping[str, NDArray[Any]]
 
 
 def describe_masks(shapes: Shapes, pruned: Masks, sparse: Masks, *, row_major: bool = True) -> ModelInfo:
-    """The keys of ``model_info`` (Part 18, Tables 3 and 5) for masks of tensors with these ``shapes``, in coding order.
+    """The keys of ``model_info`` (Part 18, Tables 3 and 5) for masks of tensors with these ``shapes``.
 
     Masks are uint8 arrays; the sparse mask has a bit for every element, also of what was pruned. Raises `ModelError`
     for a mask without a tensor of its shape.
 
     >>> info = describe_masks({"w": (2, 2), "b": (2,)}, {}, {"w": np.array([[True, False], [True, True]])})
     >>> info["sparse_bit_mask"].tolist()
-    [1, 0, 1, 1, 0, 0]
+    [0, 0, 1, 0, 1, 1]
     """
     info = ModelInfo()
     if pruned:
@@ -47,6 +57,18 @@ def describe_masks(shapes: Shapes, pruned: Masks, sparse: Masks, *, row_major: b
     if info:
         info["bit_mask_order_flag"] = row_major
     return info
+
+
+def whole_slices(gone: Mask) -> Mask:
+    """Where whole rows, columns or further slices of a tensor are gone.
+
+    >>> whole_slices(np.array([[True, False, True], [True, True, True]])).astype(int).tolist()
+    [[1, 0, 1], [1, 1, 1]]
+    """
+    found = np.zeros(gone.shape, bool)
+    for axis, kept in enumerate(_kept(gone)):
+        found |= np.expand_dims(~kept, [other for other in range(gone.ndim) if other != axis])
+    return found
 
 
 def describe_dictionary(parameters: Tensors, pruned: Masks) -> ModelInfo:
@@ -69,7 +91,9 @@ def _joined(shapes: Shapes, masks: Masks, row_major: bool) -> NDArray[np.uint8]:
         if tuple(shapes.get(name, ())) != mask.shape:
             raise ModelError(f"a mask of shape {mask.shape}, expected that of the tensor", tensor=name)
     order = _order(row_major)
-    flat = [masks[name].ravel(order) if name in masks else np.zeros(prod(shapes[name]), bool) for name in shapes]
+    flat = [
+        masks[name].ravel(order) if name in masks else np.zeros(prod(shapes[name]), bool) for name in sorted(shapes)
+    ]
     return np.concatenate(flat).astype(np.uint8)
 
 
@@ -92,7 +116,7 @@ def _split(given: Sequence[int] | NDArray[np.uint8], shapes: Shapes, pruned: Mas
     bits = np.asarray(given, np.uint8).astype(bool)
     if not bits.size:
         return {}
-    for names in (list(shapes), [name for name in shapes if len(shapes[name]) > 1]):
+    for names in (sorted(shapes), sorted(name for name in shapes if len(shapes[name]) > 1)):
         sizes = [prod(shapes[name]) for name in names]
         if bits.size == sum(sizes):
             pieces = np.split(bits, np.cumsum(sizes)[:-1]) if names else []
@@ -185,17 +209,10 @@ def _masks_of_dictionary(parameters: Tensors, model_info: ModelInfo, shapes: Sha
         small = tuple(next(sizes) for _ in range(count))
         if name not in parameters or tuple(shapes[name]) == small:
             continue
-        masks[name] = _zero_slices(parameters[name])
+        masks[name] = whole_slices(parameters[name] == 0)
         if parameters[name].shape != tuple(shapes[name]) or tuple(k.sum() for k in _kept(masks[name])) != small:
             raise ModelError(f"the dictionary does not tell which parts are gone to make it {small}", tensor=name)
     return masks
-
-
-def _zero_slices(array: NDArray[Any]) -> Mask:
-    gone = np.zeros(array.shape, bool)
-    for axis, kept in enumerate(_kept(array == 0)):
-        gone |= np.expand_dims(~kept, [other for other in range(array.ndim) if other != axis])
-    return gone
 
 
 def _kept(mask: Mask) -> list[Mask]:
