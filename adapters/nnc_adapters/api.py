@@ -20,7 +20,7 @@ from nnc_adapters.containers import plain
 from nnc_adapters.reports import CompressReport, DecompressReport, Progress, Watched
 from nnc_adapters.shared.files import check_free, replacing, size_of
 from nnc_adapters.shared.inputs import read_inputs
-from nnc_adapters.targets import BITSTREAM, default_target, write_into, writer
+from nnc_adapters.targets import BITSTREAM, default_target, pruned_writer, write_into, writer
 from nnc_core import CodingParameters, Limits, ModelPlan, Prediction
 from nnc_core.nnr_model import SourceModel, Topology
 from nnc_core.tables.code_points import NnrUnitType
@@ -51,6 +51,7 @@ def compress(
     keep_optimizer: bool = True,
     opaque: bool = False,
     strip_debug: bool = False,
+    drop_masked: bool = False,
     threads: int | None = None,
     force: bool = False,
     progress: Progress | None = None,
@@ -63,7 +64,8 @@ def compress(
     optimizer keeps for each weight, in checkpoints of PyTorch and TensorFlow, is carried exactly; without
     ``keep_optimizer`` it becomes zeros. Where pickles have objects that are not mere data, these are carried as they
     are, and not run, if they are taken ``opaque``. ``strip_debug`` leaves behind what no program needs: comments,
-    documentation, stack traces. With inputs to ``calibrate`` with, a ``.npz`` file or arrays by the names of the
+    documentation, stack traces. What masks of PyTorch and TensorFlow hide is told as pruning topology; with
+    ``drop_masked`` it becomes zeros. With inputs to ``calibrate`` with, a ``.npz`` file or arrays by the names of the
     model's inputs, an ONNX model is run on them, once for each weight and once more; weights are then quantized so
     that the outputs change least, and those that matter more get finer steps. An ``sqnr`` then sets the steps, and
     is not measured. Keras runs ``.keras`` and ``.h5`` files in the same way. For any other format a function can be
@@ -79,7 +81,7 @@ def compress(
     if target is None:
         target = _bitstream_of(source, adapter)
     with _opened(target, source, force) as stream:
-        model = _read(adapter, source, options, calibrate)
+        model = _read(adapter, source, options, calibrate, drop_masked=drop_masked)
         report = compress_model(
             model, stream, parameters=parameters, threads=threads, progress=progress, limits=limits, source=source
         )
@@ -118,8 +120,14 @@ def compress_model(
     )
 
 
-def _read(adapter: Adapter, source: Path, options: Options, calibrate: Calibrating | None) -> SourceModel:
+def _read(
+    adapter: Adapter, source: Path, options: Options, calibrate: Calibrating | None, *, drop_masked: bool = False
+) -> SourceModel:
     model = adapter.read(source, options)
+    if masks := adapter.masks(model.tensors):
+        from nnc_adapters.shared.masks import with_pruning_topology
+
+        model = with_pruning_topology(model, masks, drop=drop_masked)
     if calibrate is None:
         return model
     if callable(calibrate):
@@ -144,13 +152,14 @@ def predict(
     calibrate: Calibrating | None = None,
     keep_optimizer: bool = True,
     opaque: bool = False,
+    drop_masked: bool = False,
     threads: int | None = None,
     limits: Limits | None = None,
 ) -> tuple[ModelPlan, dict[str, Prediction]]:
     """What `compress` would decide about each tensor, and about what it would come to; writes nothing."""
     source = Path(source)
     options = Options(_limits(source, limits), keep_optimizer, opaque)
-    model = _read(registry.find(source), source, options, calibrate)
+    model = _read(registry.find(source), source, options, calibrate, drop_masked=drop_masked)
     plan = nnc_core.plan(model, _in_bytes(parameters, model, source), threads=threads)
     return plan, nnc_core.predict(model, plan, threads=threads)
 
@@ -194,6 +203,7 @@ def decompress(
     *,
     into: str | Path | None = None,
     opaque: bool = False,
+    pruned: bool = False,
     threads: int | None = None,
     force: bool = False,
     progress: Progress | None = None,
@@ -204,10 +214,11 @@ def decompress(
     ``source`` may be a container of NNR as well, see `nnc_adapters.containers`. Without ``target`` the model lies
     beside it, with the usual suffix of its format. Where ``target`` ends in ``.safetensors`` or ``.npz``, and the model
     is of another format, all its tensors are written by name. ``into`` names a model whose weights are replaced
-    instead. Files that have objects which loading them could run are written only if these are taken ``opaque``. An
-    existing file is replaced only with ``force``: `FileExistsError`. Raises `BitstreamError`, `UnsupportedError` or
-    `LimitError` where the bitstream cannot be decoded, `ModelError` where its tensors do not fit the model, or the
-    suffix of ``target`` is that of another format.
+    instead. With ``pruned``, tensors are written to a ``.safetensors`` or ``.npz`` file without what the pruning
+    topology says is gone: rows and columns, and single weights, which are zero. Files that have objects which loading
+    them could run are written only if these are taken ``opaque``. An existing file is replaced only with ``force``:
+    `FileExistsError`. Raises `BitstreamError`, `UnsupportedError` or `LimitError` where the bitstream cannot be
+    decoded, `ModelError` where its tensors do not fit the model, or the suffix of ``target`` is that of another format.
     """
     started = time.perf_counter()
     source = Path(source)
@@ -217,7 +228,7 @@ def decompress(
         target = default_target(source, file.topology, into) if target is None else Path(target)
         _check_other(source, target)
         check_free(target, force=force)  # the adapter would find out only after its preparations
-        write = writer(source, file.topology, target, into)
+        write = pruned_writer(file, target, into) if pruned else writer(source, file.topology, target, into)
         with file.decoding_ahead(threads) as decoded:
             tensors = Watched(decoded, progress)
             write(tensors, options, force)

@@ -120,6 +120,10 @@ class Adapter(ABC):
         if topology.storage_format != self.topology_storage_format:
             raise ModelError(f"the topology is of storage format {topology.storage_format:d}, not of {self.name}")
 
+    def masks(self, tensors: Mapping[str, NDArray[Any]]) -> Mapping[str, str]:
+        """Which of a model's tensors are masks that hide parts of weights while it is pruned, each with its weight."""
+        return {}
+
     def kinds(self, model: SourceModel) -> Mapping[str, str | None]:
         """What each tensor is to the network, as far as the model tells: a row of `nnc_adapters.convert.layouts`.
 

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from nnc_adapters import export, registry
 from nnc_adapters.base import DEFAULTS, Adapter, Options
 from nnc_adapters.shared.lazy import overlay
+from nnc_core import NnrFile
 from nnc_core.errors import ModelError
 from nnc_core.nnr_model import Topology
 
-__all__ = ["BITSTREAM", "default_target", "write_into", "writer"]
+__all__ = ["BITSTREAM", "default_target", "pruned_writer", "write_into", "writer"]
 
 BITSTREAM = ".nnr"
 """How the names of bitstreams end."""
@@ -53,6 +54,23 @@ def writer(source: Path, topology: Topology | None, target: Path, into: Path | N
     if not target.name.lower().endswith(export.SUFFIXES):
         raise _error(source, topology, target)
     return lambda tensors, options, force: _export(tensors, topology, target, options, force)
+
+
+def pruned_writer(file: NnrFile, target: Path, into: Path | None) -> _Writer:
+    """What writes the tensors of a bitstream in their shapes after pruning; `ModelError` for what it cannot write."""
+    if into is not None or not target.name.lower().endswith(export.SUFFIXES):
+        alone = " or ".join(export.SUFFIXES)
+        raise ModelError(f"tensors in their shapes after pruning go to files that end in {alone}", file=str(target))
+    from nnc_adapters.shared.masks import in_shape_after_pruning
+
+    shapes = {name: info.shape for name, info in file.tensors.items()}
+
+    def write(tensors: _Tensors, options: Options, force: bool) -> None:
+        with export.every_tensor(tensors, file.topology, options) as every:
+            masks = registry.adapter(file.topology.storage_format).masks(every) if file.topology else {}
+            export.export(in_shape_after_pruning(every, file.model_info, shapes, masks), target, force=force)
+
+    return write
 
 
 def _fits(adapter: Adapter, topology: Topology, name: str) -> bool:

@@ -26,6 +26,7 @@ from nnc_adapters.comparison import (
 )
 from nnc_adapters.containers import plain
 from nnc_adapters.shared.files import about, size_of
+from nnc_adapters.shared.masks import with_pruning_topology
 from nnc_core import Rule
 from nnc_core.errors import ModelError, UnsupportedError
 from nnc_core.lazy import LazyMapping
@@ -63,6 +64,7 @@ def verify(
     keep_optimizer: bool = True,
     opaque: bool = False,
     strip_debug: bool = False,
+    drop_masked: bool = False,
     rules: Iterable[Rule] = (),
     threads: int | None = None,
     limits: Limits | None = None,
@@ -79,7 +81,9 @@ def verify(
     bounds = (limits or Limits()).following(size_of(original))
     options = Options(bounds, keep_optimizer, opaque, strip_debug=strip_debug)
     with about(original):
-        model = registry.find(original).read(original, options)
+        adapter = registry.find(original)
+        model = adapter.read(original, options)
+        model = with_pruning_topology(model, adapter.masks(model.tensors), drop=drop_masked)
     with about(compressed), plain(compressed, options.limits) as path, nnc_core.open(path, limits=limits) as file:
         verdict: TopologyVerdict = compare_topology(model.topology, file.topology)
         with file.decoding_ahead(threads) as decoded:

@@ -12,6 +12,7 @@ from nnc_adapters import api
 from nnc_adapters.cli import console
 from nnc_adapters.cli.options import (
     PIPE,
+    drop_masked_option,
     drop_optimizer_option,
     file_path,
     force_option,
@@ -74,6 +75,7 @@ _PROFILES = {"2022": 0, "2024": 1}
 @click.option("--index-names", is_flag=True, help="Send names in one compressed list; few other decoders read that.")
 @rule_option
 @drop_optimizer_option
+@drop_masked_option
 @opaque_option
 @strip_debug_option
 @threads_option
@@ -84,6 +86,7 @@ def compress(
     source: Path,
     output: Path | None,
     drop_optimizer: bool,
+    drop_masked: bool,
     opaque: bool,
     strip_debug: bool,
     threads: int | None,
@@ -105,6 +108,7 @@ def compress(
                 parameters=_parameters(**coding),
                 calibrate=calibrate,
                 keep_optimizer=not drop_optimizer,
+                drop_masked=drop_masked,
                 opaque=opaque,
                 threads=threads,
                 limits=limits,
@@ -122,6 +126,7 @@ def compress(
             parameters=parameters,
             calibrate=calibrate,
             keep_optimizer=not drop_optimizer,
+            drop_masked=drop_masked,
             opaque=opaque,
             strip_debug=strip_debug,
             threads=threads,

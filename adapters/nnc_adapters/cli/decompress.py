@@ -29,6 +29,7 @@ from nnc_core import Limits
     "-o", "--output", type=pipe_path, help="The model to write, - for stdout [default: IN with the format's suffix]."
 )
 @click.option("--into", type=file_path, metavar="MODEL", help="Take everything but the weights from this model.")
+@click.option("--pruned", is_flag=True, help="Write tensors without what was pruned, to a .safetensors or .npz file.")
 @opaque_option
 @threads_option
 @limit_option
@@ -38,6 +39,7 @@ def decompress(
     source: Path,
     output: Path | None,
     into: Path | None,
+    pruned: bool,
     opaque: bool,
     threads: int | None,
     limits: Limits,
@@ -60,6 +62,7 @@ def decompress(
             path,
             target,
             into=into,
+            pruned=pruned,
             opaque=opaque,
             threads=threads,
             force=force,

@@ -86,6 +86,9 @@ drop_optimizer_option = click.option(
     help="Replace what an optimizer keeps for each weight (momenta, variances) by zeros; otherwise it is stored "
     "losslessly.",
 )
+drop_masked_option = click.option(
+    "--drop-masked", is_flag=True, help="Replace the weights that pruning masks hide by zeros; the masks stay."
+)
 opaque_option = click.option(
     "--opaque-objects",
     "opaque",

@@ -14,6 +14,7 @@ from nnc_adapters import verification
 from nnc_adapters.cli import console
 from nnc_adapters.cli.errors import ExitCode
 from nnc_adapters.cli.options import (
+    drop_masked_option,
     drop_optimizer_option,
     file_path,
     json_option,
@@ -55,6 +56,7 @@ _ORDERS: dict[str, Callable[[TensorComparison], Any]] = {
 )
 @rule_option
 @drop_optimizer_option
+@drop_masked_option
 @opaque_option
 @strip_debug_option
 @threads_option
@@ -67,6 +69,7 @@ def verify(
     sort: str,
     rules: tuple[Rule, ...],
     drop_optimizer: bool,
+    drop_masked: bool,
     opaque: bool,
     strip_debug: bool,
     threads: int | None,
@@ -87,6 +90,7 @@ def verify(
             min_sqnr=min_sqnr,
             rules=rules,
             keep_optimizer=not drop_optimizer,
+            drop_masked=drop_masked,
             opaque=opaque,
             strip_debug=strip_debug,
             threads=threads,

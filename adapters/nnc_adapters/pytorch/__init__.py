@@ -81,6 +81,12 @@ class PytorchAdapter(Adapter):
 
         return reader.read(Path(path), options)
 
+    def masks(self, tensors: Mapping[str, NDArray[Any]]) -> Mapping[str, str]:
+        """The masks of ``torch.nn.utils.prune``."""
+        from nnc_adapters.pytorch import roles
+
+        return roles.masks(tensors)
+
     def write(
         self,
         tensors: Mapping[str, NDArray[Any]],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from nnc_core.nnr_model import ModelInfo, ParameterType
 
@@ -31,6 +31,16 @@ def from_names(shapes: Shapes) -> ModelInfo:
     for members in modules.values():
         found.update(_module(members, shapes))
     return info(found, shapes, modules)
+
+
+def masks(names: Collection[str]) -> dict[str, str]:
+    """The masks of ``torch.nn.utils.prune`` with the weights that they belong to, by name.
+
+    >>> masks(["fc.weight_orig", "fc.weight_mask", "token_mask"])
+    {'fc.weight_mask': 'fc.weight_orig'}
+    """
+    found = {name: f"{name.removesuffix('_mask')}_orig" for name in names if name.endswith("_mask")}
+    return {mask: weight for mask, weight in found.items() if weight in names}
 
 
 def info(found: Roles, shapes: Shapes, modules: Mapping[str, Mapping[str, str]]) -> ModelInfo:

@@ -85,6 +85,14 @@ class TensorflowAdapter(Adapter):
 
         return calibration.calibrated(model, Path(path), inputs)
 
+    def masks(self, tensors: Mapping[str, NDArray[Any]]) -> Mapping[str, str]:
+        """The masks of ``PruneLowMagnitude`` wrappers; arrays are fetched only where names tell of such."""
+        if not any("mask" in name or "pruning_vars" in name for name in tensors):
+            return {}
+        from nnc_adapters.tensorflow import roles
+
+        return roles.masks({name: tensors[name].shape for name in tensors})
+
     def write(
         self,
         tensors: Mapping[str, NDArray[Any]],

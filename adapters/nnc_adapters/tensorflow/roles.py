@@ -5,11 +5,12 @@ Weights have their output channels in the last dimension here, so that no blocks
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 
 from nnc_core.nnr_model import ParameterType
 
-__all__ = ["by_name"]
+__all__ = ["by_name", "masks"]
 
 _Shapes = Mapping[str, tuple[int, ...]]
 _Rule = Callable[[tuple[int, ...], _Shapes], "ParameterType | None"]
@@ -34,6 +35,33 @@ def by_name(shapes: _Shapes) -> dict[str, ParameterType]:
         layers.setdefault(layer, {})[leaf] = shape
     found = {name: _role(_split(name)[1], layers[_split(name)[0]]) for name in shapes}
     return {name: role for name, role in found.items() if role is not None}
+
+
+_MASK = re.compile(
+    r"(?P<layer>(?:.*?/)?prune_low_magnitude_[^/]*/)(?:.*/)?mask(?:_\d+)?(?::0)?|(?P<keys>.*/)pruning_vars/\d+/1"
+)
+_OF_WRAPPERS = re.compile(r"(?:mask|threshold|pruning_step)(?:_\d+)?(?::0)?")
+
+
+def masks(shapes: _Shapes) -> dict[str, str]:
+    """The masks of pruning wrappers (``PruneLowMagnitude``), each with the weight of its shape in the same layer.
+
+    >>> layer = "prune_low_magnitude_dense/"
+    >>> masks({layer + "dense/kernel:0": (4, 8), layer + "dense/bias:0": (8,), layer + "mask:0": (4, 8)})
+    {'prune_low_magnitude_dense/mask:0': 'prune_low_magnitude_dense/dense/kernel:0'}
+    """
+    found: dict[str, str] = {}
+    for mask, match in ((name, match) for name in shapes if (match := _MASK.fullmatch(name))):
+        layer = match["layer"] or match["keys"]
+        free = (name for name in shapes if name.startswith(layer) and name not in found.values() and _is_weight(name))
+        weight = next((name for name in free if shapes[name] == shapes[mask]), None)
+        if weight is not None:
+            found[mask] = weight
+    return found
+
+
+def _is_weight(name: str) -> bool:
+    return not (_MASK.fullmatch(name) or _OF_WRAPPERS.fullmatch(name.rpartition("/")[2]))
 
 
 def _split(name: str) -> tuple[str, str]:
