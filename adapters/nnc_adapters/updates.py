@@ -19,7 +19,6 @@ from nnc_adapters.containers.concatenation import Concatenation
 from nnc_adapters.reports import Progress, Watched
 from nnc_adapters.shared.files import check_free, replacing
 from nnc_core import Limits, ModelError, ReplayError, UpdateOptions
-from nnc_core.lazy import LazyMapping
 from nnc_core.updates import (
     Chain,
     Manifest,
@@ -118,6 +117,7 @@ def diff(
                 threads=threads,
                 progress=progress,
                 limits=bounds,
+                remember=state is not None,
             )
     if state is not None:
         save_chain(moved, state)
@@ -155,54 +155,25 @@ def patch(
     bounds, target = limits or Limits(), Path(target)
     check_free(target, force=force)
     skipped = 0
-    changed: dict[str, NDArray[Any]] = {}
     with ExitStack() as stack:
         model = stack.enter_context(_opened(Path(base), bounds))
         chain = _chain(model.source.tensors, state, restart=False)
-        names: set[str] = set()
-        pending: PatchedModel | None = None
+        patched = PatchedModel(chain, model.source.tensors, remember=state is not None)
         for path in updates:
-            if pending is not None:
-                changed.update(pending.items_changed(threads))
-                chain = pending.chain_after()
             known = known_dimensions(chain) if unverified else None
             file = stack.enter_context(nnc_core.open(path, limits=bounds, input_parameters=known))
             try:
-                pending = PatchedModel(file, chain, _Overlaid(model.source.tensors, changed), unverified=unverified)
+                patched.add(file, unverified=unverified)
             except (nnc_core.UpdateError, ModelError) as error:
                 if not (skip_applied and isinstance(error, ReplayError)):
                     error.file = str(path)
                     raise
-                pending, skipped = None, skipped + 1
-                continue
-            names |= pending.changed.keys()
-        result = pending or _Overlaid(model.source.tensors, changed)
-        model.adapter.write(Watched(result, progress), model.topology, target, Options(bounds), force=force)
-        if pending is not None:
-            chain = pending.chain_after()
+                skipped += 1
+        model.adapter.write(Watched(patched, progress), model.topology, target, Options(bounds), force=force)
+        chain = patched.chain_after()
     if state is not None:
         save_chain(chain, state)
-    return PatchReport(target, len(updates) - skipped, skipped, len(names))
-
-
-class _Overlaid(LazyMapping[NDArray[Any]]):
-    """Tensors of which some are replaced."""
-
-    def __init__(self, base: Mapping[str, NDArray[Any]], changed: Mapping[str, NDArray[Any]]) -> None:
-        self._base = base
-        self._changed = changed
-
-    def __getitem__(self, name: str) -> NDArray[Any]:
-        return self._changed[name] if name in self._changed else self._base[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._base)
-
-    def __len__(self) -> int:
-        return len(self._base)
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._base
+    return PatchReport(target, len(updates) - skipped, skipped, len(patched.changed))
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from every_format import MODELS, written
 from nnc_adapters import registry, updates
 from nnc_adapters.base import EVERYTHING, Options
 from nnc_adapters.cli import main
-from nnc_core import Limits, MissingLinkError, ReplayError, UpdateOptions, WrongBaseError
+from nnc_core import IntegrityError, Limits, MissingLinkError, ReplayError, UpdateOptions, WrongBaseError
 
 EXACT = UpdateOptions(exact=True)
 Tensors = dict[str, Any]
@@ -166,6 +166,19 @@ def test_updates_in_the_wrong_order_write_nothing(versions: Callable[[int], Path
         assert not state.exists()
     report = updates.patch(versions(1), [tmp_path / "u1.nnr"], target, skip_applied=True)
     assert (report.applied, report.skipped) == (0, 1)
+
+
+def test_a_model_that_comes_out_wrong_as_a_whole_is_not_written(
+    versions: Callable[[int], Path], tmp_path: Path
+) -> None:
+    update, target = tmp_path / "u.nnr", tmp_path / "out.safetensors"
+    updates.diff(versions(0), versions(1), update, EXACT)
+    data = update.read_bytes()
+    place = data.index(b'"result":"') + len(b'"result":"')
+    update.write_bytes(data[:place] + b"AAAA" + data[place + 4 :])
+    with pytest.raises(IntegrityError, match="its sender has"):
+        updates.patch(versions(0), [update], target, state=tmp_path / "state")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["u.nnr", "v0.safetensors", "v1.safetensors"]
 
 
 def test_a_state_of_another_model_is_refused(versions: Callable[[int], Path], tmp_path: Path) -> None:

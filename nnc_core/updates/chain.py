@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from nnc_core.updates.digest import Fingerprint, fingerprints, model_digest
 from nnc_core.updates.manifest import Manifest
 from nnc_core.updates.packing import Packed, packed, unpacked
 
-__all__ = ["Branch", "Chain", "Link"]
+__all__ = ["Branch", "Chain", "Left", "Link", "Position"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -71,10 +71,62 @@ class Link:
         """What the next unit of this kind looks back at."""
         return (self.residuals if residual else self.updates).history()
 
-    def after(self, fingerprint: Fingerprint, history: History, residual: bool, **changes: Any) -> Link:
-        """The link after a unit that left ``history``."""
-        changes["residuals" if residual else "updates"] = Branch.of(history)
-        return replace(self, fingerprint=fingerprint, **changes)
+    def after(self, left: Left, residual: bool) -> Link:
+        """The link after an update."""
+        link = replace(self, fingerprint=left.fingerprint, exponents=left.exponents, values=left.values)
+        if left.history is None:
+            return link
+        branch = Branch.of(left.history)
+        return replace(link, residuals=branch) if residual else replace(link, updates=branch)
+
+
+class Left(NamedTuple):
+    """What an update leaves of a tensor for the next one; ``history`` is None where it has no unit."""
+
+    fingerprint: Fingerprint
+    history: History | None
+    exponents: NDArray[Any] | None = None
+    values: NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where a chain is: ``digest`` is that of the model as it is now, None where only decoding tells."""
+
+    base: str
+    sequence: int
+    digest: str | None
+
+    def check(self, manifest: Manifest) -> bool:
+        """Whether an update begins a new chain here, and does not continue the one at hand.
+
+        Raises `ReplayError` for an update that was applied before, `MissingLinkError` where one before it was not, and
+        `WrongBaseError` for one of another model.
+        """
+        if manifest.restart and manifest.base == self.digest:
+            return True
+        have, need = self.sequence, manifest.sequence - 1
+        same = manifest.chain == self.base
+        if manifest.result == self.digest or (same and need < have):
+            raise ReplayError(f"update {manifest.sequence} was applied before", have=have, need=need)
+        if same and need > have:
+            message = f"update {manifest.sequence} comes after update {need}, at hand is {have}"
+            raise MissingLinkError(f"{message}: apply update {have + 1} first", have=have, need=need)
+        if self.digest not in (None, manifest.base):
+            message = f"the update is for the model {manifest.base[:12]}..., at hand is {str(self.digest)[:12]}..."
+            raise WrongBaseError(message, have=self.digest, need=manifest.base)
+        if not same:
+            message = f"update {manifest.sequence} needs the state that update {need} left, or all updates before it"
+            raise MissingLinkError(message, have=have, need=need)
+        return False
+
+    def after(self, manifest: Manifest | None) -> Position:
+        """The position after an update; what the last of several folded ones left for the next is not known."""
+        if manifest is None:
+            return Position(self.base, self.sequence + 1, None)
+        if manifest.folded:
+            return Position(manifest.result, 0, manifest.result)
+        return Position(manifest.chain, manifest.sequence, manifest.result)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -115,6 +167,11 @@ class Chain:
         return {name: link.fingerprint for name, link in self.links.items()}
 
     @property
+    def position(self) -> Position:
+        """Where the chain is."""
+        return Position(self.base, self.sequence, self.digest)
+
+    @property
     def starts_from_nothing(self) -> bool:
         """Whether the first bitstreams bring the tensors, as in Part 18, clause 4.5.3."""
         return self.base == model_digest({})
@@ -150,26 +207,3 @@ class Chain:
         if found != self.digest:
             message = "the model at hand is not the one that the state belongs to"
             raise WrongBaseError(message, have=found, need=self.digest)
-
-    def follows(self, manifest: Manifest) -> Chain:
-        """The chain that the update continues, or which begins with it.
-
-        Raises `ReplayError` for an update that was applied before, `MissingLinkError` where one before it was not, and
-        `WrongBaseError` for one of another model.
-        """
-        if manifest.restart and manifest.base == self.digest:
-            return self.restarted(manifest.device_id)
-        have, need = self.sequence, manifest.sequence - 1
-        same = manifest.chain == self.base
-        if manifest.result == self.digest or (same and need < have):
-            raise ReplayError(f"update {manifest.sequence} was applied before", have=have, need=need)
-        if same and need > have:
-            message = f"update {manifest.sequence} comes after update {need}, at hand is {have}"
-            raise MissingLinkError(f"{message}: apply update {have + 1} first", have=have, need=need)
-        if manifest.base != self.digest:
-            message = f"the update is for the model {manifest.base[:12]}..., at hand is {self.digest[:12]}..."
-            raise WrongBaseError(message, have=self.digest, need=manifest.base)
-        if not same:
-            message = f"update {manifest.sequence} needs the state that update {need} left, or all updates before it"
-            raise MissingLinkError(message, have=have, need=need)
-        return self

@@ -80,8 +80,10 @@ class UpdateDecoder(ChainEnd):
             yield Patch(name, new.shape, new.dtype.name, indices, new.reshape(-1)[indices])
 
     def _patched(self, update: Buffer, unverified: bool) -> PatchedModel:
-        file = NnrFile(update, self._limits, known_dimensions(self.chain) if unverified else None)
-        return PatchedModel(file, self.chain, self._model, unverified=unverified)
+        patched = PatchedModel(self.chain, self._model)
+        known = known_dimensions(self.chain) if unverified else None
+        patched.add(NnrFile(update, self._limits, known), unverified=unverified)
+        return patched
 
     @classmethod
     def load(

@@ -14,7 +14,7 @@ from nnc_core.coder.encoder import CodedUnit, Coding
 from nnc_core.coder.history import History
 from nnc_core.errors import ModelError
 from nnc_core.updates import differences
-from nnc_core.updates.chain import Link
+from nnc_core.updates.chain import Left, Link
 from nnc_core.updates.coding import coded_update
 from nnc_core.updates.differences import Literal
 from nnc_core.updates.digest import fingerprint
@@ -24,14 +24,14 @@ __all__ = ["TensorUpdate", "after_parts", "exact_update", "ordering", "with_diff
 
 
 class TensorUpdate(NamedTuple):
-    """The units that change a tensor, what it is then, and the link that they leave.
+    """The units that change a tensor, what it is then, and what they leave.
 
     ``change`` is what a lossy update adds, ``literals`` what cannot be coded of an exact one.
     """
 
     units: tuple[CodedUnit, ...]
     new: NDArray[Any]
-    link: Link
+    left: Left
     literals: tuple[Literal, ...] = ()
     change: NDArray[np.float32] | None = None
 
@@ -48,9 +48,9 @@ def exact_update(
     parts = [Approximation(part.reshape(base.shape or (1,))) for part in change.parts]
     coded = [coded_update(n, part, history, coding) for n, part in zip(names, parts, strict=True)]
     units = [each for each in coded if each is not None]
-    left = after_parts(history, [each.history for each in units], len(parts))
-    link = link.after(fingerprint(new), left, residual, **_exponents(by, order))
-    return TensorUpdate(tuple(each.unit for each in units), new, link, change.literals)
+    after = after_parts(history, [each.history for each in units], len(parts))
+    left = Left(fingerprint(new), after, by if order == "base" else None)
+    return TensorUpdate(tuple(each.unit for each in units), new, left, change.literals)
 
 
 def after_parts(before: History, histories: Sequence[History], parts: int) -> History:
@@ -65,8 +65,8 @@ def after_parts(before: History, histories: Sequence[History], parts: int) -> Hi
 
 def with_difference(
     base: NDArray[Any], parts: Sequence[NDArray[np.int32]], literals: Sequence[Literal], link: Link, order: Order
-) -> tuple[NDArray[Any], dict[str, Any]]:
-    """``base`` with the differences that were decoded, and what else is new in its link."""
+) -> tuple[NDArray[Any], NDArray[Any] | None]:
+    """``base`` with the differences that were decoded, and the exponents that its link has to keep."""
     by = ordering(base, link, order)
     places = None if by is None else _places(by)
     if any(literal.place >= base.size or literal.bits >> (8 * base.dtype.itemsize) for literal in literals):
@@ -76,7 +76,7 @@ def with_difference(
         restored = np.empty_like(flat)
         restored[places] = flat
         flat = restored
-    return flat.reshape(base.shape), _exponents(by, order)
+    return flat.reshape(base.shape), by if order == "base" else None
 
 
 def ordering(base: NDArray[Any], link: Link, order: Order) -> NDArray[Any] | None:
@@ -96,10 +96,3 @@ def _places(exponents: NDArray[Any]) -> NDArray[np.intp]:
 def _laid_out(array: NDArray[Any], places: NDArray[np.intp] | None) -> NDArray[Any]:
     flat = np.ascontiguousarray(array).reshape(-1)
     return flat if places is None else flat[places]
-
-
-def _exponents(by: NDArray[Any] | None, order: Order) -> dict[str, Any]:
-    """What the link has to keep for the next update in the same order."""
-    if order != "base" or by is None:
-        return {"exponents": None}
-    return {"exponents": by}

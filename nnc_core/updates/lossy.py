@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from nnc_core.approximator.approximation import quantized, reconstructed
 from nnc_core.coder.encoder import Coding
 from nnc_core.planner.quality import qp_of
-from nnc_core.updates.chain import Link
+from nnc_core.updates.chain import Left, Link
 from nnc_core.updates.coding import coded_update
 from nnc_core.updates.differences import is_float
 from nnc_core.updates.digest import fingerprint
@@ -144,10 +144,8 @@ def lossy_update(
         return None
     change = predicted(reconstructed(tensor, coding.qp_density).values.reshape(base.shape), prediction)
     after, values = with_values(base, before, change)
-    if coded is None:
-        return TensorUpdate((), after, replace(link, fingerprint=fingerprint(after), values=values), change=change)
-    link = link.after(fingerprint(after), coded.history, residual, values=values)
-    return TensorUpdate((coded.unit,), after, link, change=change)
+    left = Left(fingerprint(after), None if coded is None else coded.history, link.exponents, values)
+    return TensorUpdate(() if coded is None else (coded.unit,), after, left, change=change)
 
 
 def predicted(residual: NDArray[np.float32], prediction: NDArray[np.float32] | None) -> NDArray[np.float32]:

@@ -110,16 +110,16 @@ class _Draft:
     elements: int = 0
     done: int = 0
 
-    def add(self, name: str, update: TensorUpdate, keep: bool) -> None:
-        """Take over the update of one tensor, and ``keep`` the tensor."""
+    def add(self, name: str, update: TensorUpdate, link: Link, keep: bool, predicts: bool) -> None:
+        """Take over the update of one tensor; ``keep`` the tensor, and the update if it ``predicts`` the next."""
         for unit in update.units:
             self.units.append(_Spooled(unit.header, self.spool.tell(), len(unit.payload)))
             self.spool.write(unit.payload.data)
-        self.links[name] = update.link
+        self.links[name] = link
         self.elements += update.new.size
         if update.literals:
             self.literals[name] = update.literals
-        if update.change is not None:
+        if predicts and update.change is not None:
             self.changes[name] = update.change
         if keep:
             self.new[name] = update.new
@@ -147,40 +147,38 @@ def write_update(
     changed: Callable[[str, NDArray[Any]], None] | None = None,
     progress: Callable[[int, int], None] | None = None,
     limits: Limits | None = None,
+    remember: bool = True,
 ) -> tuple[Chain, UpdateReport]:
     """Write what makes ``new`` of ``base``, the model that ``chain`` left; return the chain after it.
+
+    Where no update is to follow, nothing but digests need be remembered of the tensors, which saves time and memory.
 
     Tensors are fetched one at a time: once each for an exact update, twice for a lossy one, and once more where
     residuals are tried. ``changed`` is given each tensor as the receiver will have it. Raises `ModelError` where the
     models do not have the same tensors.
     """
     _check_same(base, new)
-    work = _Work.of(chain, base, new, options)
+    work = _Work.of(chain, base, new, options, remember)
     kinds = options.kinds(chain)
     with ExitStack() as stack:
         drafts: list[_Draft] = []
         for kind in kinds:
             draft = _Draft(kind, stack.enter_context(SpooledTemporaryFile(_IN_MEMORY)))
-            for name, update in in_order(work.jobs(kind), threads, executor, running=4):
-                if update is not None:
-                    draft.add(name, update, keep=changed is not None)
+            for name, found in in_order(work.jobs(kind), threads, executor, running=4):
+                if found is not None:
+                    draft.add(name, *found, changed is not None, options.predict != "never")
                 if progress is not None:
                     draft.done += 1
                     progress(len(work.names) * len(drafts) + draft.done, len(work.names) * len(kinds))
             drafts.append(draft)
         best = min(drafts, key=lambda draft: draft.size)
-        after = _after(chain, best, work, options)
+        after = chain.after(best.links, work.rms, None if options.predict == "never" else best.changes)
         manifest = _manifest(options, chain, after, best)
         size = _write(stream, best, manifest, options, limits)
     if changed is not None:
         for name, array in best.new.items():
             changed(name, array)
     return after, UpdateReport(size, len(best.links), best.elements, manifest)
-
-
-def _after(chain: Chain, draft: _Draft, work: _Work, options: UpdateOptions) -> Chain:
-    links = {n: replace(k, rms=work.changes[n].rms) if n in work.changes else k for n, k in draft.links.items()}
-    return chain.after(links, work.rms, None if options.predict == "never" else draft.changes)
 
 
 def _write(stream: BinaryIO, draft: _Draft, manifest: Manifest, options: UpdateOptions, limits: Limits | None) -> int:
@@ -211,7 +209,7 @@ def _check_form(name: str, new: NDArray[Any], base: NDArray[Any]) -> None:
         raise ModelError(message, tensor=name)
 
 
-_Named = tuple[str, TensorUpdate | None]
+_Named = tuple[str, tuple[TensorUpdate, Link] | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,13 +226,14 @@ class _Work:
     names: list[str]
     changes: Mapping[str, Change]
     rms: float
+    remember: bool
 
     @classmethod
-    def of(cls, chain: Chain, base: Tensors, new: Tensors, options: UpdateOptions) -> _Work:
+    def of(cls, chain: Chain, base: Tensors, new: Tensors, options: UpdateOptions, remember: bool) -> _Work:
         """Fetch the tensors that are coded with loss, and see how they change."""
         predicted = chain.predictions or {} if True in options.kinds(chain) else {}
         names = [name for name in chain.links if options.only(name) or name in predicted]
-        work = cls(chain, base, new, options, names, {}, 0.0)
+        work = cls(chain, base, new, options, names, {}, 0.0, remember)
         changes = {} if options.exact else dict(work._changes())
         rms = weights_rms(change for change in changes.values() if options.only(change.name))
         return replace(work, changes=changes, rms=max(chain.rms, rms))
@@ -255,29 +254,37 @@ class _Work:
         """One for each tensor."""
         for name in self.names:
             arrays = self._arrays(name)
-            yield Job(partial(self._update, name, *arrays, residual), arrays[0].nbytes)
+            yield Job(partial(self._job, name, *arrays, residual), arrays[0].nbytes)
 
-    def _update(self, name: str, new: NDArray[Any], base: NDArray[Any], residual: bool) -> _Named:
-        """The update of one tensor; None where nothing changes."""
+    def _job(self, name: str, new: NDArray[Any], base: NDArray[Any], residual: bool) -> _Named:
+        """The update of one tensor, and its link after that; None where nothing changes."""
+        update = self._update(name, new, base, residual)
+        if update is None:
+            return name, None
+        if not self.remember:
+            return name, (update, Link.first(update.left.fingerprint))
+        link = self.chain.links[name].after(update.left, residual)
+        return name, (update, replace(link, rms=self.changes[name].rms) if name in self.changes else link)
+
+    def _update(self, name: str, new: NDArray[Any], base: NDArray[Any], residual: bool) -> TensorUpdate | None:
         link, options = self.chain.links[name], self.options
         prediction = (self.chain.predictions or {}).get(name) if residual else None
         if name in self.changes:
             change = self.changes[name]
             if not change.energy and prediction is None:
-                return name, None
+                return None
             qp = options.lossy.qp_for(change, self.rms, options.coding.qp_density)
             if qp is None:
-                return name, None
+                return None
             try:
-                update = lossy_update(
+                return lossy_update(
                     name, new, base, link, qp, options.lossy, options.coding, prediction, residual=residual
                 )
-                return name, update
             except ValueError:  # a difference too large for the step of all the others
                 pass
         if fingerprint(new) == link.fingerprint and prediction is None:
-            return name, None
-        return name, exact_update(name, new, base, link, residual, options.order, options.coding)
+            return None
+        return exact_update(name, new, base, link, residual, options.order, options.coding)
 
 
 def _manifest(options: UpdateOptions, chain: Chain, after: Chain, draft: _Draft) -> Manifest:
