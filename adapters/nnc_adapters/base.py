@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -104,6 +104,10 @@ class Adapter(ABC):
     def tensors(self, path: Path, options: Options = DEFAULTS) -> Mapping[str, NDArray[Any]]:
         """All tensors of a model, those too that are not coded, by name and lazily."""
         return self.read(path, replace(options, chosen=EVERYTHING)).tensors
+
+    def fitting(self, names: Sequence[str], own: Collection[str]) -> Sequence[str]:
+        """What tensors called ``names`` are called in a model that has the names ``own``, if these are different."""
+        return names
 
     def calibrated(
         self, model: SourceModel, path: Path, inputs: Mapping[str, NDArray[Any]], options: Options = DEFAULTS

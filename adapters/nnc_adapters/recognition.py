@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain, islice
 from pathlib import Path
 
 from nnc_adapters.base import Adapter
@@ -10,6 +11,8 @@ from nnc_core.bitstream.parts import begins_bitstream
 
 __all__ = ["instead_of_a_bitstream", "instead_of_a_model", "is_placeholder"]
 
+# What is looked at in a folder, from the top, and how much of it is named.
+_BELOW, _LOOKED_AT, _NAMED = ("*", "*/*", "*/*/*"), 256, 3
 _LFS = b"version https://git-lfs.github.com/spec/"
 _HEAD = 512
 
@@ -25,12 +28,24 @@ _ARCHIVES = {
 _TAR, _AT = b"ustar", 257
 
 
-def instead_of_a_model(path: Path) -> str | None:
+def instead_of_a_model(path: Path, adapters: Sequence[Adapter]) -> str | None:
     """What is at ``path`` where a model is expected, and the next step; None where nothing tells."""
+    if path.is_dir():
+        return "is a folder without a model" + _next_step(path, adapters)
     head = _head(path)
     if head is not None and begins_bitstream(head[:8]):
         return "is an NNR bitstream, not a model; nnc decompress restores the model"
     return _anything(path, head, "a model")
+
+
+def _next_step(folder: Path, adapters: Sequence[Adapter]) -> str:
+    """What to do with a folder that is not a model, if there is something in it."""
+    below = list(islice(chain.from_iterable(map(folder.glob, _BELOW)), _LOOKED_AT))
+    models = [str(path.relative_to(folder)) for path in below if any(adapter.sniff(path) for adapter in adapters)]
+    if models:
+        return f"; name what is meant in it, such as {', '.join(models[:_NAMED])}"
+    pointer = next((path.name for path in below if (_head(path) or b"").startswith(_LFS)), None)
+    return f"; {pointer} is a Git LFS pointer, git lfs pull fetches the file that it stands for" if pointer else ""
 
 
 def instead_of_a_bitstream(path: Path, adapters: Sequence[Adapter]) -> str | None:

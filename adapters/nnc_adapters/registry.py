@@ -91,7 +91,7 @@ def find(path: Path) -> Adapter:
     if not path.exists():
         raise FileNotFoundError(f"there is no file {path}")
     names = ", ".join(a.name for a in adapters())
-    message = instead_of_a_model(path) or f"is in none of the known formats ({names})"
+    message = instead_of_a_model(path, adapters()) or f"is in none of the known formats ({names})"
     raise ModelError(message, file=str(path))
 
 

@@ -106,7 +106,16 @@ def write_into(
 
     `ModelError` for a tensor that it does not have; otherwise as `Adapter.write`.
     """
-    base = adapter.read(into, replace(options, chosen=frozenset(tensors)))
+    names = _names_in(adapter, tensors, into, options)
+    base = adapter.read(into, replace(options, chosen=frozenset(names)))
     if base.topology is None:
         raise ModelError("the model has no structure that could be kept", file=str(into))
-    adapter.write(overlay(base.tensors, tensors), base.topology, target, options, force=force)
+    adapter.write(overlay(base.tensors, tensors, names), base.topology, target, options, force=force)
+
+
+def _names_in(adapter: Adapter, tensors: _Tensors, into: Path, options: Options) -> Mapping[str, str]:
+    """The names that the model ``into`` has for ``tensors``, and their own."""
+    own = list(tensors)
+    known = adapter.tensors(into, options)
+    fitting = own if all(name in known for name in own) else adapter.fitting(own, known)
+    return dict(zip(fitting, own, strict=True))

@@ -84,23 +84,23 @@ def test_an_honest_safetensors_file_is_read(tmp_path):
         (safetensors(b"\xff\xfe{}"), "damaged"),
         (safetensors(b"[" * 100_000), "damaged"),
         (safetensors(b'{"a":' * 50_000), "damaged"),
-        (safetensors(b"[]", b""), "no JSON object"),
+        (safetensors(b"[]", b""), "not a JSON object"),
         (safetensors(b"{}", b""), "carries no NNR"),
         (safetensors(b'{"a":{},"a":{}}'), "twice"),
         (safetensors(b'{"a":' + b"9" * 5000 + b"}"), "damaged"),
-        (safetensors({"a": None}), "no vector of bytes"),
-        (safetensors({"a": entry(dtype="F32")}), "no vector of bytes"),
-        (safetensors({"a": entry(shape=[len(NNR), 1])}), "no vector of bytes"),
-        (safetensors({"a": entry(shape=[BIG])}), "no vector of bytes"),
+        (safetensors({"a": None}), "not a vector of bytes"),
+        (safetensors({"a": entry(dtype="F32")}), "not a vector of bytes"),
+        (safetensors({"a": entry(shape=[len(NNR), 1])}), "not a vector of bytes"),
+        (safetensors({"a": entry(shape=[BIG])}), "not a vector of bytes"),
         (safetensors({"a": entry(0, BIG)}), "bytes of data, expected"),
-        (safetensors({"a": entry(-1, 5)}), "no vector of bytes"),
-        (safetensors({"a": entry(5, 2)}), "no vector of bytes"),
+        (safetensors({"a": entry(-1, 5)}), "not a vector of bytes"),
+        (safetensors({"a": entry(5, 2)}), "not a vector of bytes"),
         (safetensors({"a": entry(1, len(NNR))}), "expected 0"),
         (safetensors({"a": entry(), "b": entry()}), "expected"),
         (safetensors({"a": entry()}, NNR[:-1]), "bytes of data, expected"),
         (safetensors({"a": entry()}, NNR + b"!"), "bytes of data, expected"),
         (safetensors({"a": {**entry(), "data_offsets": [True, True], "shape": [0]}}), "expected 0"),
-        (safetensors({"a": {**entry(), "data_offsets": [0.0, 5.0]}}), "no vector of bytes"),
+        (safetensors({"a": {**entry(), "data_offsets": [0.0, 5.0]}}), "not a vector of bytes"),
     ],
 )
 def test_safetensors_headers_that_lie_are_refused(refused, data, match):
@@ -367,7 +367,7 @@ def test_hdf5_bombs_are_refused(h5py, tmp_path):
 def test_hdf5_datasets_of_other_types_are_refused(h5py, tmp_path, dtype):
     with h5py.File(tmp_path / "x", "w") as file:
         file.create_dataset("a", (4,), h5py.string_dtype() if dtype == "O" else dtype)
-    with pytest.raises(ModelError, match="no vector of bytes"):
+    with pytest.raises(ModelError, match="not a vector of bytes"):
         read_all("hdf5", tmp_path / "x")
 
 

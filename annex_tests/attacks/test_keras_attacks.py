@@ -46,7 +46,7 @@ def test_an_honest_archive_is_read(read_file, weights):
 
 @pytest.mark.parametrize("name", ["../x", "/etc/passwd", "a/../../x", "C:/x", "a\\..\\x", "a//b", "./a", ".."])
 def test_members_outside_the_archive_are_refused(read_file, weights, name):
-    with pytest.raises(ModelError, match="no path inside"):
+    with pytest.raises(ModelError, match="path of a file"):
         read_file("m.keras", archive({"config.json": "{}", "model.weights.h5": weights, name: b"x"}))
 
 

@@ -152,9 +152,9 @@ def test_labels_whose_files_would_overlap_are_refused_or_written_side_by_side(ad
 
 @pytest.mark.parametrize("name", ["../w.dat", "/etc/w.dat", "a/../../b", "C:\\w.dat", "c:w.dat", "a//b", ".."])
 def test_members_outside_the_archive_are_refused(read, tmp_path, name):
-    with pytest.raises(ModelError, match="inside the archive"):
+    with pytest.raises(ModelError, match="inside its folder"):
         read(tar_of(*GOOD, (name, b"x")))
-    with pytest.raises(ModelError, match="inside the archive"):
+    with pytest.raises(ModelError, match="inside its folder"):
         read(zip_of(*GOOD, (name, b"x")))
 
 
@@ -189,7 +189,7 @@ def test_links_and_pipes_in_folders_are_refused(adapter, tmp_path, kind):
         os.mkfifo(folder / "other")
     else:
         (folder / "other").symlink_to({"file": "/etc/passwd", "folder": "/etc", "dangling": "nowhere"}[kind])
-    with pytest.raises(ModelError, match=r"'other' is a link (to a folder|out of the folder)"):
+    with pytest.raises(ModelError, match=r"other: is a link (out of the folder|to nothing or a device)"):
         adapter.read(folder)
 
 
@@ -244,7 +244,7 @@ def patched(data: bytes, place: int, content: bytes) -> bytes:
         (124, b"-0000000001\0", "octal"),
         (126, "٣".encode(), "octal"),
         (0, b"\xff", "UTF-8"),
-        (0, b"\0", "inside the archive"),
+        (0, b"\0", "inside its folder"),
         (156, b"S", "link or a device"),
         (156, b"Z", "link or a device"),
         (156, b"L", r"two files|no graph\.nnef"),

@@ -266,7 +266,7 @@ def test_folders_without_end_are_refused(adapter, tmp_path):
 def test_what_is_no_file_is_refused_without_waiting_for_it(adapter, tmp_path):
     (tmp_path / "saved_model.pb").write_bytes(b"")
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(ModelError, match="no file"):
+    with pytest.raises(ModelError, match="not a file"):
         adapter.read(tmp_path)
 
 

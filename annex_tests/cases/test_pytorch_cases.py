@@ -6,9 +6,12 @@ import argparse
 import collections
 import datetime
 import decimal
+import functools
 import os
 import pathlib
 import pickle
+import random
+import re
 import shutil
 import struct
 import uuid
@@ -351,6 +354,15 @@ OBJECTS = {
     "range": range(3),
     "complex": 1 + 2j,
     "type": float,
+    "ellipsis": (..., NotImplemented),
+    "chained maps": collections.ChainMap({"a": 1}, {"b": 2}),
+    "user's dictionary": collections.UserDict(a=1),
+    "defaultdict of defaultdicts": collections.defaultdict(functools.partial(collections.defaultdict, int)),
+    "random generator": random.Random(3),
+    "counter-based generator": np.random.Generator(np.random.Philox(3)),
+    "numpy masked array": np.ma.masked_array([1.0, 2.0], [False, True]),
+    "numpy records": np.rec.array([(1, 2.0)], dtype=[("a", "i4"), ("b", "f8")]),
+    "pattern": re.compile("a+"),
 }
 
 

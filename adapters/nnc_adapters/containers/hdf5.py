@@ -159,7 +159,7 @@ def _dataset(path: Path, file: Any, link: str) -> Any:
         raise ModelError("is a link", file=str(path), tensor=link)
     dataset = file[link]
     if not isinstance(dataset, h5py.Dataset) or dataset.dtype != np.uint8 or dataset.ndim != 1:
-        raise ModelError("is no vector of bytes that holds an NNR", file=str(path), tensor=link)
+        raise ModelError("is not a vector of bytes that holds an NNR", file=str(path), tensor=link)
     simple = dataset.chunks is None and dataset.external is None and not dataset.is_virtual
     if not simple or dataset.id.get_storage_size() != dataset.size:
         raise ModelError("is not stored as it is", file=str(path), tensor=link)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from nnc_adapters.containers.base import Items, Source
+from nnc_adapters.shared import strict_json
 from nnc_adapters.shared.files import replacing
 from nnc_core.errors import ModelError, NncError
 from nnc_core.limits import Limits
@@ -92,19 +93,12 @@ def _header(source: Source) -> tuple[int, dict[str, Any]]:
     if size > min(_MOST_HEADER, source.size - 8):
         raise source.error(f"a header of {size} bytes")
     try:
-        header = json.loads(source.read(8, size).decode(), object_pairs_hook=_without_duplicates)
-    except (ValueError, RecursionError) as error:
+        header = strict_json.document(bytes(source.read(8, size)))
+    except ValueError as error:
         raise source.error(f"the header is damaged: {error}") from None
     if not isinstance(header, dict):
-        raise source.error("the header is no JSON object")
+        raise source.error("the header is not a JSON object")
     return 8 + size, header
-
-
-def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a key occurs twice")
-    return found
 
 
 def _entry(source: Source, key: str, value: Any) -> _Entry:
@@ -112,4 +106,4 @@ def _entry(source: Source, key: str, value: Any) -> _Entry:
         case {"dtype": "U8", "shape": [int(size)], "data_offsets": [int(start), int(end)]}:
             if 0 <= start <= end and end - start == size:
                 return _Entry(start, end, key)
-    raise ModelError("is no vector of bytes that holds an NNR", file=str(source.path), tensor=key)
+    raise ModelError("is not a vector of bytes that holds an NNR", file=str(source.path), tensor=key)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nnc_adapters.shared import strict_json
 from nnc_core.errors import ModelError
 
 __all__ = ["Entry", "MappingFile", "Step", "answers_from", "apply", "load", "shape_after", "to_json"]
@@ -74,19 +75,12 @@ def answers_from(flatten: Mapping[str, Any]) -> dict[str, tuple[int, ...] | None
 
 def _read(path: Path) -> MappingFile:
     try:
-        value = json.loads(path.read_text("utf-8"), object_pairs_hook=_unique)
-    except (RecursionError, ValueError) as error:
+        value = strict_json.document(path.read_bytes())
+    except ValueError as error:
         raise ModelError(f"not JSON: {error}", file=str(path)) from error
     if not isinstance(value, dict):
         raise ModelError("not an object of target name: source name", file=str(path))
     return load(value)
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError("a name occurs twice in one object")
-    return found
 
 
 def _entry(name: str, value: Any) -> Entry | None:

@@ -15,10 +15,9 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO, cast
 
 from nnc_adapters.nnef import syntax, tar
+from nnc_adapters.shared import paths
 from nnc_adapters.shared.compressed import BROKEN, Inflating, inflated, is_compressed
-from nnc_adapters.shared.files import walk
 from nnc_adapters.shared.mapped import mapped
-from nnc_adapters.shared.names import storable
 from nnc_core.errors import ModelError
 from nnc_core.limits import Limits
 
@@ -48,17 +47,11 @@ Files = dict[str, File]
 
 
 def safe_name(name: str) -> str:
-    """``name`` if it is a relative path that stays inside its folder on any system, else `ModelError`.
-
-    A backslash is a letter like others in NNEF; where it separates folders, nothing may lead upwards through it.
-    """
-    parts = name.split("/")
-    outside = name.startswith(("/", "\\")) or name[1:2] == ":" or "\0" in name
-    if outside or any(part in ("", ".", "..") or ".." in part.split("\\") for part in parts):
-        raise ModelError(f"{name!r} is not the name of a file inside the archive")
-    if not storable(name):
-        raise ModelError(f"{name[:40]!r}... is too long for the name of a file")
-    return name
+    """``name`` if it stays inside the archive, else `ModelError`; in NNEF a backslash is a letter like others."""
+    try:
+        return paths.inside(name, punctuation=True)
+    except ValueError as error:
+        raise ModelError(str(error)) from None
 
 
 def files_of(path: Path, limits: Limits) -> Files:
@@ -118,21 +111,8 @@ def _without_top_folder(found: Files) -> Files:
 
 
 def _in_folder(root: Path) -> Iterator[tuple[str, File]]:
-    homes = (root.resolve(), (root / GRAPH).resolve().parent)
-    for folder, folders, names in walk(root):
-        below = Path(folder).relative_to(root).as_posix()
-        if not storable(below):  # it could go on for ever
-            raise ModelError(f"{below[:80]!r}... is too deep a folder, or has no name in UTF-8")
-        folders.sort()
-        for name in folders:
-            if Path(folder, name).is_symlink():
-                raise ModelError(f"{name!r} is a link to a folder; compress a copy without links, as cp -RL makes one")
-        for name in sorted(names):
-            path = Path(folder, name)
-            if not path.is_file() or not any(path.resolve().is_relative_to(home) for home in homes):
-                where = path.relative_to(root).as_posix()
-                raise ModelError(f"{where!r} is a link out of the folder or a device, not a file of the model")
-            yield path.relative_to(root).as_posix(), File(path.stat().st_size, partial(_start_of, path))
+    for name, path in paths.files_below(root, [root / GRAPH]):
+        yield name, File(path.stat().st_size, partial(_start_of, path))
 
 
 def _start_of(path: Path, size: int) -> memoryview:

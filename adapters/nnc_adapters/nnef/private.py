@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nnc_adapters.nnef.dat import Header, ItemType
-from nnc_adapters.shared import packing
+from nnc_adapters.shared import packing, strict_json
 from nnc_core.errors import ModelError
 from nnc_core.limits import Limits
 
@@ -65,11 +65,11 @@ def unpack(data: bytes | None, shapes: Mapping[str, tuple[int, ...]], limits: Li
 
 def _json(data: bytes) -> dict[str, Any]:
     try:
-        found = json.loads(data)
-    except (ValueError, RecursionError) as error:
+        found = strict_json.document(data)
+    except ValueError as error:
         raise ModelError(f"{_TENSORS} of the private topology is damaged: {error}") from None
     if not isinstance(found, dict):
-        raise ModelError(f"{_TENSORS} of the private topology is no object")
+        raise ModelError(f"{_TENSORS} of the private topology is not an object")
     return found
 
 

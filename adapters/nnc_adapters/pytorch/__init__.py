@@ -6,7 +6,7 @@ byte. Nothing is executed and PyTorch is not needed, but for `compress`, `load` 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -64,6 +64,13 @@ class PytorchAdapter(Adapter):
         from nnc_adapters.pytorch import writer
 
         return writer.SUFFIXES.get(writer.Description(topology.data, Limits()).kind, writer.PICKLES)
+
+    def fitting(self, names: Sequence[str], own: Collection[str]) -> Sequence[str]:
+        """The same without what parallel or compiled modules have in their names, or with it."""
+        from nnc_adapters.pytorch.prefixes import fitting
+
+        found = {given: name for name, given in fitting({name: name for name in names}, own).items()}
+        return [found.get(name, name) for name in names]
 
     def tensors(self, path: Path, options: Options = DEFAULTS) -> Mapping[str, NDArray[Any]]:
         """All tensors of a model, by name: each of those that share their bytes, and of every type that has arrays."""

@@ -16,8 +16,7 @@ from nnc_adapters.pytorch import distributed, legacy, objects, pickles, safetens
 from nnc_adapters.pytorch.archive import is_archive
 from nnc_adapters.pytorch.views import Data, Scan
 from nnc_adapters.shared import strict_json
-from nnc_adapters.shared.files import walk
-from nnc_adapters.shared.names import storable
+from nnc_adapters.shared.paths import files_below, single
 from nnc_core.errors import ModelError
 from nnc_core.limits import Limits
 
@@ -33,6 +32,8 @@ _LARGEST_COMPANION = 1 << 26
 # What a folder has beside its weights, if a hub made it; and how the names of the weights end.
 _MARKERS = ("config.json", "model_index.json", "adapter_config.json", "modules.json")
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
+# The arguments of a run of training: an object, and no weights.
+_ARGUMENTS = "training_args.bin"
 _BOOKKEEPING = {".git", ".cache", "__pycache__"}
 
 
@@ -61,7 +62,7 @@ def is_model(path: Path) -> bool:
     """Whether a file or folder looks like a model that can be read; never raises."""
     try:
         if path.is_dir():
-            return bool(_indexes(path)) or distributed.is_checkpoint(path) or _is_repository(path)
+            return distributed.is_checkpoint(path) or _is_repository(path)
         data = Data.mapped(path)
         if is_archive(data.view):
             return zipped.is_known(data.view)
@@ -108,58 +109,48 @@ def opened(path: Path, limits: Limits, *, opaque: bool = False) -> Model:
 
     Raises `ModelError` where something is damaged or missing, and for checkpoints that cannot be read safely.
     """
-    if not path.is_dir() and not path.name.endswith(_INDEX):
-        data = Data.mapped(path)
-        found = scan(data, limits, opaque=opaque)
-        return Model(found.kind, [File("", data, found)], found.nested)
-    if path.is_dir() and not _indexes(path):
-        if distributed.is_checkpoint(path):
-            return _checkpoint(path, limits, opaque)
-        if _is_repository(path):
-            return _repository(path, limits, opaque)
-    index = path if not path.is_dir() else _index(path)
-    try:
-        shards = _shards(strict_json.document(index.read_bytes()))
-    except (ValueError, TypeError, LookupError, AttributeError) as error:
-        raise ModelError(f"is no index of shards: {error}", file=str(index)) from error
-    files = [_shard(index.parent / name, tensors, limits, opaque) for name, tensors in shards.items()]
-    beside = _companions(path, index, shards) if path.is_dir() else [_companion(index)]
-    return Model(SHARDED, [*files, *beside])
+    if path.is_dir():
+        read = _checkpoint if distributed.is_checkpoint(path) else _repository
+        return read(path, limits, opaque)
+    if path.name.endswith(_INDEX):
+        return Model(SHARDED, [*_listed(path, limits, opaque), _companion(path)])
+    data = Data.mapped(path)
+    found = scan(data, limits, opaque=opaque)
+    return Model(found.kind, [File("", data, found)], found.nested)
 
 
 def _is_repository(folder: Path) -> bool:
-    if not any((folder / marker).is_file() for marker in _MARKERS):
-        return False
-    return any(is_weights(p.name) and p.is_file() for p in chain(folder.glob("*"), folder.glob("*/*")))
+    marked = any((folder / marker).is_file() for marker in _MARKERS)
+    places = chain(folder.glob("*"), folder.glob("*/*") if marked else ())
+    return any(is_weights(path.name) and path.is_file() and is_model(path) for path in places)
 
 
 def is_weights(name: str) -> bool:
     """Whether a file in the folder of a hub has tensors, by its name."""
-    return name.endswith(_WEIGHTS)
+    return name.endswith(_WEIGHTS) and name != _ARGUMENTS
 
 
 def _repository(folder: Path, limits: Limits, opaque: bool) -> Model:
     """All files below ``folder``. What is no file of weights, or not of a known kind, is kept as it is."""
-    files = [_member(folder, name, limits, opaque) for name in sorted(_names(folder))]
+    weights = (path for path in folder.iterdir() if path.name in _MARKERS or is_weights(path.name))
+    below = sorted(files_below(folder, weights, _BOOKKEEPING))
+    files = [_member(name, path, limits, opaque) for name, path in below]
+    for name, path in below:
+        if name.endswith(_INDEX) and _is_index(path):
+            _check_listed(path, limits, opaque)
     found: Counter[Keys] = Counter()
     for file in files:
         found.update({_folder_of(file) + view.path for view in file.scan.views if view.path})
     return Model(REPOSITORY, [_renamed(file, found) for file in files])
 
 
-def _names(root: Path) -> Iterator[str]:
-    for folder, folders, files in walk(root):
-        folders[:] = sorted(set(folders) - _BOOKKEEPING)
-        for name in folders:
-            if Path(folder, name).is_symlink():
-                raise ModelError("is a link to a folder; copy the model with what it links to", file=f"{folder}/{name}")
-        yield from (Path(folder, name).relative_to(root).as_posix() for name in files)
+def _check_listed(index: Path, limits: Limits, opaque: bool) -> None:
+    """`ModelError` where some of the shards are there and some are not; the weights may be in other files, too."""
+    if any((index.parent / name).is_file() for name in _shards_of(index)):
+        _listed(index, limits, opaque)
 
 
-def _member(folder: Path, name: str, limits: Limits, opaque: bool) -> File:
-    path = folder / inside(name)
-    if not path.is_file():
-        raise ModelError("is not a file, or a link to none", file=str(path))
+def _member(name: str, path: Path, limits: Limits, opaque: bool) -> File:
     if path.stat().st_size == 0:
         return File(name, Data(memoryview(b"")), Scan("", []))
     data = Data.mapped(path)
@@ -184,7 +175,7 @@ def _checkpoint(folder: Path, limits: Limits, opaque: bool) -> Model:
     metadata = folder / distributed.METADATA
     limits.check("topology_bytes", metadata.stat().st_size, metadata.name)
     with _reading(metadata, lambda: objects.DISTRIBUTED):
-        pieces = {plain(name): inside for name, inside in distributed.pieces(metadata.read_bytes()).items()}
+        pieces = {single(name): inside for name, inside in distributed.pieces(metadata.read_bytes()).items()}
     files = [_pieces(folder / name, inside, limits, opaque) for name, inside in pieces.items()]
     beside = [_companion(metadata), *_companions(folder, metadata, pieces)]
     return Model(DISTRIBUTED, [*files, *beside], nested=True)
@@ -198,10 +189,6 @@ def _pieces(path: Path, pieces: list[distributed.Piece], limits: Limits, opaque:
         return File(path.name, data, distributed.scan(data.view, pieces, limits, opaque=opaque))
 
 
-def _indexes(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.glob(f"*{_INDEX}") if p.is_file() and _is_index(p))
-
-
 def _is_index(path: Path) -> bool:
     try:
         return isinstance(strict_json.document(path.read_bytes())["weight_map"], dict)
@@ -209,41 +196,27 @@ def _is_index(path: Path) -> bool:
         return False
 
 
-def _index(folder: Path) -> Path:
-    found = _indexes(folder)
-    if not found:
-        raise ModelError(f"has no index of shards (*{_INDEX})", file=str(folder))
-    if len(found) > 1:
-        names = ", ".join(p.name for p in found)
-        raise ModelError(f"has several indexes of shards ({names}); give one of them", file=str(folder))
-    return found[0]
+def _listed(index: Path, limits: Limits, opaque: bool) -> list[File]:
+    """The shards that an index lists."""
+    shards = _shards_of(index)
+    return [_shard(index.parent / name, tensors, limits, opaque) for name, tensors in shards.items()]
+
+
+def _shards_of(index: Path) -> dict[str, set[str]]:
+    try:
+        return _shards(strict_json.document(index.read_bytes()))
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
+        raise ModelError(f"is not an index of shards: {error}", file=str(index)) from error
 
 
 def _shards(index: Any) -> dict[str, set[str]]:
     """The tensors of each shard, shards in the order of the index."""
     shards: dict[str, set[str]] = {}
     for tensor, name in index["weight_map"].items():
-        if is_companion(plain(name)):
-            raise ValueError(f"{name!r} is no name for a shard")
+        if is_companion(single(name)):
+            raise ValueError(f"{name!r} is not a name for a shard")
         shards.setdefault(name, set()).add(tensor)
     return shards
-
-
-def plain(name: Any) -> str:
-    """``name``, if it is that of a file in the same folder; else `ValueError`."""
-    known = isinstance(name, str) and name not in ("", ".", "..") and not set(name) & set("/\\:\0")
-    if not known or not storable(name):
-        raise ValueError(f"{name!r} is not the name of a file in the folder")
-    return str(name)
-
-
-def inside(name: Any) -> str:
-    """``name``, if it is the path of a file below the folder, with slashes; else `ValueError`."""
-    if not isinstance(name, str) or not storable(name):
-        raise ValueError(f"{name!r} is not the path of a file in the folder")
-    for piece in name.split("/"):
-        plain(piece)
-    return name
 
 
 def is_companion(name: str) -> bool:

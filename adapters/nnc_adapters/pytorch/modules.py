@@ -193,18 +193,23 @@ def _restored(
         description.fill(stream, file, tensors)
         data = Data(stream.getbuffer())
         fetch = _tensors(data)
-        for view in scan(data, limits).views:
-            if len(view.path) > depth and view.path[:depth] == description.root:
+        for view in scan(data, limits, opaque=True).views:  # nothing is run
+            if len(view.path) > depth and view.path[:depth] == description.root and not _is_inside_extra(view):
                 yield ".".join(view.path[depth:]), fetch(view)
         if _EXTRA in file.data and description.kind in ("zip", "legacy"):
             yield from _extra_states(stream, description.root)
+
+
+def _is_inside_extra(view: View) -> bool:
+    return any(key.endswith(_EXTRA.decode()) for key in view.path[:-1])
 
 
 def _extra_states(stream: BinaryIO, root: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
     """What modules add to their state that is no tensor; PyTorch reads it, as far as it takes it for mere data."""
     stream.seek(0)
     try:
-        state = torch.load(stream, weights_only=True)
+        with torch.serialization.safe_globals([io.BytesIO]):
+            state = torch.load(stream, weights_only=True)
     except UnpicklingError:  # without it, loading says what is missing
         return
     for key in root:

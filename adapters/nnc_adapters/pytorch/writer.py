@@ -11,13 +11,14 @@ from typing import Any, BinaryIO
 
 from numpy.typing import NDArray
 
-from nnc_adapters.pytorch.layout import FOLDERS, REPOSITORY, inside, opened, plain, scan
+from nnc_adapters.pytorch.layout import FOLDERS, REPOSITORY, opened, scan
 from nnc_adapters.pytorch.reader import DESCRIPTION
 from nnc_adapters.pytorch.views import Checksum, Data, Layout
 from nnc_adapters.shared import packing, strict_json
 from nnc_adapters.shared.dtypes import FLOATS, INTEGERS, converted, named, stored
 from nnc_adapters.shared.files import replacing, replacing_folder
 from nnc_adapters.shared.lazy import check_names
+from nnc_adapters.shared.paths import inside, single
 from nnc_core.errors import ModelError
 from nnc_core.limits import Limits
 
@@ -88,7 +89,7 @@ class Description:
             raise ValueError("two files have the same name")
 
     def _path(self, name: str) -> str:
-        return inside(name) if self.kind == REPOSITORY else plain(name)
+        return inside(name) if self.kind == REPOSITORY else single(name)
 
     def fill(self, stream: BinaryIO, file: Skeleton, tensors: Tensors) -> None:
         """Write the whole of ``file``."""

@@ -33,13 +33,18 @@ class LazyTensors(LazyMapping[NDArray[Any]]):
         return name in self._fetch
 
 
-def overlay(base: Mapping[str, NDArray[Any]], tensors: Mapping[str, NDArray[Any]]) -> LazyTensors:
-    """``base`` with the values of ``tensors``; `ModelError` for a tensor that ``base`` does not have."""
-    for name in tensors:
+def overlay(
+    base: Mapping[str, NDArray[Any]], tensors: Mapping[str, NDArray[Any]], names: Mapping[str, str]
+) -> LazyTensors:
+    """``base`` with the values of ``tensors``; ``names`` lead from the names in ``base`` to theirs.
+
+    `ModelError` for a tensor that ``base`` does not have.
+    """
+    for name in names:
         if name not in base:
             raise ModelError("the existing model has no such tensor", tensor=name)
-    sources = {name: tensors if name in tensors else base for name in base}
-    return LazyTensors({name: partial(s.__getitem__, name) for name, s in sources.items()})
+    fetch = {name: partial(tensors.__getitem__, own) for name, own in names.items()}
+    return LazyTensors({name: fetch.get(name, partial(base.__getitem__, name)) for name in base})
 
 
 def check_names(tensors: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:

@@ -6,10 +6,12 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 from nnc_adapters.shared.files import walk
-from nnc_adapters.shared.names import free, storable
+from nnc_adapters.shared.names import free
+from nnc_adapters.shared.paths import files_below
 from nnc_adapters.tensorflow import bundle, constants, object_graph, roles, stripping, table
 from nnc_adapters.tensorflow.content import Content, of_file
 from nnc_adapters.tensorflow.manifest import EMBEDDED, GRAPH
@@ -56,7 +58,7 @@ def open_folder(path: Path, limits: Limits, *, strip_debug: bool = False) -> Ope
 
     `ModelError` where it is damaged or has links to elsewhere.
     """
-    files = {name: of_file(path / name) for name in _names(path)}
+    files = {name: of_file(file) for name, file in files_below(path, _markers(path))}
     left_out = files.pop(EMBEDDED, None)
     remarks = [] if left_out is None else [f"the bitstream that is embedded in it, {EMBEDDED}, is left out"]
     if strip_debug:
@@ -95,15 +97,10 @@ def prefixes(files: Iterable[str]) -> list[str]:
     return sorted(name.removesuffix(INDEX) for name in files if name.endswith(INDEX) and "/" not in name)
 
 
-def _names(root: Path) -> Iterator[str]:
-    for folder, folders, files in walk(root):
-        below = Path(folder).relative_to(root).as_posix()
-        if not storable(below):  # it could go on for ever
-            raise ModelError(f"{below[:80]!r}... is too deep a folder, or has no name in UTF-8")
-        folders.sort()
-        for name in (*folders, *files):
-            _check_link(Path(folder, name), root)
-        yield from (Path(folder, name).relative_to(root).as_posix() for name in sorted(files))
+def _markers(folder: Path) -> Iterator[Path]:
+    """The files that make a folder a model."""
+    graphs = (folder / name for name in GRAPHS if (folder / name).is_file())
+    return chain(graphs, filter(is_index, folder.glob("*" + INDEX)))
 
 
 def _empty_folders(root: Path) -> Iterator[str]:
@@ -111,11 +108,6 @@ def _empty_folders(root: Path) -> Iterator[str]:
         folders.sort()
         if not folders and not files and Path(folder) != root:
             yield Path(folder).relative_to(root).as_posix()
-
-
-def _check_link(path: Path, root: Path) -> None:
-    if path.is_symlink() and (path.is_dir() or not path.resolve().is_relative_to(root.resolve())):
-        raise ModelError(f"{path.relative_to(root)} is a link; copy the model with what it links to")
 
 
 def _variables(prefix: str, files: Mapping[str, Content], limits: Limits) -> Iterator[Variable]:

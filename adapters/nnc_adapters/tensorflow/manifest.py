@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from nnc_adapters.shared import packing
+from nnc_adapters.shared import packing, strict_json
 from nnc_adapters.shared.dtypes import FLOATS, INTEGERS, named
-from nnc_adapters.shared.names import storable
+from nnc_adapters.shared.paths import inside
 from nnc_core.errors import ModelError
 from nnc_core.limits import Limits
 
@@ -76,12 +76,11 @@ class Manifest:
 
 
 def check_path(path: str) -> str:
-    """``path`` itself; `ModelError` unless it is a relative path with slashes that stays below where it begins."""
-    pieces = path.split("/")
-    strange = any(piece in ("", ".", "..") for piece in pieces) or ":" in pieces[0]
-    if strange or "\\" in path or "\0" in path or not storable(path):
-        raise ModelError(f"{path!r} is no path inside the model")
-    return path
+    """``path`` itself; `ModelError` unless it is a relative path with slashes that stays inside the model."""
+    try:
+        return inside(path)
+    except ValueError as error:
+        raise ModelError(str(error)) from None
 
 
 def pack(manifest: Manifest) -> bytes:
@@ -105,7 +104,7 @@ def unpack(data: bytes, limits: Limits) -> Manifest:
     found = packing.unpack(data, limits)
     try:
         kind = found[_KIND].decode()
-        raw = json.loads(found[_FILES])
+        raw = strict_json.document(found[_FILES])
         files = tuple(_file(entry, found[str(number)]) for number, entry in enumerate(raw["files"]))
         folders = tuple(check_path(_typed(folder, str)) for folder in raw["folders"])
     except (LookupError, RecursionError, TypeError, ValueError) as error:
