@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+import nnc_core
 from nnc_core import ModelError, approx_coder, approximator
 from nnc_core.approximator import ApproxData, ApproxInfo
 from nnc_core.nnr_model import Evaluation, ModelInfo, QpSearch, model_info_of
@@ -218,3 +219,45 @@ def test_factors_are_quantized_as_coarsely_as_the_product_allows() -> None:
     found = approximator.approx(ApproxInfo(qp={"w": -40}, opt_qp=True), model_info, data, evaluation)
     assert found["qp"]["w_G"] == found["qp"]["w_H"] > -40
     assert product_error(approximator.restored(found, model_info)["parameters"]) <= 1e-2
+
+
+# --- planned models ---------------------------------------------------------------------------------------------------
+
+
+def classifier() -> tuple[dict[str, NDArray[Any]], Evaluation]:
+    """Ten patterns, the weights that tell them apart, and the share of noisy ones that these recognize."""
+    random = np.random.default_rng(8)
+    patterns = random.normal(size=(10, 64)).astype(np.float32)
+    labels = np.arange(2000) % 10
+    inputs = patterns[labels] + random.normal(0, 2.2, (2000, 64)).astype(np.float32)
+
+    def accuracy(tensors: Tensors) -> float:
+        return float(((inputs @ tensors["w"].T + tensors["b"]).argmax(1) == labels).mean())
+
+    model = {"w": patterns, "b": (-np.square(patterns).sum(1) / 2).astype(np.float32)}
+    return model, Evaluation(accuracy, tolerance=0.01)
+
+
+def test_a_model_is_as_small_as_its_accuracy_allows() -> None:
+    model, evaluation = classifier()
+    plan = nnc_core.optimize(model, evaluation)
+    bounded = evaluation.bounded(model)
+    data = nnc_core.encode(model, plan=plan)
+    assert bounded.accepts(nnc_core.decode(data))
+    assert len(data) < 0.75 * len(nnc_core.encode(model))
+    coarser = plan.changed("w", qp=plan.tensors["w"].qp + 1)
+    assert not bounded.accepts(nnc_core.decode(nnc_core.encode(model, plan=coarser)))
+    assert plan.tensors["w"].reason == "the evaluation of the model"
+    assert plan.tensors["b"] == nnc_core.plan(nnc_core.SourceModel(model)).tensors["b"]
+
+
+def test_a_planned_model_that_is_never_good_enough_is_an_error() -> None:
+    model, _ = classifier()
+    with pytest.raises(ModelError, match="even with the finest steps"):
+        nnc_core.optimize(model, Evaluation(lambda tensors: 0.5, bound=0.6), nnc_core.CodingParameters(qp=0))
+
+
+def test_tensors_that_are_exact_are_left_alone() -> None:
+    tensors = {"ternary": np.ones((8, 8), np.float32), "i": np.arange(64).reshape(8, 8)}
+    plan = nnc_core.optimize(tensors, Evaluation(lambda tensors: 1.0))
+    assert plan == nnc_core.plan(nnc_core.SourceModel(tensors))

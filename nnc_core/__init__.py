@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from nnc_core.file import NnrFile, TensorInfo, decode
     from nnc_core.file import open_file as open
     from nnc_core.limits import Limits
-    from nnc_core.nnr_model import ModelInfo, SourceModel, Topology
+    from nnc_core.nnr_model import Evaluation, ModelInfo, QpSearch, SourceModel, Topology
+    from nnc_core.planner.evaluated import optimize
     from nnc_core.planner.parameters import CodingParameters, Rule
     from nnc_core.planner.plan import Method, ModelPlan, TensorPlan
     from nnc_core.planner.planning import plan
@@ -63,7 +64,8 @@ else:
             ),
             "file": ("NnrFile", "TensorInfo", "decode", "open_file as open"),
             "limits": ("Limits",),
-            "nnr_model": ("ModelInfo", "SourceModel", "Topology"),
+            "nnr_model": ("Evaluation", "ModelInfo", "QpSearch", "SourceModel", "Topology"),
+            "planner.evaluated": ("optimize",),
             "planner.parameters": ("CodingParameters", "Rule"),
             "planner.plan": ("Method", "ModelPlan", "TensorPlan"),
             "planner.planning": ("plan",),
@@ -77,6 +79,7 @@ __all__ = [
     "BitstreamError",
     "CodingParameters",
     "Covariance",
+    "Evaluation",
     "History",
     "InputParameters",
     "IntegrityError",
@@ -93,6 +96,7 @@ __all__ = [
     "NncError",
     "NnrFile",
     "Prediction",
+    "QpSearch",
     "ReplayError",
     "Rule",
     "SourceModel",
@@ -110,6 +114,7 @@ __all__ = [
     "encode",
     "join",
     "open",
+    "optimize",
     "plan",
     "predict",
     "split",
