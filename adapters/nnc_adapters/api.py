@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import time
@@ -11,15 +12,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy as np
 from numpy.typing import NDArray
 
 import nnc_core
 from nnc_adapters import registry
 from nnc_adapters.base import Adapter, Options
 from nnc_adapters.containers import plain
-from nnc_adapters.reports import CompressReport, DecompressReport, Progress, Watched
+from nnc_adapters.reports import CompressReport, DecompressReport, Meter, Progress, Watched, passing
 from nnc_adapters.shared.files import check_free, replacing, size_of
 from nnc_adapters.shared.inputs import read_inputs
+from nnc_adapters.shared.logs import logger
 from nnc_adapters.targets import BITSTREAM, default_target, pruned_writer, write_into, writer
 from nnc_core import CodingParameters, Limits, ModelPlan, Prediction
 from nnc_core.nnr_model import SourceModel, Topology
@@ -39,6 +42,7 @@ __all__ = [
 Calibrating = str | Path | Mapping[str, NDArray[Any]] | Callable[[SourceModel], SourceModel]
 """Inputs of a model: a file, or arrays by name; or what adds to a model what was measured of it elsewhere."""
 
+_log = logger(__name__)
 _COMPRESSED = (b"PK\3\4", b"\x1f\x8b")  # zip and gzip
 
 
@@ -55,6 +59,7 @@ def compress(
     threads: int | None = None,
     force: bool = False,
     progress: Progress | None = None,
+    meter: Meter | None = None,
     limits: Limits | None = None,
 ) -> CompressReport:
     """Compress the model ``source`` into the NNR bitstream ``target``.
@@ -72,7 +77,7 @@ def compress(
     given that returns the model with its ``inputs`` and ``sensitivities`` (see `SourceModel`), as
     `nnc_adapters.shared.calibration` measures them. Raises `ModelError` where the model cannot be read, or inputs do
     not fit it, `UnsupportedError` and `MissingDependencyError` where its format cannot, `LimitError` where it exceeds
-    ``limits``.
+    ``limits``. ``progress`` is told the tensors that are done, ``meter`` the bytes.
     """
     started = time.perf_counter()
     source = Path(source)
@@ -82,8 +87,16 @@ def compress(
         target = _bitstream_of(source, adapter)
     with _opened(target, source, force) as stream:
         model = _read(adapter, source, options, calibrate, drop_masked=drop_masked)
+        _log.info("%s: read as %s, %d tensors", source, adapter.name, len(model.tensors))
         report = compress_model(
-            model, stream, parameters=parameters, threads=threads, progress=progress, limits=limits, source=source
+            model,
+            stream,
+            parameters=parameters,
+            threads=threads,
+            progress=progress,
+            meter=meter,
+            limits=limits,
+            source=source,
         )
     payload = _payload_bytes(target, limits)
     return replace(report, payload_bytes=payload, seconds=time.perf_counter() - started)
@@ -96,6 +109,7 @@ def compress_model(
     parameters: CodingParameters | None = None,
     threads: int | None = None,
     progress: Progress | None = None,
+    meter: Meter | None = None,
     limits: Limits | None = None,
     source: Path | int,
 ) -> CompressReport:
@@ -103,9 +117,11 @@ def compress_model(
     from nnc_adapters.cautions import Cautions
 
     started = time.perf_counter()
-    plan = nnc_core.plan(model, _in_bytes(parameters, model, source), threads=threads)
+    size = source if isinstance(source, int) else size_of(source)
+    planned = Watched(model.tensors, passed=passing(meter, "planning", size))
+    plan = nnc_core.plan(replace(model, tensors=planned), _in_bytes(parameters, model, source), threads=threads)
     cautions = Cautions(plan)
-    tensors = Watched(model.tensors, look=cautions.look)
+    tensors = Watched(model.tensors, look=cautions.look, passed=passing(meter, "coding", planned.nbytes))
     watched = replace(model, tensors=tensors)
     after = nnc_core.write(stream, watched, plan=plan, threads=threads, progress=progress, limits=limits)
     before = source if isinstance(source, int) else _bytes_before(source, model.topology, tensors.nbytes)
@@ -207,6 +223,7 @@ def decompress(
     threads: int | None = None,
     force: bool = False,
     progress: Progress | None = None,
+    meter: Meter | None = None,
     limits: Limits | None = None,
 ) -> DecompressReport:
     """Restore the model in the NNR bitstream ``source`` as ``target``, in the format it had.
@@ -229,10 +246,16 @@ def decompress(
         _check_other(source, target)
         check_free(target, force=force)  # the adapter would find out only after its preparations
         write = pruned_writer(file, target, into) if pruned else writer(source, file.topology, target, into)
+        _log.info("%s: %d tensors, to be written as %s", source, len(file), target)
         with file.decoding_ahead(threads) as decoded:
-            tensors = Watched(decoded, progress)
+            tensors = Watched(decoded, progress, passed=passing(meter, "decoding", decoded_bytes(file)))
             write(tensors, options, force)
         return DecompressReport(target, len(tensors), tensors.weights, time.perf_counter() - started)
+
+
+def decoded_bytes(file: nnc_core.NnrFile) -> int:
+    """What all tensors of a bitstream take in memory."""
+    return sum(math.prod(info.shape) * np.dtype(info.dtype).itemsize for info in file.tensors.values())
 
 
 def _bytes_before(source: Path, topology: Topology | None, weights: int) -> int:

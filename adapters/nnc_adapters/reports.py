@@ -11,10 +11,13 @@ from numpy.typing import NDArray
 
 from nnc_core.lazy import LazyMapping
 
-__all__ = ["CompressReport", "DecompressReport", "Progress", "Watched"]
+__all__ = ["CompressReport", "DecompressReport", "Meter", "Progress", "Watched", "passing"]
 
 Progress = Callable[[int, int], None]
 """Called with the number of tensors done and their total."""
+
+Meter = Callable[[str, int, int], None]
+"""Called with what is being done, the bytes of tensors that are done, and about how many there are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,26 +59,35 @@ class DecompressReport:
 
 
 class Watched(LazyMapping[NDArray[Any]]):
-    """Tensors that are counted, each name once, and shown to ``look`` as they pass."""
+    """Tensors that are counted, each name once, and shown to ``look`` as they pass; ``passed`` is told their bytes.
+
+    ``nbytes`` are those of all that have passed.
+    """
 
     def __init__(
         self,
         tensors: Mapping[str, NDArray[Any]],
         progress: Progress | None = None,
         look: Callable[[str, NDArray[Any]], None] | None = None,
+        passed: Callable[[int], None] | None = None,
     ) -> None:
         self._tensors = tensors
         self._progress = progress
         self._look = look
-        self._seen: dict[str, tuple[int, int]] = {}
+        self._passed = passed
+        self._seen: dict[str, int] = {}
+        self.nbytes = 0
 
     def __getitem__(self, name: str) -> NDArray[Any]:
         array = self._tensors[name]
-        self._seen[name] = array.size, array.nbytes
+        self.nbytes += 0 if name in self._seen else array.nbytes
+        self._seen[name] = array.size
         if self._look is not None:
             self._look(name, array)
         if self._progress is not None:
             self._progress(len(self._seen), len(self._tensors))
+        if self._passed is not None:
+            self._passed(self.nbytes)
         return array
 
     def __iter__(self) -> Iterator[str]:
@@ -90,9 +102,9 @@ class Watched(LazyMapping[NDArray[Any]]):
     @property
     def weights(self) -> int:
         """The elements of all tensors that have passed."""
-        return sum(size for size, _ in self._seen.values())
+        return sum(self._seen.values())
 
-    @property
-    def nbytes(self) -> int:
-        """The bytes of these."""
-        return sum(nbytes for _, nbytes in self._seen.values())
+
+def passing(meter: Meter | None, stage: str, total: int) -> Callable[[int], None] | None:
+    """What tells ``meter`` how many of ``total`` bytes are done; they may turn out to be more."""
+    return None if meter is None else lambda done: meter(stage, done, max(done, total))

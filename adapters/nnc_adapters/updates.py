@@ -16,8 +16,8 @@ from nnc_adapters import api, registry
 from nnc_adapters.base import EVERYTHING, Adapter, Options, SourceModel, Topology
 from nnc_adapters.containers import plain
 from nnc_adapters.containers.concatenation import Concatenation
-from nnc_adapters.reports import Progress, Watched
-from nnc_adapters.shared.files import check_free, replacing
+from nnc_adapters.reports import Meter, Progress, Watched
+from nnc_adapters.shared.files import check_free, replacing, size_of
 from nnc_core import Limits, ModelError, ReplayError, UpdateOptions
 from nnc_core.updates import (
     Chain,
@@ -88,6 +88,7 @@ def diff(
     threads: int | None = None,
     force: bool = False,
     progress: Progress | None = None,
+    meter: Meter | None = None,
     limits: Limits | None = None,
 ) -> DiffReport:
     """Write what makes the model ``new`` of the model ``base`` to the bitstream ``target``.
@@ -115,13 +116,26 @@ def diff(
                 after.source.tensors,
                 chosen,
                 threads=threads,
-                progress=progress,
+                progress=_both(progress, meter, size_of(Path(new))),
                 limits=bounds,
                 remember=state is not None,
             )
     if state is not None:
         save_chain(moved, state)
     return DiffReport(report.size, report.tensors, report.elements, report.manifest, same)
+
+
+def _both(progress: Progress | None, meter: Meter | None, size: int) -> Progress | None:
+    """Tells ``progress`` the tensors that are done, and ``meter`` their share of ``size`` bytes."""
+    if meter is None:
+        return progress
+
+    def told(done: int, total: int) -> None:
+        if progress is not None:
+            progress(done, total)
+        meter("comparing", size * done // max(total, 1), size)
+
+    return told
 
 
 def _chain(base: Mapping[str, NDArray[Any]], state: str | Path | None, restart: bool) -> Chain:
@@ -143,6 +157,7 @@ def patch(
     threads: int | None = None,
     force: bool = False,
     progress: Progress | None = None,
+    meter: Meter | None = None,
     limits: Limits | None = None,
 ) -> PatchReport:
     """Apply ``updates`` in their order to the model ``base`` and write the result as ``target``, in its format.
@@ -169,7 +184,13 @@ def patch(
                     error.file = str(path)
                     raise
                 skipped += 1
-        model.adapter.write(Watched(patched, progress), model.topology, target, Options(bounds), force=force)
+        model.adapter.write(
+            Watched(patched, progress, passed=passing(meter, "patching", size_of(Path(base)))),
+            model.topology,
+            target,
+            Options(bounds),
+            force=force,
+        )
         chain = patched.chain_after()
     if state is not None:
         save_chain(chain, state)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 import nnc_core
 from nnc_adapters import registry
+from nnc_adapters.api import decoded_bytes
 from nnc_adapters.base import Options
 from nnc_adapters.comparison import (
     MIN_SQNR,
@@ -25,6 +26,7 @@ from nnc_adapters.comparison import (
     judge,
 )
 from nnc_adapters.containers import plain
+from nnc_adapters.reports import Meter, Watched, passing
 from nnc_adapters.shared.files import about, size_of
 from nnc_adapters.shared.masks import with_pruning_topology
 from nnc_core import Rule
@@ -67,6 +69,7 @@ def verify(
     drop_masked: bool = False,
     rules: Iterable[Rule] = (),
     threads: int | None = None,
+    meter: Meter | None = None,
     limits: Limits | None = None,
 ) -> VerifyReport:
     """Compare the NNR bitstream ``compressed`` with the model it was made from, and restore it in a temporary folder.
@@ -74,8 +77,9 @@ def verify(
     Not acceptable are a tensor below ``min_sqnr`` decibels, zeros that became something else, a change of what must be
     exact, values that are not finite and were, tensors that are missing or have another shape, and a topology that
     differs or from which no model can be restored. ``rules`` are those that the model was compressed with; what they
-    let change may change. The other options are those of `compress`. ``compressed`` may be a container of NNR as
-    well. Raises what `compress` and `decompress` raise where one of the two cannot be read.
+    let change may change. ``meter`` is told the bytes that are done. The other options are those of `compress`.
+    ``compressed`` may be a container of NNR as well. Raises what `compress` and `decompress` raise where one of the two
+    cannot be read.
     """
     original, compressed = Path(original), Path(compressed)
     bounds = (limits or Limits()).following(size_of(original))
@@ -87,9 +91,10 @@ def verify(
     with about(compressed), plain(compressed, options.limits) as path, nnc_core.open(path, limits=limits) as file:
         verdict: TopologyVerdict = compare_topology(model.topology, file.topology)
         with file.decoding_ahead(threads) as decoded:
-            passing = _Compared(model, decoded)
-            problem = None if file.topology is None else _restore(file.topology, passing, options)
-            tensors = tuple(judge(result, model, min_sqnr, rules) for result in passing.all())
+            watched = Watched(decoded, passed=passing(meter, "comparing", decoded_bytes(file)))
+            compared = _Compared(model, watched)
+            problem = None if file.topology is None else _restore(file.topology, compared, options)
+            tensors = tuple(judge(result, model, min_sqnr, rules) for result in compared.all())
     return _report("cannot be restored" if problem else verdict, problem, tensors)
 
 

@@ -22,12 +22,15 @@ from nnc_core.coder.pool import Job, in_order
 from nnc_core.coder.units import Format, block_units, data_units
 from nnc_core.errors import ModelError
 from nnc_core.limits import Limits
+from nnc_core.logs import logger
 from nnc_core.nnr_model import SourceModel
 from nnc_core.nnr_model.blocks import Block
 from nnc_core.planner.plan import ModelPlan, TensorPlan
 from nnc_core.syntax.driver import Buffer
 from nnc_core.syntax.model_parameter_set import ModelParameterSet
 from nnc_core.tables.code_points import QuantizationMethodFlags
+
+_log = logger(__name__)
 
 __all__ = ["frame_size", "unit_sizes", "write_planned"]
 
@@ -60,6 +63,7 @@ def write_planned(
         if progress is not None:
             progress(done, len(model.tensors))
     _check_whole(limits.following(writer.size), decoded, largest)
+    _log.info("%d tensors in %d bytes", done, writer.size)
     return writer.size
 
 

@@ -27,6 +27,7 @@ from nnc_core.planner.parameters import WEIGHTS, CodingParameters
 from nnc_core.planner.plan import Method, ModelPlan, TensorPlan
 from nnc_core.planner.sensitivity import allocate
 from nnc_core.planner.statistics import Statistics, is_vector, statistics
+from nnc_core.planner.telling import told
 
 __all__ = ["plan"]
 
@@ -69,7 +70,8 @@ def plan(
     tensors |= _calibrated(model, tensors, findings, p)
     shared = tuple(_shared(model, tensors)) if p.blocks_flag else ()
     plan = ModelPlan(p.density, p.general_profile_idc, tensors, shared, p.indexed_reference_flag)
-    return _on_target(plan, model, p, {name: each for name, each in findings.items() if each.probe}, threads, executor)
+    weights = {name: each for name, each in findings.items() if each.probe}
+    return told(_on_target(plan, model, p, weights, threads, executor))
 
 
 def _calibrated(

@@ -24,6 +24,7 @@ from nnc_adapters.cli.options import (
     rule_option,
     stdout,
     strip_debug_option,
+    talking_options,
     threads_option,
 )
 from nnc_core import CodingParameters, Limits, Method, ModelPlan, Prediction
@@ -81,6 +82,7 @@ _PROFILES = {"2022": 0, "2024": 1}
 @threads_option
 @limit_option
 @force_option
+@talking_options
 @json_option
 def compress(
     source: Path,
@@ -119,7 +121,7 @@ def compress(
         raise click.UsageError("cannot derive an output name from stdin; give --output")
     parameters = _parameters(**coding)
     target = stdout(as_json=as_json, force=force) if str(output) == PIPE else output
-    with readable(source) as model, console.progress("compressing") as progress:
+    with readable(source) as model, console.progress("compressing") as meter:
         report = api.compress(
             model,
             target,
@@ -131,7 +133,7 @@ def compress(
             strip_debug=strip_debug,
             threads=threads,
             force=force,
-            progress=progress,
+            meter=meter,
             limits=limits,
         )
     for warning in report.warnings:

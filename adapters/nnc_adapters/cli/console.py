@@ -10,6 +10,7 @@ import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import IntEnum
+from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,7 @@ import click
 from nnc_adapters.shared.text import printable as printable
 
 if TYPE_CHECKING:
-    from nnc_adapters.reports import Progress as ProgressCallback
+    from nnc_adapters.reports import Meter
 
 _PIPE_WIDTH = 10_000  # lines that another program reads are not to be folded
 _NARROWEST = 20  # a folded column that is still readable
@@ -33,8 +34,38 @@ def escape_what_cannot_be_encoded() -> None:
 
 
 def message(text: str) -> None:
-    """Print a diagnostic."""
-    click.echo(printable(text), err=True)
+    """Print a diagnostic, unless the user wants to hear of errors only."""
+    if not _said("quiet"):
+        click.echo(printable(text), err=True)
+
+
+def keep(ctx: click.Context, name: str, value: Any) -> None:
+    """Note what the user says about messages: ``progress``, ``quiet`` or ``verbose``."""
+    ctx.meta[f"{__name__}.{name}"] = value
+    if name == "verbose" and value:
+        _listen(ctx, value)
+
+
+def _said(name: str) -> Any:
+    ctx = click.get_current_context(silent=True)
+    return ctx.meta.get(f"{__name__}.{name}") if ctx is not None else None
+
+
+def _listen(ctx: click.Context, verbosity: int) -> None:
+    """Print what the libraries log while the command runs."""
+    import logging
+
+    class Printed(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            click.echo(printable(record.getMessage()), err=True)
+
+    handler = Printed()
+    for name in ("nnc_core", "nnc_adapters"):
+        logger = logging.getLogger(name)
+        ctx.call_on_close(partial(logger.setLevel, logger.level))
+        ctx.call_on_close(partial(logger.removeHandler, handler))
+        logger.setLevel(logging.DEBUG if verbosity > 1 else logging.INFO)
+        logger.addHandler(handler)
 
 
 def print_json(value: Any) -> None:
@@ -156,19 +187,37 @@ def print_table(content: Table) -> None:
 
 
 @contextmanager
-def progress(label: str) -> Iterator[ProgressCallback | None]:
-    """A progress bar that follows what its callback is told; ``None`` where stderr is not a terminal, or a dumb one."""
-    if sys.stderr is None or not sys.stderr.isatty():
+def progress(label: str) -> Iterator[Meter | None]:
+    """A bar of bytes with speed and remaining time that follows what its meter is told; None where nobody watches.
+
+    That is where stderr is not a terminal, or a dumb one, unless the user asks for it, and where he wants silence.
+    """
+    asked = _said("progress")
+    terminal = sys.stderr is not None and sys.stderr.isatty()
+    if asked is False or (not asked and (not terminal or _said("quiet"))):
         yield None
         return
     from rich.console import Console  # here, since only long commands on a terminal need it
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-    console = Console(stderr=True)
-    if not console.is_terminal or console.is_dumb_terminal:
+    console = Console(stderr=True, force_terminal=asked)
+    if not asked and (not console.is_terminal or console.is_dumb_terminal):
         yield None
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task(label, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+    numbers = (DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    with Progress(TextColumn("{task.description}"), BarColumn(), *numbers, console=console, transient=True) as bar:
+        yield _meter(bar, label)
+
+
+def _meter(bar: Any, label: str) -> Meter:
+    """What moves a bar; each stage of the work begins anew, since it has a speed of its own."""
+    task, current = bar.add_task(label, total=None), label
+
+    def tell(stage: str, done: int, total: int) -> None:
+        nonlocal current
+        if stage != current:
+            bar.reset(task, description=stage)
+            current = stage
+        bar.update(task, completed=done, total=total)
+
+    return tell

@@ -9,7 +9,7 @@ import click
 
 from nnc_adapters.cli import console
 from nnc_adapters.cli.errors import ExitCode
-from nnc_adapters.cli.options import file_path, force_option, json_option, limit_option, threads_option
+from nnc_adapters.cli.options import file_path, force_option, json_option, limit_option, talking_options, threads_option
 from nnc_adapters.convert import By, CheckError, ConvertReport, plan
 from nnc_adapters.convert import convert as convert_model
 
@@ -83,6 +83,7 @@ def _numbers(text: str) -> list[int]:
 @threads_option
 @limit_option
 @force_option
+@talking_options
 @json_option
 def convert(
     source: Path,
@@ -108,9 +109,18 @@ def convert(
     if target is None:
         raise click.UsageError("give OUT, or --print-map")
     try:
-        report = convert_model(
-            source, target, into=into, check=check, threads=threads, force=force, module=list(module) or None, **options
-        )
+        with console.progress("converting") as meter:
+            report = convert_model(
+                source,
+                target,
+                into=into,
+                check=check,
+                threads=threads,
+                force=force,
+                module=list(module) or None,
+                meter=meter,
+                **options,
+            )
     except CheckError as error:
         console.message(f"error: {error}")
         raise click.exceptions.Exit(ExitCode.NEGATIVE_FINDING) from None

@@ -17,6 +17,7 @@ from nnc_adapters.cli.options import (
     opaque_option,
     pipe_path,
     readable,
+    talking_options,
     threads_option,
     writable,
 )
@@ -34,6 +35,7 @@ from nnc_core import Limits
 @threads_option
 @limit_option
 @force_option
+@talking_options
 @json_option
 def decompress(
     source: Path,
@@ -56,7 +58,7 @@ def decompress(
     with (
         readable(source) as path,
         writable(output, as_json=as_json, force=force) as target,
-        console.progress("decompressing") as progress,
+        console.progress("decompressing") as meter,
     ):
         report = api.decompress(
             path,
@@ -66,7 +68,7 @@ def decompress(
             opaque=opaque,
             threads=threads,
             force=force,
-            progress=progress,
+            meter=meter,
             limits=limits,
         )
     if as_json:

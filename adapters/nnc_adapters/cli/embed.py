@@ -18,7 +18,9 @@ from nnc_adapters.cli.options import (
     limit_option,
     pipe_path,
     readable,
+    talking_options,
 )
+from nnc_adapters.reports import Meter
 from nnc_core import Limits, ModelError
 
 
@@ -30,7 +32,7 @@ def _known(ctx: click.Context, param: click.Parameter, name: str | None) -> str 
 
 
 @contextmanager
-def _coded(path: Path, limits: Limits) -> Iterator[Path]:
+def _coded(path: Path, limits: Limits, meter: Meter | None) -> Iterator[Path]:
     """``path`` if it carries NNR, or else a temporary bitstream of the model that it is."""
     try:
         containers.find(path)
@@ -40,7 +42,7 @@ def _coded(path: Path, limits: Limits) -> Iterator[Path]:
         yield path
         return
     with tempfile.TemporaryDirectory() as folder:
-        compress(path, coded := Path(folder, "coded.nnr"), limits=limits)
+        compress(path, coded := Path(folder, "coded.nnr"), meter=meter, limits=limits)
         yield coded
 
 
@@ -57,6 +59,7 @@ def _coded(path: Path, limits: Limits) -> Iterator[Path]:
 )
 @limit_option
 @force_option
+@talking_options
 @json_option
 def embed(
     source: Path,
@@ -72,9 +75,13 @@ def embed(
 
     IN may be - for stdin. It may also be a model, which is compressed first with the default parameters.
     """
-    with readable(source) as given, _coded(given, limits) as path:
+    with (
+        readable(source) as given,
+        console.progress("embedding") as meter,
+        _coded(given, limits, meter) as path,
+    ):
         report = containers.embed(
-            path, output, per_tensor=per_tensor, into=into, container=container, force=force, limits=limits
+            path, output, per_tensor=per_tensor, into=into, container=container, force=force, meter=meter, limits=limits
         )
     if as_json:
         console.print_json(report)

@@ -14,6 +14,7 @@ from nnc_adapters.cli.options import (
     limit_option,
     pipe_path,
     readable,
+    talking_options,
     writable,
 )
 from nnc_core import Limits
@@ -25,14 +26,19 @@ from nnc_core import Limits
 @click.option("--tensor", metavar="NAME", help="Only this tensor.")
 @limit_option
 @force_option
+@talking_options
 @json_option
 def extract(source: Path, output: Path, tensor: str | None, limits: Limits, force: bool, as_json: bool) -> None:
     """Take the bitstream out of a container; per-tensor bitstreams are merged.
 
     CONTAINER may be - for stdin.
     """
-    with readable(source) as path, writable(output, as_json=as_json, force=force) as target:
-        report = containers.extract(path, target, tensor=tensor, force=force, limits=limits)
+    with (
+        readable(source) as path,
+        writable(output, as_json=as_json, force=force) as target,
+        console.progress("extracting") as meter,
+    ):
+        report = containers.extract(path, target, tensor=tensor, force=force, meter=meter, limits=limits)
     if as_json:
         console.print_json(report)
     else:

@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
@@ -15,11 +15,13 @@ from typing import Any, BinaryIO, TextIO, TypeVar
 
 import click
 
+from nnc_adapters.cli import console
 from nnc_adapters.shared.files import about
 from nnc_core import Limits, Rule
 
 PIPE = "-"
 _Output = TypeVar("_Output", Path, "Path | None")
+_Command = TypeVar("_Command", bound="Callable[..., Any]")
 
 
 class _FilePath(click.Path):
@@ -56,6 +58,15 @@ def _limit(text: str) -> tuple[str, int]:
     if not number.isdecimal():
         raise click.BadParameter(f"{number!r} is not a whole number")
     return name, int(number)
+
+
+def _kept(name: str) -> Callable[[click.Context, click.Parameter, Any], None]:
+    """What notes the value of an option for `console`."""
+
+    def keep(ctx: click.Context, param: click.Parameter, value: Any) -> None:
+        console.keep(ctx, name, value)
+
+    return keep
 
 
 file_path = _FilePath()
@@ -98,6 +109,36 @@ opaque_option = click.option(
 strip_debug_option = click.option(
     "--strip-debug", is_flag=True, help="Leave behind comments, documentation and stack traces, which no program needs."
 )
+_progress_option = click.option(
+    "--progress/--no-progress",
+    default=None,
+    expose_value=False,
+    callback=_kept("progress"),
+    help="Show how far the work is [default: on a terminal].",
+)
+_quiet_option = click.option(
+    "-q",
+    "--quiet",
+    is_flag=True,
+    expose_value=False,
+    callback=_kept("quiet"),
+    help="Print nothing but errors and results.",
+)
+_verbose_option = click.option(
+    "-v",
+    "--verbose",
+    count=True,
+    expose_value=False,
+    callback=_kept("verbose"),
+    help="Say what is decided for each tensor, and why; -vv: in more detail.",
+)
+
+
+def talking_options(command: _Command) -> _Command:
+    """The options of commands that work for a while: what they say meanwhile."""
+    return _progress_option(_quiet_option(_verbose_option(command)))
+
+
 force_option = click.option("-f", "--force", is_flag=True, help="Replace an existing output file.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON to stdout, for programs.")
 

@@ -12,6 +12,7 @@ from nnc_adapters import report as reports
 from nnc_adapters.cli import console
 from nnc_adapters.cli.options import (
     PIPE,
+    drop_masked_option,
     drop_optimizer_option,
     file_path,
     force_option,
@@ -23,6 +24,7 @@ from nnc_adapters.cli.options import (
     rule_option,
     stdout,
     strip_debug_option,
+    talking_options,
     threads_option,
 )
 from nnc_adapters.report.compare import beside, settings
@@ -60,11 +62,13 @@ def _check_compared(texts: tuple[str, ...], original: Path | None) -> None:
 @click.option("--markdown", "as_markdown", is_flag=True, help="Print Markdown to stdout, for pull requests.")
 @rule_option
 @drop_optimizer_option
+@drop_masked_option
 @opaque_option
 @strip_debug_option
 @threads_option
 @limit_option
 @force_option
+@talking_options
 @json_option
 def report(
     source: Path,
@@ -74,6 +78,7 @@ def report(
     as_markdown: bool,
     rules: tuple[Rule, ...],
     drop_optimizer: bool,
+    drop_masked: bool,
     opaque: bool,
     strip_debug: bool,
     threads: int | None,
@@ -94,16 +99,20 @@ def report(
     output = _output(source, output, printed=as_json or as_markdown)
     if output is not None and str(output) != PIPE:
         check_free(output, force=force)
-    reading = {"keep_optimizer": not drop_optimizer, "opaque": opaque, "strip_debug": strip_debug}
-    common: dict[str, Any] = {**reading, "threads": threads, "limits": limits}
+    common: dict[str, Any] = {
+        "keep_optimizer": not drop_optimizer,
+        "drop_masked": drop_masked,
+        "opaque": opaque,
+        "strip_debug": strip_debug,
+        "threads": threads,
+        "limits": limits,
+    }
     with (
         readable(source) as path,
-        console.progress("reporting") as progress,
-        beside(compare, original, progress, **common) as others,
+        console.progress("reporting") as meter,
+        beside(compare, original, meter, **common) as others,
     ):
-        found = reports.report(
-            path, original, beside=others, rules=rules, progress=progress, label=_label(source), **common
-        )
+        found = reports.report(path, original, beside=others, rules=rules, meter=meter, label=_label(source), **common)
     if output is not None:
         _write(found, output, as_json=as_json or as_markdown, force=force)
     if as_markdown:

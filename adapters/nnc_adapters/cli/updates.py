@@ -10,7 +10,7 @@ import click
 
 from nnc_adapters.cli import console
 from nnc_adapters.cli.errors import ExitCode
-from nnc_adapters.cli.options import file_path, force_option, json_option, limit_option, threads_option
+from nnc_adapters.cli.options import file_path, force_option, json_option, limit_option, talking_options, threads_option
 from nnc_core import Limits, LossyOptions, UpdateOptions
 
 _DIGITS = 12
@@ -60,6 +60,7 @@ def _pattern(ctx: click.Context, param: click.Parameter, value: str | None) -> r
 @threads_option
 @limit_option
 @force_option
+@talking_options
 @json_option
 def diff(
     base: Path,
@@ -88,7 +89,7 @@ def diff(
         predict="cheaper" if coding["predict"] else "never",
         only=lambda name: only is None or only.search(name) is not None,
     )
-    with console.progress("comparing") as progress:
+    with console.progress("comparing") as meter:
         report = updates.diff(
             base,
             new,
@@ -98,7 +99,7 @@ def diff(
             restart=restart,
             threads=threads,
             force=force,
-            progress=progress,
+            meter=meter,
             limits=limits,
         )
     if not report.same_structure:
@@ -121,6 +122,7 @@ def diff(
 @threads_option
 @limit_option
 @force_option
+@talking_options
 @json_option
 def patch(
     base: Path,
@@ -137,7 +139,7 @@ def patch(
     """Apply updates to BASE in the order given; BASE is a model or a bitstream."""
     from nnc_adapters import updates as api
 
-    with console.progress("patching") as progress:
+    with console.progress("patching") as meter:
         report = api.patch(
             base,
             updates,
@@ -147,7 +149,7 @@ def patch(
             unverified=unverified,
             threads=threads,
             force=force,
-            progress=progress,
+            meter=meter,
             limits=limits,
         )
     if as_json:

@@ -24,6 +24,7 @@ from nnc_adapters.cli.options import (
     readable,
     rule_option,
     strip_debug_option,
+    talking_options,
     threads_option,
 )
 from nnc_adapters.comparison import MIN_SQNR, TensorComparison
@@ -61,6 +62,7 @@ _ORDERS: dict[str, Callable[[TensorComparison], Any]] = {
 @strip_debug_option
 @threads_option
 @limit_option
+@talking_options
 @json_option
 def verify(
     original: Path,
@@ -83,7 +85,7 @@ def verify(
     restored in a temporary folder for that. Give the same --rule as to compress where it lets values change that would
     be exact. FILE.nnr may be - for stdin, and a container that carries NNR.
     """
-    with readable(compressed) as path:
+    with readable(compressed) as path, console.progress("verifying") as meter:
         report = verification.verify(
             original,
             path,
@@ -94,6 +96,7 @@ def verify(
             opaque=opaque,
             strip_debug=strip_debug,
             threads=threads,
+            meter=meter,
             limits=limits,
         )
     report = replace(report, tensors=tuple(sorted(report.tensors, key=_ORDERS[sort])))

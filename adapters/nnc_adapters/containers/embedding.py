@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import mmap
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from nnc_adapters.containers.base import Container, Extendable
 from nnc_adapters.containers.registry import Carrier, find, for_target
-from nnc_adapters.shared.files import check_free, replacing
+from nnc_adapters.reports import Meter, passing
+from nnc_adapters.shared.files import check_free, replacing, size_of
 from nnc_core.bitstream.parts import MODEL, joined, split
 from nnc_core.errors import ModelError, UnsupportedError
+from nnc_core.lazy import LazyMapping
 from nnc_core.limits import Limits
 from nnc_core.syntax import Buffer
 
@@ -42,6 +44,7 @@ def embed(
     into: str | Path | None = None,
     container: str | None = None,
     force: bool = False,
+    meter: Meter | None = None,
     limits: Limits | None = None,
 ) -> EmbedReport:
     """Put the NNR in ``source``, a plain file or a container, into the container ``target``.
@@ -59,8 +62,9 @@ def embed(
         return EmbedReport(target, writer.name, way=getattr(writer, "way", None))
     check_free(target, force=force)  # before the work, not only after it
     with _carried(source, target.parent, limits, per_tensor) as items:
-        _write(writer, target, items, base, force)
-        return EmbedReport(target, writer.name, len(items), sum(len(items[key]) for key in items))
+        size = sum(len(items[key]) for key in items)
+        _write(writer, target, _Passing(items, passing(meter, "embedding", size)), base, force)
+        return EmbedReport(target, writer.name, len(items), size)
 
 
 def extract(
@@ -69,6 +73,7 @@ def extract(
     *,
     tensor: str | None = None,
     force: bool = False,
+    meter: Meter | None = None,
     limits: Limits | None = None,
 ) -> EmbedReport:
     """Write the NNR in the container ``source``, or that of one ``tensor``, as the plain bitstream ``target``.
@@ -82,11 +87,40 @@ def extract(
         with tempfile.TemporaryDirectory(dir=target.parent) as folder:
             carried = Path(folder, "carried.nnr")
             reader.extract(source, carried, force=False, limits=limits)
-            return extract(carried, target, tensor=tensor, force=force, limits=limits)
+            return extract(carried, target, tensor=tensor, force=force, meter=meter, limits=limits)
     with reader.open(source, limits) as items, replacing(target, force=force) as stream:
         pieces = joined(items, limits) if tensor is None else [_part(source, items, tensor, limits)]
-        size = sum(stream.write(piece) for piece in pieces)
+        size, passed = 0, passing(meter, "extracting", size_of(source))
+        for piece in pieces:
+            size += stream.write(piece)
+            if passed is not None:
+                passed(size)
     return EmbedReport(target, "nnr", 1, size)
+
+
+class _Passing(LazyMapping[Buffer]):
+    """Bitstreams whose bytes are told as they are taken."""
+
+    def __init__(self, items: Mapping[str, Buffer], passed: Callable[[int], None] | None) -> None:
+        self._items = items
+        self._passed = passed
+        self._sizes: dict[str, int] = {}
+
+    def __getitem__(self, key: str) -> Buffer:
+        item = self._items[key]
+        if self._passed is not None:
+            self._sizes[key] = len(item)
+            self._passed(sum(self._sizes.values()))
+        return item
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._items)
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._items
 
 
 def _part(source: Path, items: Mapping[str, Buffer], tensor: str, limits: Limits) -> Buffer:

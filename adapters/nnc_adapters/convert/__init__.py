@@ -29,7 +29,9 @@ from nnc_adapters.convert.reading import Model
 from nnc_adapters.convert.remarks import differences, losses
 from nnc_adapters.convert.running import Input, module_from
 from nnc_adapters.convert.suffixes import BITSTREAMS, check_suffix
+from nnc_adapters.reports import Meter, Watched, passing
 from nnc_adapters.shared.files import about, check_free
+from nnc_adapters.shared.logs import logger
 from nnc_core import CodingParameters, Limits, ModelError
 
 __all__ = ["By", "CheckError", "ConvertReport", "convert", "plan"]
@@ -64,6 +66,9 @@ class ConvertReport:
     seconds: float
 
 
+_log = logger(__name__)
+
+
 @dataclass(frozen=True)
 class _Said:
     """What the user says about a conversion."""
@@ -93,6 +98,7 @@ def convert(
     parameters: CodingParameters | None = None,
     threads: int | None = None,
     force: bool = False,
+    meter: Meter | None = None,
     limits: Limits | None = None,
 ) -> ConvertReport:
     """Write the model ``into`` to ``target``, with the weights of ``source``, which has them for another framework.
@@ -123,10 +129,13 @@ def convert(
             *losses(tensors, pair.target.content.tensors),
             *pair.notes(),
         ]
-        with _written(target, pair.target.file, parameters, threads, force) as path:
-            pair.target.write(tensors, path, force=force)
+        _tell(matched)
+        weights = sum(prod(pair.target.shapes[name]) for name in tensors)
+        with _written(target, pair.target.file, parameters, threads, force, meter) as path:
+            watched = Watched(tensors, passed=passing(meter, "converting", 4 * weights))
+            pair.target.write(watched, path, force=force)
         return ConvertReport(
-            target, len(tensors), sum(prod(pair.target.shapes[name]) for name in tensors), _plan(matched),
+            target, len(tensors), weights, _plan(matched),
             list(matched.kept), matched.unused, list(decision.doubtful), list(decision.proven), result.difference,
             result.reason, [*([result.note] if result.note else []), *remarks], time.perf_counter() - started,
         )  # fmt: skip
@@ -154,6 +163,14 @@ def plan(
     said = _Said(mapping, by, flatten, _modules(module), inputs, fold, limits or Limits())
     with _pair(Path(source), Path(into), said) as pair:
         return _plan(pair.matched())
+
+
+def _tell(matched: Matched) -> None:
+    """Log which tensor is which, and what says so."""
+    for part, source in matched.pairs.items():
+        if not part.place:
+            evidence = matched.evidence.get(part, "the mapping")
+            _log.info("%s: from %s, by %s", part.name, source.name, evidence)
 
 
 def _plan(matched: Matched) -> dict[str, Any]:
@@ -231,7 +248,12 @@ def _read(path: Path, limits: Limits, module: Any, declared: tuple[Input, ...]) 
 
 @contextmanager
 def _written(
-    target: Path, like: Path, parameters: CodingParameters | None, threads: int | None, force: bool
+    target: Path,
+    like: Path,
+    parameters: CodingParameters | None,
+    threads: int | None,
+    force: bool,
+    meter: Meter | None,
 ) -> Iterator[Path]:
     """Where a model like that in ``like`` is to be written: ``target``, or where it is compressed from."""
     if target.suffix.lower() not in BITSTREAMS:
@@ -240,4 +262,4 @@ def _written(
     with tempfile.TemporaryDirectory() as folder:
         model = Path(folder, "model" + "".join(like.suffixes))
         yield model
-        api.compress(model, target, parameters=parameters, threads=threads, force=force)
+        api.compress(model, target, parameters=parameters, threads=threads, force=force, meter=meter)

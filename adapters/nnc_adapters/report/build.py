@@ -16,7 +16,7 @@ from nnc_adapters.report.data import Bytes, Levels, Report, StreamReport, Tensor
 from nnc_adapters.report.levels import histograms
 from nnc_adapters.report.reasons import explained
 from nnc_adapters.report.units import described, shared_out
-from nnc_adapters.reports import Progress
+from nnc_adapters.reports import Meter, passing
 from nnc_adapters.shared import exactly
 from nnc_adapters.shared.files import about, size_of
 from nnc_adapters.verification import VerifyReport
@@ -35,7 +35,7 @@ def report(
     beside: Mapping[str, str | Path] | None = None,
     threads: int | None = None,
     limits: Limits | None = None,
-    progress: Progress | None = None,
+    meter: Meter | None = None,
     label: str | None = None,
     **reading: Any,
 ) -> Report:
@@ -43,41 +43,29 @@ def report(
 
     ``source`` may be a container of NNR as well. ``beside`` has other bitstreams of the same model by label, which are
     put beside it, without their units; ``label`` is what this one is called, if not by its file. ``reading`` are the
-    other options of `verify`. ``progress`` is called with the bytes of bitstreams that are done, and their total.
+    other options of `verify`. ``meter`` is told the bytes that are done.
     Raises what `verify` and `nnc_core.open` raise.
     """
     source, others = Path(source), {name: Path(path) for name, path in (beside or {}).items()}
     made = None if original is None else Path(original)
-    done = _Done(progress, sum(map(size_of, (source, *others.values()))))
-    options = _Options(threads, limits, reading)
-    first = _stream(label or source.name, source, made, options, done)
-    rest = [replace(_stream(name, path, made, options, done), units=()) for name, path in others.items()]
+    options = _Options(threads, limits, meter, reading)
+    first = _stream(label or source.name, source, made, options)
+    rest = [replace(_stream(name, path, made, options), units=()) for name, path in others.items()]
     return Report(first, tuple(rest), None if made is None else made.name)
 
 
 class _Options(NamedTuple):
     threads: int | None
     limits: Limits | None
+    meter: Meter | None
     reading: dict[str, Any]
 
 
-class _Done:
-    """Counts the bytes of bitstreams that are done."""
-
-    def __init__(self, progress: Progress | None, total: int) -> None:
-        self._progress, self._total, self._done = progress, total, 0
-
-    def add(self, size: int) -> None:
-        self._done += size
-        if self._progress is not None:
-            self._progress(min(self._done, self._total), self._total)
-
-
-def _stream(label: str, source: Path, original: Path | None, options: _Options, done: _Done) -> StreamReport:
+def _stream(label: str, source: Path, original: Path | None, options: _Options) -> StreamReport:
     limits = options.limits
     with about(source), plain(source, limits or Limits()) as path, nnc_core.open(path, limits=limits) as file:
         units = list(described(file, path))
-        levels = _levels(file, done)
+        levels = _levels(file, options.meter)
         found = None if original is None else _verified(original, path, options)
         tensors = list(_tensors(file, units, levels, found))
     return StreamReport(
@@ -92,14 +80,19 @@ def _stream(label: str, source: Path, original: Path | None, options: _Options, 
 
 
 def _verified(original: Path, path: Path, options: _Options) -> VerifyReport:
-    return verification.verify(original, path, threads=options.threads, limits=options.limits, **options.reading)
+    return verification.verify(
+        original, path, threads=options.threads, meter=options.meter, limits=options.limits, **options.reading
+    )
 
 
-def _levels(file: NnrFile, done: _Done) -> dict[str, Levels]:
+def _levels(file: NnrFile, meter: Meter | None) -> dict[str, Levels]:
     found: dict[str, Levels] = {}
+    passed, done = passing(meter, "reading", sum(unit.size for unit in file.bitstream.data_units)), 0
     for unit, levels in zip(file.bitstream.data_units, histograms(file), strict=True):
         found = levels | found  # of a tensor in several units, the first
-        done.add(unit.size)
+        done += unit.size
+        if passed is not None:
+            passed(done)
     return found
 
 

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from nnc_adapters import api
-from nnc_adapters.reports import Progress
+from nnc_adapters.reports import Meter
 from nnc_core import CodingParameters
 
 __all__ = ["beside", "settings"]
@@ -37,7 +37,7 @@ def _value(text: str) -> Any:
 
 @contextmanager
 def beside(
-    texts: Iterable[str], original: Path | None, progress: Progress | None = None, **compressing: Any
+    texts: Iterable[str], original: Path | None, meter: Meter | None = None, **compressing: Any
 ) -> Iterator[Mapping[str, Path]]:
     """The bitstreams that ``texts`` name, by label: paths, or settings with which ``original`` is compressed.
 
@@ -50,7 +50,7 @@ def beside(
             path = Path(text)
             if parameters is not None and original is not None:
                 path = Path(folder, f"{len(found)}.nnr")
-                api.compress(original, path, parameters=parameters, progress=progress, **compressing)
+                api.compress(original, path, parameters=parameters, meter=meter, **compressing)
             found[_label(text, found, parameters is not None)] = path
         yield found
 
