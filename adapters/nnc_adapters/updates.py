@@ -16,7 +16,7 @@ from nnc_adapters import api, registry
 from nnc_adapters.base import EVERYTHING, Adapter, Options, SourceModel, Topology
 from nnc_adapters.containers import plain
 from nnc_adapters.containers.concatenation import Concatenation
-from nnc_adapters.reports import Meter, Progress, Watched
+from nnc_adapters.reports import Meter, Progress, Watched, passing
 from nnc_adapters.shared.files import check_free, replacing, size_of
 from nnc_core import Limits, ModelError, ReplayError, UpdateOptions
 from nnc_core.updates import (
