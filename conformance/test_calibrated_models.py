@@ -88,7 +88,7 @@ def test_sensitivities_move_steps_and_keep_their_mean() -> None:
     plan, usual = nnc_core.plan(model), nnc_core.plan(SourceModel(weights))
     offsets = {name: plan.tensors[name].qp - usual.tensors[name].qp for name in weights}
     octave = 1 << plan.qp_density
-    assert offsets == pytest.approx({"much": -octave / 2, "little": octave / 2, "unknown": 0}, abs=1)
+    assert offsets == pytest.approx({"much": -octave * 3 / 4, "little": octave * 3 / 4, "unknown": 0}, abs=1)
     assert plan.tensors["much"].reason == "its measured sensitivity"
 
 

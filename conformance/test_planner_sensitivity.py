@@ -31,9 +31,9 @@ def test_a_sensitivity_is_the_error_of_the_output_over_that_of_the_tensor() -> N
     assert sensitivity(3.0, values, np.array([1.0, 1.5], np.float32)) == 12
 
 
-def test_sixteen_times_the_sensitivity_halves_the_step() -> None:
+def test_sixteen_times_the_sensitivity_makes_the_step_finer_by_an_octave_and_a_half() -> None:
     steps = allocate({"a": 16.0, "b": 1.0}, {"a": 100, "b": 100}, 1.0)
-    assert steps["b"] == pytest.approx(2 * steps["a"])
+    assert steps["b"] == pytest.approx(2**1.5 * steps["a"])
     assert steps["a"] * steps["b"] == pytest.approx(1)
 
 

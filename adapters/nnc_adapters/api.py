@@ -24,7 +24,7 @@ from nnc_adapters.shared.files import check_free, replacing, size_of
 from nnc_adapters.shared.inputs import read_inputs
 from nnc_adapters.shared.logs import logger
 from nnc_adapters.targets import BITSTREAM, default_target, pruned_writer, write_into, writer
-from nnc_core import CodingParameters, Limits, ModelPlan, Prediction
+from nnc_core import CodingParameters, Limits, Method, ModelPlan, Prediction
 from nnc_core.nnr_model import SourceModel, Topology
 from nnc_core.tables.code_points import NnrUnitType
 
@@ -126,6 +126,8 @@ def compress_model(
     after = nnc_core.write(stream, watched, plan=plan, threads=threads, progress=progress, limits=limits)
     before = source if isinstance(source, int) else _bytes_before(source, model.topology, tensors.nbytes)
     rules = parameters.rules if parameters else ()
+    calibrated = [name for name in model.inputs if plan.tensors[name].method == Method.QUANTIZED]
+    others = _weights(model, plan) if model.inputs or model.sensitivities else []
     return CompressReport(
         bytes_before=before,
         bytes_after=after,
@@ -133,7 +135,16 @@ def compress_model(
         weights=tensors.weights,
         seconds=time.perf_counter() - started,
         warnings=tuple(cautions.warnings(rules, model.remarks, tensors.nbytes, before)),
+        calibrated=tuple(calibrated),
+        uncalibrated=tuple(name for name in others if name not in calibrated),
     )
+
+
+def _weights(model: SourceModel, plan: ModelPlan) -> list[str]:
+    """The tensors of layers that are quantized as weights."""
+    types = model.model_info.get("parameter_type", {})
+    quantized = (name for name, tensor in plan.tensors.items() if tensor.method == Method.QUANTIZED)
+    return [name for name in quantized if types.get(name) in ("conv.weight", "fc.weight")]
 
 
 def _read(

@@ -26,7 +26,9 @@ class CompressReport:
 
     ``bytes_before`` counts the model with its weights, wherever the format keeps these. ``weights`` are the numbers in
     coded tensors, ``payload_bytes`` what these take, None where that was not counted: for a target that is not a file.
-    ``warnings`` are sentences about what a user may not expect.
+    ``warnings`` are sentences about what a user may not expect. Where the model was calibrated, ``calibrated`` names
+    the weights whose errors make up for each other, since the inputs of their layers are known, and ``uncalibrated``
+    the other weights, of which at most the step was chosen by what they do to the outputs.
     """
 
     bytes_before: int
@@ -36,6 +38,8 @@ class CompressReport:
     seconds: float
     payload_bytes: int | None = None
     warnings: tuple[str, ...] = ()
+    calibrated: tuple[str, ...] = ()
+    uncalibrated: tuple[str, ...] = ()
 
     @property
     def percent(self) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 import nnc_adapters
 from nnc_adapters.cli import main
-from nnc_adapters.onnx.calibration import _convolution
+from nnc_adapters.onnx.layers import convolution
 from nnc_adapters.shared.calibration import patches
-from nnc_core import CodingParameters, LimitError, Limits, ModelError, UnsupportedError
+from nnc_core import CodingParameters, LimitError, Limits, MissingDependencyError, ModelError, UnsupportedError
 
 onnxruntime = pytest.importorskip("onnxruntime")
 
@@ -114,9 +115,74 @@ def test_kernels_times_patches_make_the_outputs_of_a_convolution(
     x = RNG.normal(size=(2, 4, 9, 8)).astype(np.float32)
     (expected,) = onnxruntime.InferenceSession(tmp_path / "c.onnx").run(None, {"x": x})
     attributes = {each.name: helper.get_attribute_value(each) for each in node.attribute}
-    groups = patches(x, _convolution(kernels.shape, x.shape, attributes))
+    groups = patches(x, convolution(kernels.shape, x.shape, attributes))
     found = np.concatenate([k.reshape(3, -1) @ p.T for k, p in zip(np.split(kernels, 2), groups, strict=True)])
     np.testing.assert_allclose(found, np.moveaxis(expected, 1, 0).reshape(6, -1), rtol=1e-4, atol=1e-5)
+
+
+RECURRENT = {"LSTM": (20, {}), "GRU": (15, {"linear_before_reset": 1}), "RNN": (5, {})}
+
+
+def recurrent_file(folder: Path, kind: str, start: bool, constants: bool) -> Path:
+    """A layer of both directions on rows of 6, then a transposed convolution of its last states."""
+    rows, attributes = RECURRENT[kind]
+    arrays = {
+        "w": RNG.normal(size=(2, rows, 6)),
+        "r": RNG.normal(size=(2, rows, 5)) / 3,
+        "up": RNG.normal(size=(2, 32, 3)),
+    }
+    tensors = [numpy_helper.from_array(array.astype("float32"), name) for name, array in arrays.items()]
+    values = [helper.make_node("Constant", [], [tensor.name], value=tensor) for tensor in tensors if constants]
+    inputs = ["x", "w", "r", "", "", "start"] if start else ["x", "w", "r"]
+    values.append(helper.make_node(kind, inputs, ["", "last"], hidden_size=5, direction="bidirectional", **attributes))
+    values.append(helper.make_node("Transpose", ["last"], ["channels"], perm=[1, 0, 2]))
+    values.append(helper.make_node("ConvTranspose", ["channels", "up"], ["y"], strides=[2]))
+    declared = [helper.make_tensor_value_info("x", TensorProto.FLOAT, [4, "n", 6])]
+    declared += [helper.make_tensor_value_info("start", TensorProto.FLOAT, [2, "n", 5])] if start else []
+    answer = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
+    graph = helper.make_graph(values, "g", declared, [answer], [] if constants else tensors)
+    path = folder / f"{kind}.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    return path
+
+
+@pytest.mark.parametrize("constants", [False, True])
+@pytest.mark.parametrize("start", [False, True])
+@pytest.mark.parametrize("kind", RECURRENT)
+def test_recurrent_layers_and_transposed_convolutions_are_calibrated(
+    kind: str, start: bool, constants: bool, tmp_path: Path
+) -> None:
+    path, adapter = recurrent_file(tmp_path, kind, start, constants), nnc_adapters.onnx.OnnxAdapter()
+    before = path.read_bytes()
+    x, first = RNG.normal(size=(4, 4, 6)).astype("float32"), RNG.normal(size=(2, 4, 5)).astype("float32")
+    given = {"x": x, "start": first} if start else {"x": x}
+    found = adapter.calibrated(adapter.read(path), path, given).inputs
+    assert path.read_bytes() == before
+    assert {name: (len(known.covariances), known.input_first) for name, known in found.items()} == {
+        "w": (1, False),
+        "r": (2, False),
+        "up": (1, True),
+    }
+    proto = onnx.load(path)
+    next(node for node in proto.graph.node if node.op_type == kind).output[0] = "every"
+    proto.graph.output.add().name = "every"
+    session = onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
+    every, zero = session.run(["every"], given)[0], np.zeros((4, 5), "float32")
+    for way, states in enumerate((every[:-1, 0], every[1:, 1])):
+        before_each = np.concatenate([[first[way] if start else zero], states]).reshape(-1, 5)
+        expected = before_each.T @ before_each / len(before_each)
+        np.testing.assert_allclose(found["r"].covariances[way].mean, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_a_reset_gate_before_the_product_leaves_its_states_unknown(tmp_path: Path) -> None:
+    path = recurrent_file(tmp_path, "GRU", False, False)
+    proto = onnx.load(path)
+    del proto.graph.node[0].attribute[-1]
+    assert all(attribute.name != "linear_before_reset" for attribute in proto.graph.node[0].attribute)
+    onnx.save(proto, path)
+    report = nnc_adapters.compress(path, calibrate={"x": RNG.normal(size=(4, 4, 6)).astype("float32")})
+    assert report.calibrated == ("w", "up")
+    assert report.uncalibrated == ("r",)
 
 
 @pytest.mark.parametrize("batch", ["n", 4, 1])
@@ -167,6 +233,7 @@ def test_the_command_takes_inputs_from_a_file(tmp_path: Path) -> None:
     np.savez(npz, image=images(12, 20))
     result = CliRunner().invoke(main, ["compress", str(path), "--calibrate", str(npz), "--target-size", "12%"])
     assert result.exit_code == 0, result.output
+    assert "calibrated 5 of 5 weights" in result.output
     nnc_adapters.compress(
         path, tmp_path / "same.nnr", parameters=CodingParameters(target_size="12%"), calibrate={"image": images(12, 20)}
     )
@@ -190,6 +257,14 @@ def test_pickles_in_an_npz_file_are_not_run_and_limits_hold(tmp_path: Path) -> N
     np.savez(npz, image=images(12, 100))
     with pytest.raises(LimitError, match="decoded_bytes"):
         nnc_adapters.compress(model_file(tmp_path), calibrate=npz, limits=Limits(decoded_bytes=70_000))
+
+
+def test_without_onnxruntime_the_extra_that_brings_it_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(MissingDependencyError, match=r"onnxruntime.*pip install 'nnc-suite\[calibration\]'"):
+        nnc_adapters.compress(model_file(tmp_path), calibrate={"image": images(12, 20)})
 
 
 def test_formats_that_nothing_runs_say_so(tmp_path: Path) -> None:

@@ -12,9 +12,9 @@ from torch import nn
 from torch.nn import functional
 
 from nnc_adapters.pytorch import compress, load
-from nnc_adapters.pytorch.calibration import _convolved
+from nnc_adapters.pytorch.calibration import _convolved, calibrated
 from nnc_adapters.shared.calibration import patches
-from nnc_core import CodingParameters, ModelError
+from nnc_core import CodingParameters, ModelError, SourceModel
 
 
 class Net(nn.Module):
@@ -95,6 +95,114 @@ def test_kernels_times_patches_make_the_outputs_of_a_convolution(layer: nn.Conv2
     kernels = np.split(layer.weight.detach().numpy().reshape(6, -1), layer.groups)
     found = [k @ p.T for k, p in zip(kernels, patches(*_convolved(layer, inputs.numpy())), strict=True)]
     np.testing.assert_allclose(np.concatenate(found), np.moveaxis(expected, 1, 0).reshape(6, -1), rtol=1e-4, atol=1e-5)
+
+
+def covariances(module: nn.Module, *batches: Any) -> dict[str, list[np.ndarray]]:
+    """What is recorded of the inputs of each weight."""
+    tensors = {name: value.numpy() for name, value in module.state_dict().items()}
+    found = calibrated(SourceModel(tensors), module, batches).inputs
+    return {name: [each.mean for each in known.covariances] for name, known in found.items()}
+
+
+def mean_square(inputs: torch.Tensor) -> np.ndarray:
+    rows = inputs.detach().reshape(-1, inputs.shape[-1]).double().numpy()
+    return rows.T @ rows / len(rows)
+
+
+@pytest.mark.parametrize("kdim", [8, 6])
+def test_attention_is_calibrated_with_queries_keys_values_and_what_it_mixes(kdim: int) -> None:
+    torch.manual_seed(1)
+    layer = nn.MultiheadAttention(8, 2, kdim=kdim, batch_first=True, bias=False).eval()
+    query, key, value = (torch.randn(3, 5, width) for width in (8, kdim, 8))
+    found = covariances(layer, (query, key, value))
+    if kdim == 8:
+        parts, weights = found.pop("in_proj_weight"), layer.in_proj_weight.chunk(3)
+    else:
+        parts = [found.pop(f"{name}_proj_weight")[0] for name in "qkv"]
+        weights = (layer.q_proj_weight, layer.k_proj_weight, layer.v_proj_weight)
+    for part, inputs in zip(parts, (query, key, value), strict=True):
+        np.testing.assert_allclose(part, mean_square(inputs), rtol=1e-5, atol=1e-6)
+    heads = ((x @ w.T).unflatten(-1, (2, 4)).transpose(1, 2) for x, w in zip((query, key, value), weights, strict=True))
+    mixed = functional.scaled_dot_product_attention(*heads).transpose(1, 2).flatten(2)
+    np.testing.assert_allclose(found.pop("out_proj.weight")[0], mean_square(mixed), rtol=1e-4, atol=1e-6)
+    assert not found
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN"])
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_recurrent_layers_are_calibrated_with_inputs_and_states(kind: str, batch_first: bool) -> None:
+    torch.manual_seed(2)
+    layer = getattr(nn, kind)(6, 5, num_layers=2, batch_first=batch_first)
+    inputs = torch.randn(3, 4, 6)
+    states = [torch.randn(2, 3 if batch_first else 4, 5) for _ in range(2 if kind == "LSTM" else 1)]
+    found = covariances(layer, (inputs, tuple(states) if kind == "LSTM" else states[0]))
+    steps = inputs.transpose(0, 1) if batch_first else inputs
+    for index in range(2):
+        cell = getattr(nn, f"{kind}Cell")(steps.shape[-1], 5)
+        cell.load_state_dict(
+            {n: getattr(layer, f"{n}_l{index}") for n in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")}
+        )
+        state, before, after = tuple(each[index] for each in states), [], []
+        for step in steps:
+            before.append(state[0])
+            state = cell(step, state) if kind == "LSTM" else (cell(step, state[0]),)
+            after.append(state[0])
+        np.testing.assert_allclose(found[f"weight_ih_l{index}"][0], mean_square(steps), rtol=1e-4, atol=1e-5)
+        expected = mean_square(torch.cat(before))
+        np.testing.assert_allclose(found[f"weight_hh_l{index}"][0], expected, rtol=1e-4, atol=1e-5)
+        steps = torch.stack(after)
+
+
+def test_both_ways_of_a_recurrent_layer_have_states_of_their_own() -> None:
+    torch.manual_seed(3)
+    layer, inputs = nn.GRU(6, 5, bidirectional=True), torch.randn(7, 1, 6)
+    found = covariances(layer, inputs)
+    twin = nn.GRU(6, 5)
+    twin.load_state_dict({name: getattr(layer, f"{name}_reverse") for name in twin.state_dict()})
+    outputs = twin(inputs.flip(0))[0]
+    expected = mean_square(torch.cat([torch.zeros(1, 1, 5), outputs[:-1]]))
+    np.testing.assert_allclose(found["weight_hh_l0_reverse"][0], expected, rtol=1e-4, atol=1e-6)
+    packed = nn.utils.rnn.pack_padded_sequence(torch.randn(4, 2, 6), torch.tensor([4, 2]))
+    assert covariances(layer, (packed,)).keys() == found.keys()
+
+
+def test_cells_and_transposed_convolutions_are_calibrated() -> None:
+    torch.manual_seed(4)
+    cell, inputs, state = nn.GRUCell(6, 5), torch.randn(9, 6), torch.randn(9, 5)
+    found = covariances(cell, (inputs, state))
+    np.testing.assert_allclose(found["weight_ih"][0], mean_square(inputs), rtol=1e-5)
+    np.testing.assert_allclose(found["weight_hh"][0], mean_square(state), rtol=1e-5)
+    images = torch.randn(2, 3, 4, 4)
+    (weight,) = covariances(nn.ConvTranspose2d(3, 5, 2), images).values()
+    np.testing.assert_allclose(weight[0], mean_square(images.movedim(1, -1)), rtol=1e-5)
+
+
+class Sequences(nn.Module):
+    """Everything that is calibrated and is neither a matrix nor a convolution."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(6)
+        self.up = nn.ConvTranspose1d(8, 16, 2, stride=2)
+        self.memory = nn.LSTM(16, 12, batch_first=True, bidirectional=True)
+        self.block = nn.TransformerEncoderLayer(24, 3, 32, batch_first=True)
+        self.answer = nn.Linear(24, 10)
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        return self.answer(self.block(self.memory(self.up(rows).transpose(1, 2))[0]))
+
+
+def test_a_module_of_every_kind_of_layer_errs_less() -> None:
+    mixing = torch.randn(8, 8, generator=torch.Generator().manual_seed(7)) * torch.linspace(1, 0.05, 8)
+    rows = (torch.randn(2, 64, 6, 8, generator=torch.Generator().manual_seed(8)) @ mixing).transpose(2, 3)
+    weights = {name for name, value in Sequences().state_dict().items() if value.ndim > 1}
+    assert covariances(Sequences(), rows[0]).keys() == weights
+    p, errors = CodingParameters(bits_per_weight=4), []
+    for data in (compress(Sequences(), parameters=p), compress(Sequences(), parameters=p, calibrate=[rows[0]])):
+        with torch.no_grad():
+            outputs = [module.eval()(rows[1]) for module in (Sequences(), load(data, Sequences()))]
+        errors.append(float((outputs[0] - outputs[1]).square().sum()))
+    assert errors[1] < 0.6 * errors[0]
 
 
 @pytest.mark.parametrize(

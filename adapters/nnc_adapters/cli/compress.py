@@ -30,6 +30,7 @@ from nnc_adapters.cli.options import (
 from nnc_core import CodingParameters, Limits, Method, ModelPlan, Prediction
 
 _DEFAULT = CodingParameters()
+_LISTED = 5
 _PROFILES = {"2022": 0, "2024": 1}
 
 
@@ -138,11 +139,20 @@ def compress(
         )
     for warning in report.warnings:
         console.message(f"warning: {warning}")
+    if calibrate is not None:
+        console.message(_calibration(report))
     if as_json:
         derived = {"percent": report.percent, "bits_per_weight": report.bits_per_weight}
         console.print_json({**console.plain(report), **derived})
     else:
         console.message(_summary(report))
+
+
+def _calibration(report: api.CompressReport) -> str:
+    known, others = len(report.calibrated), report.uncalibrated
+    listed = ", ".join(map(console.printable, others[:_LISTED])) + (", ..." if len(others) > _LISTED else "")
+    rest = f"; the inputs of {len(others)} are not known: {listed}" if others else ""
+    return f"calibrated {known} of {known + len(others)} weights{rest}"
 
 
 def _show_prediction(plan: ModelPlan, predictions: dict[str, Prediction], *, as_json: bool) -> None:

@@ -75,6 +75,10 @@ class Recorder:
         """Take in inputs (..., width) of a matrix, which is stored with outputs first or with ``input_first``."""
         self._add(name, [inputs], input_first=input_first)
 
+    def products(self, name: str, inputs: Sequence[Array]) -> None:
+        """Take in inputs of a matrix whose rows form equal groups, for each group its own (..., width)."""
+        self._add(name, inputs)
+
     def convolution(self, name: str, inputs: Array, convolution: Convolution, *, input_first: bool = False) -> None:
         """Take in inputs of a convolution, image by image: its patches take far more room.
 
