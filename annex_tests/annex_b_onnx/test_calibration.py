@@ -259,9 +259,7 @@ def test_pickles_in_an_npz_file_are_not_run_and_limits_hold(tmp_path: Path) -> N
         nnc_adapters.compress(model_file(tmp_path), calibrate=npz, limits=Limits(decoded_bytes=70_000))
 
 
-def test_without_onnxruntime_the_extra_that_brings_it_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_onnxruntime_the_extra_that_brings_it_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(MissingDependencyError, match=r"onnxruntime.*pip install 'nnc-suite\[calibration\]'"):
         nnc_adapters.compress(model_file(tmp_path), calibrate={"image": images(12, 20)})
