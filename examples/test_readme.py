@@ -36,7 +36,7 @@ def commands() -> list[list[str]]:
 
 
 def test_the_commands_work_one_after_the_other(folder: Path) -> None:
-    for package in ("torch", "keras", "tensorflow", "h5py"):
+    for package in ("torch", "keras", "tensorflow", "h5py", "onnxruntime"):
         if find_spec(package) is None:
             pytest.skip(f"{package} is not installed")
     subprocess.run([sys.executable, "-c", MODELS], check=True, capture_output=True, timeout=200)
@@ -58,6 +58,7 @@ network(torch.randn(8, 64)).square().sum().backward()
 optimizer.step()
 torch.save({"model": network.state_dict(), "optimizer": optimizer.state_dict()}, "checkpoint.pt")
 torch.save(network.state_dict(), "net.pt")
+np.savez("inputs.npz", image=np.random.default_rng(1).random((32, 1, 8, 8), np.float32))
 """
 
 
