@@ -386,6 +386,8 @@ def _input_parameters(r: BitReader, h: DataUnitHeader, inputs: bool, several: bo
     if inputs and h.payload_type != NNR_PT_BLOCK and several:
         _topology_tensor_dimension_mapping(r, h)
     h.cabac_unary_length_minus1 = r.u(8) if unary else int(known.get("cabac_unary_length_minus1", 9))
+    if h.cabac_unary_length_minus1 > 255:
+        raise InvalidError("cabac_unary_length_minus1 is beyond 255")
     if h.payload_type == NNR_PT_BLOCK and h.compressed_parameter_types & CPT_DC and h.codebook:
         h.codebook_h = integer_codebook(r)
 

@@ -9,11 +9,15 @@ from pathlib import Path
 
 from rich.console import Console
 from suite import reports
-from suite.decoders import decoder_called
+from suite.claims import Claim, ClaimError, missing, verdict
+from suite.decoders import Decoder, MissingDecoderError, decoder_called
 from suite.files import DEFAULT, Folder
 from suite.generate import Generated, generate, update_description
-from suite.procedures import TOLERANCE, outcomes_of
+from suite.procedures import FAILED, TOLERANCE, outcomes_of, refusals
 from suite.rows import PLATFORMS, Row, all_rows, selected
+from suite.verify import report, verified
+
+from nnc_core.bitstream.validate import PROFILES
 
 _ERRORS = Console(stderr=True)
 
@@ -31,6 +35,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_list(commands)
     _add_generate(commands)
     _add_run(commands)
+    _add_verify(commands)
     return parser
 
 
@@ -110,20 +115,69 @@ def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     parser.add_argument(
         "--decoder",
         default="native",
-        help="native (default), or any command: COMMAND IN.nnr OUT.npz [--state DIR] [--oob FILE]",
+        help="native (default), plain, peer, or any command: COMMAND IN.nnr OUT.npz [--state DIR] [--oob FILE]",
     )
+    parser.add_argument("--claim", type=Path, help="a TOML file in which the decoder says what it supports")
+    parser.add_argument("--negative", action="store_true", help="test refusals of bitstreams that break a rule instead")
     parser.add_argument("--tolerance", type=float, default=TOLERANCE, help="how much floats may differ (default: 1e-6)")
     parser.add_argument("--timeout", type=float, default=600, help="seconds for each run of a command")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    parser.add_argument("--junit", type=Path, metavar="FILE", help="write JUnit XML as well")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="write a page as well")
     parser.set_defaults(command=_run)
 
 
 def _run(options: argparse.Namespace) -> int:
-    rows, folder = _rows(options), Folder(options.suite)
-    missing = next((name for row in rows for name in row.files if not folder.expected(name).is_file()), None)
-    if missing:
-        _ERRORS.print(f"{folder.stream(missing)} is not there; make it with 'python -m conformance generate'")
+    try:
+        decoder = decoder_called(options.decoder, options.timeout)
+        claim = Claim.load(options.claim) if options.claim else Claim(platform=options.platform)
+    except (ClaimError, MissingDecoderError) as error:
+        _ERRORS.print(str(error))
         return 2
-    decoder = decoder_called(options.decoder, options.timeout)
-    outcomes = list(outcomes_of(decoder, rows, folder, options.tolerance))
-    Console().print(reports.table(outcomes, decoder.name))
-    return 1 if any(outcome.status == "failed" for outcome in outcomes) else 0
+    return _run_negative(decoder, options) if options.negative else _run_rows(decoder, claim, options)
+
+
+def _run_negative(decoder: Decoder, options: argparse.Namespace) -> int:
+    found = list(refusals(decoder, options.suite / "negative"))
+    if options.json:
+        print(json.dumps(reports.refusals_as_dictionary(found, decoder.name), indent=1))
+    else:
+        Console().print(reports.refusals_table(found, decoder.name))
+    return 1 if any(each.status == FAILED for each in found) else 0
+
+
+def _run_rows(decoder: Decoder, claim: Claim, options: argparse.Namespace) -> int:
+    rows, folder, name = _rows(options), Folder(options.suite), claim.decoder or decoder.name
+    absent = next((name for row in rows for name in row.files if not folder.expected(name).is_file()), None)
+    if absent:
+        _ERRORS.print(f"{folder.stream(absent)} is not there; make it with 'python -m conformance generate'")
+        return 2
+    outcomes = list(outcomes_of(decoder, rows, folder, options.tolerance, claim.reason_against))
+    if options.junit:
+        options.junit.write_text(reports.junit(outcomes, name), "utf-8")
+    if options.html:
+        options.html.write_text(reports.html(outcomes, name, claim, all_rows()), "utf-8")
+    if options.json:
+        print(json.dumps(reports.as_dictionary(outcomes, name, claim, all_rows()), indent=1))
+    else:
+        Console().print(reports.table(outcomes, name), verdict(claim, all_rows(), outcomes), highlight=False)
+    claimed = bool(options.claim and missing(claim, all_rows(), outcomes))
+    return 1 if claimed or any(outcome.status == FAILED for outcome in outcomes) else 0
+
+
+# --- verify -----------------------------------------------------------------------------------------------------------
+
+
+def _add_verify(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser("verify", help="test bitstreams of any encoder (Part 18, 4.6)")
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE")
+    parser.add_argument("--updates", action="store_true", help="the files are updates that follow each other")
+    parser.add_argument("--profile", choices=PROFILES, default="2024", help="the edition (default: 2024)")
+    parser.add_argument("--json", action="store_true", help="for programs")
+    parser.set_defaults(command=_verify)
+
+
+def _verify(options: argparse.Namespace) -> int:
+    found = list(verified(options.files, updates=options.updates, profile=options.profile))
+    print(report(found, as_json=options.json))
+    return 1 if any(each.problems for each in found) else 0

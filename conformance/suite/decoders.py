@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
+from decoder.decode import Decoder as PlainDecoder
+from decoder.decode import described as plainly_described
+from decoder.errors import InvalidError
+from decoder.state import State
 from numpy.typing import NDArray
 from suite.files import described, load
 from suite.rows import Row
@@ -40,6 +44,10 @@ class CrashedError(Exception):
     """The decoder failed in some other way."""
 
 
+class MissingDecoderError(Exception):
+    """The decoder is not installed."""
+
+
 class Session(Protocol):
     """A decoder with one row before it: knows nothing at first, and what the bitstreams before left later on."""
 
@@ -52,8 +60,8 @@ class Decoder(Protocol):
 
     name: str
 
-    def session(self, row: Row) -> Any:
-        """A context manager of a `Session`."""
+    def session(self, row: Row | None) -> Any:
+        """A context manager of a `Session`, for the bitstreams of a row, or for a single one."""
 
 
 class Native:
@@ -62,8 +70,8 @@ class Native:
     name = "native"
 
     @contextmanager
-    def session(self, row: Row) -> Iterator[Session]:
-        yield _Updates() if len(row.files) > 1 else _Whole()
+    def session(self, row: Row | None) -> Iterator[Session]:
+        yield _Updates() if row and len(row.files) > 1 else _Whole()
 
 
 class _Whole:
@@ -97,6 +105,30 @@ def _errors() -> Iterator[None]:
         raise RefusedError(str(error)) from error
 
 
+class Plain:
+    """The decoder in plain Python, in the folder ``decoder``."""
+
+    name = "plain"
+
+    @contextmanager
+    def session(self, row: Row | None) -> Iterator[Session]:
+        yield _PlainSession()
+
+
+class _PlainSession:
+    def __init__(self) -> None:
+        self._state = State()
+
+    def decode(self, stream: Path, out_of_band: Path | None) -> Arrays:
+        beside = json.loads(out_of_band.read_bytes()) if out_of_band else {}
+        decoder = PlainDecoder(self._state, beside)
+        try:
+            tensors = decoder.decode(stream.read_bytes())
+        except InvalidError as error:
+            raise RefusedError(str(error)) from error
+        return {**tensors, **plainly_described(decoder.model_info)}
+
+
 @dataclass
 class Command:
     """Any program: ``COMMAND IN.nnr OUT.npz [--state DIR] [--oob FILE]``."""
@@ -109,10 +141,10 @@ class Command:
         return self.command
 
     @contextmanager
-    def session(self, row: Row) -> Iterator[Session]:
+    def session(self, row: Row | None) -> Iterator[Session]:
         with tempfile.TemporaryDirectory() as folder:
             (state := Path(folder) / "state").mkdir()
-            yield _Runs(self, Path(folder) / "out.npz", state if len(row.files) > 1 else None)
+            yield _Runs(self, Path(folder) / "out.npz", state if row and len(row.files) > 1 else None)
 
 
 @dataclass
@@ -148,10 +180,5 @@ class _Runs:
 
 def decoder_called(name: str, timeout: float = 600.0) -> Decoder:
     """The decoder that a user means: a name that is known here, or else a command."""
-    if name == "native":
-        return Native()
-    return Command(name, timeout)
-
-
-def as_arrays(tensors: dict[str, Any]) -> Arrays:
-    return {name: np.asarray(values) for name, values in tensors.items()}
+    known: Mapping[str, type[Native] | type[Plain]] = {"native": Native, "plain": Plain}
+    return known[name]() if name in known else Command(name, timeout)

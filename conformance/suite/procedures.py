@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from negative.index import Negative, listed
 from numpy.typing import NDArray
-from suite.decoders import CrashedError, Decoder, RefusedError, UnsupportedError
+from suite.decoders import CrashedError, Decoder, RefusedError, Session, UnsupportedError
 from suite.files import MODEL_INFO, Folder, load
 from suite.rows import Row
 
@@ -36,8 +39,10 @@ class Outcome:
     @property
     def message(self) -> str:
         """The reason in one line."""
-        place = f" {self.tensor}" * bool(self.tensor) + f"{list(self.position)}" * (self.position is not None)
-        return f"{self.stream}{place}: {self.reason}" if self.reason else ""
+        stream = f"{self.stream}: " if self.stream and len(self.row.files) > 1 else ""
+        position = "" if self.position is None else f"{list(self.position)}"
+        place = f"{self.tensor}{position} " if self.tensor else ""
+        return f"{stream}{place}{self.reason}" if self.reason else ""
 
 
 @dataclass(frozen=True)
@@ -50,10 +55,17 @@ class Difference:
 
 
 def outcomes_of(
-    decoder: Decoder, rows: Iterable[Row], folder: Folder, tolerance: float = TOLERANCE
+    decoder: Decoder,
+    rows: Iterable[Row],
+    folder: Folder,
+    tolerance: float = TOLERANCE,
+    reason_against: Callable[[Row], str | None] = lambda row: None,
 ) -> Iterator[Outcome]:
-    """Test a decoder with the rows, one after another."""
+    """Test a decoder with the rows, one after another, but for those that it claims not to support."""
     for row in rows:
+        if (reason := reason_against(row)) is not None:
+            yield Outcome(row, UNSUPPORTED, reason)
+            continue
         outcome, start = Outcome(row), time.perf_counter()
         _test(decoder, outcome, folder, tolerance)
         outcome.seconds = time.perf_counter() - start
@@ -61,25 +73,27 @@ def outcomes_of(
 
 
 def _test(decoder: Decoder, outcome: Outcome, folder: Folder, tolerance: float) -> None:
-    row = outcome.row
-    with decoder.session(row) as session:
-        for name in row.files:
-            outcome.stream = name
-            beside = folder.out_of_band(name) if row.out_of_band else None
-            try:
-                found = session.decode(folder.stream(name), beside)
-            except UnsupportedError as error:
-                outcome.status, outcome.reason = UNSUPPORTED, str(error)
-                return
-            except (RefusedError, CrashedError) as error:
-                outcome.status, outcome.reason = FAILED, str(error)
-                return
-            expected = load(folder.expected(name))
-            outcome.described = _describes(found) or not _describes(expected)
-            if difference := first_difference(expected, found, tolerance):
-                outcome.status, outcome.reason = FAILED, difference.reason
-                outcome.tensor, outcome.position = difference.tensor, difference.position
-                return
+    try:
+        with decoder.session(outcome.row) as session:
+            for name in outcome.row.files:
+                outcome.stream = name
+                _step(session, outcome, folder, tolerance)
+                if outcome.status != PASSED:
+                    return
+    except UnsupportedError as error:
+        outcome.status, outcome.reason = UNSUPPORTED, str(error)
+    except (RefusedError, CrashedError) as error:
+        outcome.status, outcome.reason = FAILED, str(error)
+
+
+def _step(session: Session, outcome: Outcome, folder: Folder, tolerance: float) -> None:
+    """Decode the next bitstream of a row, and compare."""
+    beside = folder.out_of_band(outcome.stream) if outcome.row.out_of_band else None
+    found, expected = session.decode(folder.stream(outcome.stream), beside), load(folder.expected(outcome.stream))
+    outcome.described = _describes(found) or not _describes(expected)
+    if difference := first_difference(expected, found, tolerance):
+        outcome.status, outcome.reason = FAILED, difference.reason
+        outcome.tensor, outcome.position = difference.tensor, difference.position
 
 
 def _describes(arrays: Arrays) -> bool:
@@ -125,3 +139,40 @@ def _equal(expected: NDArray[Any], found: NDArray[Any], tolerance: float) -> NDA
             same |= abs(expected.astype(np.float64) - found.astype(np.float64)) <= tolerance
         same |= np.isnan(expected) & np.isnan(found)
     return same
+
+
+# --- bitstreams that break a rule -------------------------------------------------------------------------------------
+
+
+@dataclass
+class Refusal:
+    """What a decoder made of a bitstream that breaks a rule."""
+
+    negative: Negative
+    status: str
+    reason: str
+
+
+def refusals(decoder: Decoder, folder: Path) -> Iterator[Refusal]:
+    """Hand a decoder the negative bitstreams, which are written to ``folder``: it must refuse what is not optional."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for negative in listed():
+        if not negative.profile:  # that is for validators
+            yield _refusal(decoder, negative, folder)
+
+
+def _refusal(decoder: Decoder, negative: Negative, folder: Path) -> Refusal:
+    (stream := folder / f"{negative.rule}.nctm").write_bytes(negative.data)
+    beside = None
+    if negative.beside:
+        (beside := folder / f"{negative.rule}_oob.json").write_text(json.dumps(negative.beside))
+    try:
+        with decoder.session(None) as session:
+            session.decode(stream, beside)
+    except RefusedError as error:
+        return Refusal(negative, PASSED, f"refused: {error}")
+    except UnsupportedError as error:
+        return Refusal(negative, PASSED, f"not supported: {error}")
+    except CrashedError as error:
+        return Refusal(negative, FAILED, f"{error}, expected a refusal (exit code 3)")
+    return Refusal(negative, PASSED if negative.optional else FAILED, "accepted")

@@ -100,13 +100,14 @@ def selected(
     table: int | None = None,
 ) -> list[Row]:
     """The rows that are meant: by number or id, by size, by what a class of platforms can decode."""
-    found = [row for row in rows if not patterns or any(_matches(row, pattern) for pattern in patterns)]
+    found = [row for row in rows if not patterns or any(matches(row, pattern) for pattern in patterns)]
     bits = PLATFORMS[platform]
     found = [row for row in found if bits is None or row.bits == bits]
     return [row for row in found if (row.small or not small) and table in (None, row.table)]
 
 
-def _matches(row: Row, pattern: str) -> bool:
+def matches(row: Row, pattern: str) -> bool:
+    """Whether a row is meant by a number or a part of its id."""
     return pattern == row.name or fnmatch(row.id, f"*{pattern}*")
 
 
