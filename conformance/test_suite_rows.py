@@ -6,21 +6,13 @@ import pytest
 from peer_codec import SHARED
 from suite.decoders import Native
 from suite.files import Folder, digest, load
-from suite.generate import Generated, generate
+from suite.generate import Generated
 from suite.procedures import outcomes_of
+from suite.quick import QUICK
 from suite.rows import SUITE, all_rows, selected, updated
 
 ROWS = all_rows()
 TABLES = SHARED / "spec" / "conformance-tables.md"
-QUICK = [
-    row for row in selected(ROWS, small=True) if row.table == 1 or row.run.endswith(("TCA_classifier_only", "bidir"))
-]
-
-
-@pytest.fixture(scope="session")
-def suite(tmp_path_factory: pytest.TempPathFactory) -> tuple[Folder, list[Generated]]:
-    folder = Folder(tmp_path_factory.mktemp("suite"))
-    return folder, list(generate(QUICK, folder))
 
 
 def test_the_suite_has_all_rows_of_both_tables() -> None:
@@ -45,20 +37,20 @@ def test_rows_of_limited_precision_are_selected_by_platform() -> None:
     assert {row.number for row in selected(ROWS, platform="8bit")} == {26, 27, 29, *range(31, 37)}
 
 
-def test_the_small_rows_are_made_byte_for_byte_as_described(suite: tuple[Folder, list[Generated]]) -> None:
-    assert [problem for made in suite[1] for problem in made.problems] == []
-    assert len(suite[1]) > 15
+def test_the_small_rows_are_made_byte_for_byte_as_described(quick_suite: tuple[Folder, list[Generated]]) -> None:
+    assert [problem for made in quick_suite[1] for problem in made.problems] == []
+    assert len(quick_suite[1]) > 15
 
 
-def test_the_native_decoder_passes_the_small_rows(suite: tuple[Folder, list[Generated]]) -> None:
-    outcomes = list(outcomes_of(Native(), QUICK, suite[0]))
+def test_the_native_decoder_passes_the_small_rows(quick_suite: tuple[Folder, list[Generated]]) -> None:
+    outcomes = list(outcomes_of(Native(), QUICK, quick_suite[0]))
     assert [outcome.message for outcome in outcomes if outcome.status != "passed"] == []
     assert all(outcome.described for outcome in outcomes)
 
 
-def test_what_is_expected_is_what_the_description_says(suite: tuple[Folder, list[Generated]]) -> None:
+def test_what_is_expected_is_what_the_description_says(quick_suite: tuple[Folder, list[Generated]]) -> None:
     for row in QUICK:
-        assert tuple(digest(load(suite[0].expected(name))) for name in row.files) == row.expected
+        assert tuple(digest(load(quick_suite[0].expected(name))) for name in row.files) == row.expected
 
 
 def test_the_description_is_updated_in_place() -> None:
