@@ -294,6 +294,44 @@ def test_weights_in_hdf5_are_coded_however_they_lie(tmp_path, through, layout, u
         ]
 
 
+def big_endian(file):
+    file["w"] = RNG.standard_normal((64, 64)).astype(">f4")
+
+
+def within_a_header(file):
+    plan = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    plan.set_layout(h5py.h5d.COMPACT)
+    space = h5py.h5s.create_simple((64, 64))
+    made = h5py.h5d.create(file.id, b"w", h5py.h5t.IEEE_F32LE, space, plan)
+    made.write(h5py.h5s.ALL, h5py.h5s.ALL, RNG.standard_normal((64, 64)).astype("f4"))
+
+
+def of_another_program(file):
+    file.create_dataset("net/w", data=RNG.standard_normal((64, 64)).astype("f4"), compression="gzip")
+
+
+@pytest.mark.parametrize("fill", [big_endian, within_a_header, of_another_program])
+def test_weights_in_hdf5_are_coded_whatever_wrote_them(tmp_path, through, fill):
+    with h5py.File(tmp_path / "m.h5", "w") as file:
+        fill(file)
+    (name,) = TensorflowAdapter().read(tmp_path / "m.h5").tensors
+    with h5py.File(tmp_path / "m.h5") as before, h5py.File(through(tmp_path / "m.h5")) as after:
+        assert 0 < np.abs(after[name][...] - before[name][...]).max() < 0.1
+    assert (tmp_path / "m.nnr").stat().st_size < 64 * 64 * 4 / 2
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_weights_alone_get_the_suffix_that_keras_wants(tf, tmp_path):
+    import keras
+
+    network = keras.Sequential([keras.layers.Input((32,), name="in"), keras.layers.Dense(64, name="one")], name="mine")
+    network.save_weights(tmp_path / "m.weights.h5")
+    nnc_adapters.compress(tmp_path / "m.weights.h5", tmp_path / "other.nnr")
+    restored = nnc_adapters.decompress(tmp_path / "other.nnr").target
+    assert restored.name == "other.weights.h5"
+    network.load_weights(restored)
+
+
 def test_a_file_that_is_not_in_chunks_is_the_same_to_the_last_byte(tmp_path):
     keras_file(tmp_path / "m.h5", 512)
     model = TensorflowAdapter().read(tmp_path / "m.h5")

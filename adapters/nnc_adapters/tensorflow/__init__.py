@@ -54,7 +54,7 @@ class TensorflowAdapter(Adapter):
         """How the name of the file may end that ``topology`` makes; none for a folder."""
         from nnc_adapters.tensorflow import manifest, writer
 
-        return writer.SUFFIXES.get(manifest.unpack(topology.data, Limits()).kind, ())
+        return writer.suffixes(manifest.unpack(topology.data, Limits()))
 
     def read(self, path: Path, options: Options = DEFAULTS) -> SourceModel:
         """Read a model; its tensors are fetched from its files when they are asked for.

@@ -20,7 +20,6 @@ from nnc_core.limits import Limits
 __all__ = ["SIGNATURE", "looks_like_keras", "member", "open_archive"]
 
 SIGNATURE = b"PK"
-_WEIGHTS = ".weights.h5"
 _DESCRIPTION = "config.json"
 _LOCAL_SIGNATURE = b"PK\3\4"
 _LOCAL_HEADER = struct.Struct("<4s22xHH")
@@ -40,7 +39,7 @@ def looks_like_keras(path: Path) -> bool:
             names = archive.namelist()
     except _BROKEN:
         return False
-    return _DESCRIPTION in names and any(name.endswith(_WEIGHTS) for name in names)
+    return _DESCRIPTION in names and any(name.endswith(hdf5.WEIGHTS) for name in names)
 
 
 def open_archive(path: Path, limits: Limits) -> Opened:
@@ -52,7 +51,7 @@ def open_archive(path: Path, limits: Limits) -> Opened:
             files = _contents(archive, path, [member for member in members if not member.is_dir()])
     except _BROKEN as error:
         raise ModelError(f"the archive is damaged: {error}") from error
-    weights = [name for name in files if name.endswith(_WEIGHTS)]
+    weights = [name for name in files if name.endswith(hdf5.WEIGHTS)]
     files |= {name: contiguous.contiguous(files[name], limits) for name in weights}
     prefixes = {name: "" if len(weights) == 1 else name + "/" for name in weights}
     variables = [v for name, prefix in prefixes.items() for v in hdf5.variables(files[name], name, prefix)]

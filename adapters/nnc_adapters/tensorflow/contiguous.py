@@ -1,4 +1,4 @@
-"""HDF5 files without chunks: what is compressed, or in pieces, is put in one piece before it is coded.
+"""HDF5 files without chunks: what is compressed, or not in one piece, is put in one piece before it is coded.
 
 The same groups, attributes, links and values, in a file that h5py writes; the model is restored as this file.
 """
@@ -22,16 +22,16 @@ _MOST_GROUPS = 64  # inside each other
 
 
 def contiguous(content: Content, limits: Limits) -> Content:
-    """``content``, or a file without chunks in its place, if numbers are in chunks.
+    """``content``, or a file in its place in which numbers lie in one piece each, if some do not.
 
     `ModelError` where it is damaged, `LimitError` where it would become too large.
     """
     with opened(content) as source:
-        chunked = _Chunked()
-        source.visititems(chunked.add)
-        if not chunked.bytes or chunked.bytes > _LARGEST_RATIO * content.size:
+        scattered = _Scattered()
+        source.visititems(scattered.add)
+        if not scattered.bytes or scattered.bytes > _LARGEST_RATIO * content.size:
             return content
-        limits.check("decoded_bytes", chunked.bytes, "the datasets in chunks")
+        limits.check("decoded_bytes", scattered.bytes, "the datasets in chunks")
         target = Nameless()
         user = content.raw(0, source.userblock_size)
         _write(source, target)
@@ -41,25 +41,40 @@ def contiguous(content: Content, limits: Limits) -> Content:
     return Content(cast(Any, target), 0, target.seek(0, 2))
 
 
-class _Chunked:
-    """How many bytes the numbers in chunks are."""
+class _Scattered:
+    """How many bytes the numbers are that do not lie in one piece."""
 
     bytes = 0
 
     def add(self, _: str, item: Any) -> None:
-        if _is_chunked(item):
+        if _is_scattered(item):
             self.bytes += math.prod(item.shape) * item.dtype.itemsize
 
 
-def _is_chunked(item: Any) -> bool:
-    """Whether these are numbers in chunks; most of which are there, so that a small file does not become a huge one."""
-    if not hasattr(item, "dtype") or item.chunks is None or type_name(item) == "":
+def _is_scattered(item: Any) -> bool:
+    """Whether these are numbers in chunks, within a header, or with their bytes in the other order.
+
+    Most of them are there, so that a small file does not become a huge one.
+    """
+    if not hasattr(item, "dtype") or item.shape is None or type_name(item, _little(item)) == "":
         return False
-    return bool(item.nbytes <= _LARGEST_RATIO * item.id.get_storage_size())
+    whole = item.chunks is None and item.dtype == _little(item) and not _is_compact(item)
+    return not whole and bool(0 < item.nbytes <= _LARGEST_RATIO * item.id.get_storage_size())
+
+
+def _is_compact(item: Any) -> bool:
+    from h5py import h5d  # type: ignore[import-untyped]
+
+    return bool(item.id.get_create_plist().get_layout() == h5d.COMPACT)
+
+
+def _little(item: Any) -> Any:
+    """The type of the numbers, little endian."""
+    return item.dtype.newbyteorder("<")
 
 
 def _write(source: Any, target: Nameless) -> None:
-    import h5py  # type: ignore[import-untyped]
+    import h5py
 
     with h5py.File(target, "w", userblock_size=source.userblock_size) as file:
         _copy_attributes(source, file)
@@ -98,11 +113,11 @@ def _is_ordered(group: Any) -> bool:
 
 
 def _copied(item: Any, source: Any, target: Any, name: str) -> Any:
-    if not _is_chunked(item):
+    if not _is_scattered(item):
         source.copy(name, target, name=name)
         return target[name]
-    made = target.create_dataset(name, shape=item.shape, dtype=item.dtype)
-    for piece in item.iter_chunks():
+    made = target.create_dataset(name, shape=item.shape, dtype=_little(item))
+    for piece in [()] if item.chunks is None else item.iter_chunks():
         made[piece] = item[piece]
     _copy_attributes(item, made)
     return made

@@ -18,14 +18,17 @@ from nnc_adapters.tensorflow.content import Content, View
 from nnc_adapters.tensorflow.model import Opened, Span, Variable
 from nnc_core.errors import MissingDependencyError, ModelError, NncError
 
-__all__ = ["is_hdf5", "looks_like_keras", "open_hdf5", "opened", "plain_name", "type_name", "variables"]
+__all__ = ["WEIGHTS", "has_weights", "is_hdf5", "open_hdf5", "opened", "plain_name", "type_name", "variables"]
+
+WEIGHTS = ".weights.h5"
+"""How Keras wants the names of files to end that have nothing but weights."""
 
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _FIRST_BLOCK = 512  # of the user, which doubles until the signature comes
 
 _OPTIMIZERS = ("optimizer/", "optimizer_weights/")
 _MARKS = {"layer_names", "model_config", "keras_version"}
-_GROUPS = {"model_weights", "layers", "vars", "_layer_checkpoint_dependencies"}
+_GROUPS = {"layers", "vars", "_layer_checkpoint_dependencies"}
 
 # What Keras 3 numbers: the variables of a layer in the order in which it makes them.
 _KERNEL_BIAS = ("kernel", "bias")
@@ -54,18 +57,27 @@ def is_hdf5(content: Content) -> bool:
 
 def open_hdf5(content: Content) -> Opened:
     """Open a file of weights or a whole model, without chunks; `ModelError` where it is damaged."""
-    return Opened("hdf5", {"model.h5": content}, variables(content, "model.h5"))
+    with opened(content) as file:
+        name = f"model{WEIGHTS}" if _GROUPS & set(file) and not _MARKS & set(file.attrs) else "model.h5"
+    return Opened("hdf5", {name: content}, variables(content, name))
 
 
-def looks_like_keras(content: Content) -> bool:
-    """Whether Keras wrote this; also where that cannot be found out, for want of h5py."""
+def has_weights(content: Content) -> bool:
+    """Whether Keras wrote this, or it has floating-point numbers; also where that cannot be found out without h5py."""
     try:
         with opened(content) as file:
-            return bool(_MARKS & set(file.attrs) or _GROUPS & set(file))
+            return bool(
+                _MARKS & set(file.attrs) or {*_GROUPS, "model_weights"} & set(file) or file.visititems(_is_float)
+            )
     except MissingDependencyError:
         return True
     except ModelError:
         return False
+
+
+def _is_float(_: str, item: Any) -> bool | None:
+    """True for a dataset of floating-point numbers, None for others, to look further."""
+    return (hasattr(item, "dtype") and item.dtype.kind == "f") or None
 
 
 def variables(content: Content, name: str, prefix: str = "") -> list[Variable]:
@@ -104,9 +116,12 @@ def _variables(file: Any, name: str, prefix: str) -> Iterator[Variable]:
             yield Variable(prefix + path, type_name(item), item.shape, (span,), optimizer=optimizer)
 
 
-def type_name(dataset: Any) -> str:
-    """The data type of a dataset, as far as it is coded; Keras keeps bfloat16 as bytes of which an attribute tells."""
-    kind = dataset.dtype
+def type_name(dataset: Any, kind: Any = None) -> str:
+    """The data type of a dataset, as far as it is coded; that of its numbers as ``kind``, if this is given.
+
+    Keras keeps bfloat16 as bytes of which an attribute tells.
+    """
+    kind = dataset.dtype if kind is None else kind
     if kind.kind == "V" and kind.itemsize == 2 and kind.names is None and dataset.attrs.get("dtype") == "bfloat16":
         return "bfloat16"
     return str(kind.name) if kind.name in FLOATS | INTEGERS and kind.newbyteorder("<") == kind else ""

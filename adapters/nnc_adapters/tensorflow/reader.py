@@ -36,7 +36,7 @@ def kind(path: Path) -> str | None:
     content = of_file(path)
     start = content.raw(0, min(content.size, 8)).tobytes()
     found = {
-        "hdf5": hdf5.is_hdf5(content) and hdf5.looks_like_keras(content),
+        "hdf5": hdf5.is_hdf5(content) and hdf5.has_weights(content),
         "keras": start.startswith(archive.SIGNATURE) and archive.looks_like_keras(path),
         "tflite": start[4:] == tflite.IDENTIFIER,
         "checkpoint": folder.is_index(path),
@@ -79,4 +79,4 @@ def opened(path: Path, limits: Limits, *, strip_debug: bool = False) -> Opened:
         case "tflite":
             return tflite.open_tflite(of_file(path), limits)
         case _:
-            raise ModelError("is no model of TensorFlow or Keras")
+            raise ModelError("is not a model of TensorFlow or Keras")

@@ -16,15 +16,15 @@ from numpy.typing import NDArray
 from nnc_adapters.shared.dtypes import converted, stored
 from nnc_adapters.shared.files import replacing, replacing_folder
 from nnc_adapters.shared.lazy import check_names
-from nnc_adapters.tensorflow import archive, bundle, constants, fingerprint, folder, shards
+from nnc_adapters.tensorflow import archive, bundle, constants, fingerprint, folder, hdf5, shards
 from nnc_adapters.tensorflow.content import of_file
 from nnc_adapters.tensorflow.manifest import CHECKSUM, GRAPH, File, Manifest, Place
 from nnc_core.errors import ModelError
 from nnc_core.limits import Limits
 
-__all__ = ["SUFFIXES", "write"]
+__all__ = ["suffixes", "write"]
 
-SUFFIXES = {
+_SUFFIXES = {
     "checkpoint_files": (folder.INDEX,),
     "keras": (".keras",),
     "hdf5": (".h5", ".hdf5"),
@@ -32,6 +32,13 @@ SUFFIXES = {
     constants.FROZEN: (".pb",),
 }
 """How the names of files end, by the kind of model; the others are folders."""
+
+
+def suffixes(manifest: Manifest) -> tuple[str, ...]:
+    """How the name of the file may end that the model becomes; none for a folder."""
+    alone = manifest.kind == "hdf5" and any(file.path.endswith(hdf5.WEIGHTS) for file in manifest.files)
+    return (*((hdf5.WEIGHTS,) if alone else ()), *_SUFFIXES.get(manifest.kind, ()))
+
 
 _Tensors = Mapping[str, NDArray[Any]]
 _Open = tuple[File, IO[bytes]]
