@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -58,11 +59,22 @@ def test_a_target_size_in_words() -> None:
 
 
 def test_a_target_that_is_out_of_reach_is_refused() -> None:
-    with pytest.raises(ModelError, match=r"all but the weights takes \d+ bytes, more than the target of 100"):
+    with pytest.raises(
+        ModelError, match=r"does not fit into 100 bytes: the least it can take is \d+, of which \d+ are not"
+    ):
         encoded(target_size=100)
     rest = len(nnc_core.encode({n: a for n, a in MODEL.items() if n not in WEIGHTS}, topology=TOPOLOGY))
-    with pytest.raises(ModelError, match="the weights do not fit into"):
+    with pytest.raises(ModelError, match=rf"does not fit into {rest + 100} bytes") as refusal:
         encoded(target_size=rest + 100)
+    least = int(re.findall(r"least it can take is (\d+)", str(refusal.value))[0])
+    assert len(encoded(target_size=least)) == least
+    with pytest.raises(ModelError, match="does not fit into"):
+        encoded(target_size=least - 1)
+
+
+def test_bits_per_weight_that_are_out_of_reach_are_refused() -> None:
+    with pytest.raises(ModelError, match=r"the least it can take is \d+"):
+        encoded(bits_per_weight=0.01)
 
 
 @pytest.mark.parametrize("bits", [6, 3.5, 1.5])
@@ -76,7 +88,14 @@ def test_weights_take_the_bits_that_are_asked_for_at_most(bits: float) -> None:
 @pytest.mark.parametrize("sqnr", [50, 33.3, 20, 12])
 @pytest.mark.parametrize("dq_flag", [False, True])
 def test_weights_reach_the_sqnr_that_is_asked_for(sqnr: float, dq_flag: bool) -> None:
-    assert sqnr - 0.05 <= pooled(encoded(sqnr=sqnr, dq_flag=dq_flag)) < sqnr + 0.6
+    assert sqnr <= pooled(encoded(sqnr=sqnr, dq_flag=dq_flag)) < sqnr + 0.05
+
+
+@pytest.mark.parametrize("sqnr", [30, 15])
+def test_the_highest_level_tunes_each_tensor(sqnr: float) -> None:
+    usual, tuned = encoded(sqnr=sqnr, level=8), encoded(sqnr=sqnr, level=9)
+    assert pooled(tuned) >= sqnr
+    assert len(tuned) < len(usual)
 
 
 def test_a_target_leaves_vectors_as_they_are_by_default() -> None:

@@ -19,7 +19,7 @@ from nnc_core.coder.encoder import CodedUnit
 from nnc_core.coder.metadata import pruning_of
 from nnc_core.coder.performance_maps import parameter_set_fields
 from nnc_core.coder.pool import Job, in_order
-from nnc_core.coder.units import Format, block_units, data_units
+from nnc_core.coder.units import Format, block_units, data_units, squared_error
 from nnc_core.errors import ModelError
 from nnc_core.limits import Limits
 from nnc_core.logs import logger
@@ -32,7 +32,7 @@ from nnc_core.tables.code_points import QuantizationMethodFlags
 
 _log = logger(__name__)
 
-__all__ = ["frame_size", "unit_sizes", "write_planned"]
+__all__ = ["frame_size", "squared_errors", "unit_sizes", "write_planned"]
 
 
 _ENDLESS = 1 << 60
@@ -94,6 +94,24 @@ def unit_sizes(
             writer.data_unit(unit.header, unit.payload.data)
         sizes[coded.name] = writer.size - before
     return sizes
+
+
+def squared_errors(
+    model: SourceModel,
+    plan: ModelPlan,
+    names: Iterable[str],
+    threads: int | None = None,
+    executor: Executor | None = None,
+) -> dict[str, float]:
+    """The sum of squared errors of each of these tensors, which are quantized; finds all their levels."""
+    form, names = Format(plan.qp_density, plan.general_profile_idc), list(names)
+    jobs = (_error_job(model, name, plan.tensors[name], form) for name in names)
+    return dict(zip(names, in_order(jobs, threads, executor, running=2), strict=True))
+
+
+def _error_job(model: SourceModel, name: str, plan: TensorPlan, form: Format) -> Job[float]:
+    array = np.asarray(model.tensors[name])
+    return Job(partial(squared_error, name, array, plan, form, model.inputs.get(name)), 4 * array.size)
 
 
 class _Nowhere(io.BytesIO):

@@ -30,7 +30,17 @@ from nnc_core.planner.plan import Method, TensorPlan
 from nnc_core.syntax.data_unit import CompressedDataUnitHeader
 from nnc_core.tables.code_points import GeneralProfileIdc, PayloadType
 
-__all__ = ["Format", "Probe", "as_floats", "block_units", "coded_size", "data_units", "known", "probe"]
+__all__ = [
+    "Format",
+    "Probe",
+    "as_floats",
+    "block_units",
+    "coded_size",
+    "data_units",
+    "known",
+    "probe",
+    "squared_error",
+]
 
 _MAX_LEVEL = (1 << 31) - 1
 _HEADER = 24  # about what a data unit takes besides name and payload
@@ -144,6 +154,20 @@ def probe(values: NDArray[np.float32], plan: TensorPlan, form: Format) -> Probe:
     unit = _coded(header, levels, plan, form, unary)
     error = np.square(values.astype(np.float64) - reconstruct(levels, step)).sum()
     return Probe(len(unit.payload), float(error))
+
+
+def squared_error(
+    name: str, array: NDArray[Any], plan: TensorPlan, form: Format, inputs: LayerInputs | None = None
+) -> float:
+    """The sum of squared errors of a quantized tensor; values that are sent beside the others have none."""
+    values, step = as_floats(name, known(array)).reshape(array.shape or (1,)), step_size(plan.qp, form.qp_density)
+    regular = np.where(_beyond(values, step), np.float32(0), values)
+    found = _levels(regular, step, plan, _calibration(name, regular.shape, inputs) if inputs else None)
+    if found is None:
+        raise ModelError("has values beyond the reach of its qp", tensor=name)
+    return float(
+        np.square(regular.reshape(found.levels.shape) - reconstruct(found.levels, step), dtype=np.float64).sum()
+    )
 
 
 def coded_size(units: tuple[CodedUnit, ...]) -> int:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from nnc_core.approximator.step import step_size
 from nnc_core.bitstream.marks import escaped
-from nnc_core.coder.planned import frame_size, unit_sizes
+from nnc_core.coder.planned import frame_size, squared_errors, unit_sizes
 from nnc_core.coder.pool import Job, in_order
 from nnc_core.coder.units import Format, as_floats, known
 from nnc_core.errors import ModelError
@@ -28,13 +28,14 @@ from nnc_core.planner.plan import Method, ModelPlan, TensorPlan
 from nnc_core.planner.sensitivity import allocate
 from nnc_core.planner.statistics import Statistics, is_vector, statistics
 from nnc_core.planner.telling import told
+from nnc_core.planner.tuning import tuned
 
 __all__ = ["plan"]
 
 
-_FIXED_RATES, _DEPENDENT, _TARGETED, _RATE_AWARE = (1, 3), 3, 5, 7
-"""Levels: without a choice of adaptation rates, from which on quantization is dependent, and from which on it weighs
-bits against errors, with a target and without."""
+_FIXED_RATES, _DEPENDENT, _TARGETED, _RATE_AWARE, _TUNED = (1, 3), 3, 5, 7, 9
+"""Levels: without a choice of adaptation rates, from which on quantization is dependent, from which on it weighs bits
+against errors, with a target and without, and from which on what they are worth is tuned for each tensor."""
 
 
 class _Finding(NamedTuple):
@@ -102,23 +103,33 @@ def _on_target(
 ) -> ModelPlan:
     """The plan with the steps of weights moved to where they meet the target, if there is one."""
     probes = {name: each.probe for name, each in weights.items() if each.probe is not None}
+    run: dict[str, Any] = {"threads": threads, "executor": executor}
+
+    def met(target: rate.Target, measure: Callable[[ModelPlan], Mapping[str, float]]) -> ModelPlan | None:
+        found = rate.on_target(plan, probes, target, measure)
+        if found is None or p.level < _TUNED:
+            return found
+        better = tuned(found, model, probes, pooled=target.errors, **run)
+        return rate.on_target(better, probes, target, measure) or found
+
     if p.sqnr is not None:
         energy = sum(each.weights.energy for each in weights.values() if each.weights is not None)
-        return rate.for_sqnr(plan, probes, p.sqnr, energy)
-    sizes = partial(unit_sizes, model, threads=threads, executor=executor)
+        target = rate.Target(energy * 10 ** (-p.sqnr / 10), errors=True)
+        return met(target, partial(squared_errors, model, names=probes, **run)) or plan
+    sizes = partial(unit_sizes, model, **run)
     if p.target_size is not None:
-        target, rest = target_bytes(p.target_size, model), _size_of_others(plan, model, weights, sizes)
-        if rest >= target:
-            raise ModelError(f"all but the weights takes {rest} bytes, more than the target of {target}")
-        budget = target - rest
+        rest, most = _size_of_others(plan, model, weights, sizes), target_bytes(p.target_size, model)
     elif p.bits_per_weight is not None:
         count = sum(each.probe.values.size * each.probe.weight for each in weights.values() if each.probe is not None)
-        budget = int(p.bits_per_weight * round(count) / 8)
+        rest, most = 0, int(p.bits_per_weight * round(count) / 8)
     else:
         return plan
-    found = rate.for_size(plan, probes, budget, lambda each: sizes(each, probes))
+    measure = partial(sizes, names=probes)
+    found = met(rate.Target(most - rest), measure) if most > rest else None
     if found is None:
-        raise ModelError(f"the weights do not fit into {budget} bytes, even with the coarsest steps")
+        least = rest + sum(measure(rate.coarsest(plan, probes)).values())
+        others = f", of which {rest} are not weights" if rest else ""
+        raise ModelError(f"does not fit into {most} bytes: the least it can take is {least}{others}")
     return found
 
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import cache
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from nnc_core.coder.units import Format, probe
 from nnc_core.planner.plan import ModelPlan, TensorPlan
 
-__all__ = ["Sample", "fill", "for_size", "for_sqnr", "sample", "shifted"]
+__all__ = ["Sample", "Target", "coarsest", "decibel", "fill", "on_target", "sample", "shifted"]
 
 _PIECES, _PIECE = 4, 2048
 _FIXED = 12
@@ -24,10 +24,7 @@ _FINEST, _COARSEST = -24, 16
 """How many octaves the steps of a plan are moved at most."""
 
 _NEAR, _TRIALS = 0.0005, 6
-"""What may be left of a budget, as a share, and how many guesses are guided by samples."""
-
-_MARGIN: Final = 0.02
-"""dB that an SQNR target is exceeded by, for what samples do not show."""
+"""What may be left of a target, as a share, and how many guesses are guided by samples."""
 
 
 class Sample(NamedTuple):
@@ -51,6 +48,11 @@ def sample(values: NDArray[np.float32]) -> Sample:
 def shifted(plan: ModelPlan, names: Iterable[str], offset: int) -> ModelPlan:
     """The plan with quantization parameters moved by ``offset`` for the tensors called ``names``."""
     return replace(plan, tensors={**plan.tensors, **{name: _moved(plan, name, offset) for name in names}})
+
+
+def coarsest(plan: ModelPlan, names: Iterable[str]) -> ModelPlan:
+    """The plan that takes the fewest bytes for the tensors called ``names``."""
+    return shifted(plan, names, _COARSEST << plan.qp_density)
 
 
 def _moved(plan: ModelPlan, name: str, offset: int) -> TensorPlan:
@@ -86,54 +88,64 @@ def _first(holds: Callable[[int], bool], lowest: int, highest: int) -> int:
     return lowest
 
 
-def for_sqnr(plan: ModelPlan, samples: Mapping[str, Sample], sqnr: float, energy: float) -> ModelPlan:
-    """The coarsest plan whose weights, with this sum of squares, reach an SQNR in dB all in all."""
-    most = energy * 10 ** (-(sqnr + _MARGIN) / 10)
-    too_coarse = _first(lambda offset: _estimate(plan, samples, offset).error > most, *_range(plan))
-    return shifted(plan, samples, too_coarse - 1)
+class Target(NamedTuple):
+    """What may not exceed ``most``: bytes of weights, or with ``errors`` the sum of their squared errors."""
+
+    most: float
+    errors: bool = False
 
 
-def _range(plan: ModelPlan) -> tuple[int, int]:
-    return _FINEST << plan.qp_density, _COARSEST << plan.qp_density
-
-
-def for_size(
-    plan: ModelPlan, samples: Mapping[str, Sample], budget: int, sizes: Callable[[ModelPlan], Mapping[str, int]]
+def on_target(
+    plan: ModelPlan,
+    samples: Mapping[str, Sample],
+    target: Target,
+    measure: Callable[[ModelPlan], Mapping[str, float]],
 ) -> ModelPlan | None:
-    """The finest plan whose weights take at most ``budget`` bytes; `None` if even the coarsest takes more.
+    """The plan that comes closest to a target with the steps of the sampled tensors moved, without exceeding it.
 
-    ``sizes`` codes the weights as a plan says, and returns what each takes.
+    ``measure`` codes them as a plan says, and returns what each contributes. Samples only tell where to begin. `None`
+    if the target is out of reach.
     """
-    estimated = cache(lambda offset: _estimate(plan, samples, offset).size)
-    coded = cache(lambda offset: sizes(shifted(plan, samples, offset)))
-    lowest, highest = _range(plan)
+    way = -1 if target.errors else 1  # towards less of it
+    lowest, highest = sorted((way * (_FINEST << plan.qp_density), way * (_COARSEST << plan.qp_density)))
+
+    @cache
+    def estimated(at: int) -> float:
+        return _estimate(plan, samples, way * at)[target.errors]
+
+    @cache
+    def measured(at: int) -> Mapping[str, float]:
+        return measure(shifted(plan, samples, way * at))
 
     def guess(limit: float) -> int:
-        return _first(lambda offset: estimated(offset) <= limit, lowest, highest)
+        return _first(lambda at: estimated(at) <= limit, lowest, highest)
 
-    too_fine, fitting, limit, trials = lowest - 1, highest + 1, float(budget), 0
-    while fitting - too_fine > 1:
+    beyond, within, limit, trials = lowest - 1, highest + 1, target.most, 0
+    while within - beyond > 1:
         trials += 1
-        offset = guess(limit) if trials <= _TRIALS else (too_fine + fitting) // 2
-        offset = min(max(offset, too_fine + 1), fitting - 1)
-        total = sum(coded(offset).values())
-        too_fine, fitting = (offset, fitting) if total > budget else (too_fine, offset)
-        if (1 - _NEAR) * budget <= total <= budget:
-            return shifted(plan, samples, offset)
-        limit = budget * estimated(offset) / max(1, total)
-    if fitting > highest:
+        middle = guess(limit) if trials <= _TRIALS else (beyond + within) // 2
+        at = min(max(middle, beyond + 1), within - 1)
+        total = sum(measured(at).values())
+        beyond, within = (at, within) if total > target.most else (beyond, at)
+        if (1 - _NEAR) * target.most <= total <= target.most:
+            return shifted(plan, samples, way * at)
+        limit = target.most * (estimated(at) / total if total else math.inf)
+    if within > highest:
         return None
-    return fill(shifted(plan, samples, fitting), coded(fitting), budget, coded(fitting - 1))
+    found = shifted(plan, samples, way * within)
+    return fill(found, measured(within), target.most, measured(beyond), -way) if beyond >= lowest else found
 
 
-def fill(plan: ModelPlan, sizes: Mapping[str, int], budget: int, finer: Mapping[str, int]) -> ModelPlan:
-    """Make single tensors finer by one, the largest first, as long as all fit the ``budget``."""
-    total, chosen = sum(sizes.values()), []
-    for name in sorted(sizes, key=lambda name: (-sizes[name], name)):
-        if total - sizes[name] + finer[name] <= budget:
-            total += finer[name] - sizes[name]
+def fill(
+    plan: ModelPlan, taken: Mapping[str, float], most: float, alternative: Mapping[str, float], offset: int
+) -> ModelPlan:
+    """Move the steps of single tensors by ``offset``, the largest first, while all together are within ``most``."""
+    total, chosen = sum(taken.values()), []
+    for name in sorted(taken, key=lambda name: (-taken[name], name)):
+        if total - taken[name] + alternative[name] <= most:
+            total += alternative[name] - taken[name]
             chosen.append(name)
-    return shifted(plan, chosen, -1)
+    return shifted(plan, chosen, offset)
 
 
 def decibel(energy: float, error: float) -> float:

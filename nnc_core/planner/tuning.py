@@ -1,0 +1,95 @@
+"""The last percent: for each tensor, by trial, the step and the worth of a bit that go best together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import Executor
+from dataclasses import replace
+from functools import cache, partial
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nnc_core.approximator.rates import lambda_dependent, lambda_uniform
+from nnc_core.approximator.step import step_size
+from nnc_core.coder.pool import Job, in_order
+from nnc_core.coder.units import Format, as_floats, known, probe
+from nnc_core.nnr_model import SourceModel
+from nnc_core.planner.exactness import sample_of
+from nnc_core.planner.plan import Method, ModelPlan, TensorPlan
+
+__all__ = ["tuned"]
+
+_WORTHS: Final = (0.7, 1.4)
+"""By what lambda_scale is multiplied."""
+
+_PARTS, _REACH = 3, 6
+"""Steps are tried 2**-_PARTS octaves apart, and so many of them at most in one direction."""
+
+
+def tuned(
+    plan: ModelPlan,
+    model: SourceModel,
+    names: Iterable[str],
+    *,
+    pooled: bool,
+    threads: int | None = None,
+    executor: Executor | None = None,
+) -> ModelPlan:
+    """The plan with steps and ``lambda_scale`` of the named tensors such that errors and bits together are least.
+
+    A bit is worth what it is in the ``plan`` as it comes. Where only the ``pooled`` error counts, it is worth the same
+    in all tensors, in the mean over their values.
+    """
+    form = Format(plan.qp_density, plan.general_profile_idc)
+    names = [name for name in names if plan.tensors[name].method == Method.QUANTIZED]
+    worths = {name: _worth(plan.tensors[name], form) for name in names}
+    if pooled:
+        sizes = {name: np.asarray(model.tensors[name]).size for name in names}
+        mean = sum(sizes[name] * worths[name] for name in names) / max(1, sum(sizes.values()))
+        worths = dict.fromkeys(names, mean)
+    jobs = (_job(np.asarray(model.tensors[name]), plan.tensors[name], worths[name], form) for name in names)
+    found = in_order(jobs, threads, executor, running=2, result_size=lambda _: 0)
+    return replace(plan, tensors={**plan.tensors, **dict(zip(names, found, strict=True))})
+
+
+def _worth(plan: TensorPlan, form: Format) -> float:
+    """Of a byte, as a squared error."""
+    scale = lambda_dependent(plan.lambda_scale) if plan.dq_flag else lambda_uniform(plan.lambda_scale)
+    return 8 * scale * step_size(plan.qp, form.qp_density) ** 2
+
+
+def _job(array: NDArray[Any], plan: TensorPlan, worth: float, form: Format) -> Job[TensorPlan]:
+    return Job(partial(_tuned, array, plan, worth, form), 4 * array.size)
+
+
+def _tuned(array: NDArray[Any], plan: TensorPlan, worth: float, form: Format) -> TensorPlan:
+    values = as_floats("", known(sample_of(array)))
+    matrix = np.where(np.isfinite(values), values, np.float32(0)).reshape(len(values), -1)
+
+    @cache
+    def cost(candidate: TensorPlan) -> float:
+        found = probe(matrix, candidate, form)
+        return found.error + worth * found.size
+
+    best = _downhill(plan, cost, form)
+    for factor in _WORTHS:
+        other = replace(best, lambda_scale=factor * plan.lambda_scale)
+        best = min(best, _downhill(other, cost, form), key=cost)
+    return best
+
+
+def _downhill(start: TensorPlan, cost: Callable[[TensorPlan], float], form: Format) -> TensorPlan:
+    """Make the step finer, or else coarser, as long as that costs less."""
+    stride, reach = 1 << max(0, form.qp_density - _PARTS), 1 << (5 + form.qp_density)
+    for direction in (-stride, stride):
+        here = start
+        for _ in range(_REACH):
+            there = replace(here, qp=min(max(here.qp + direction, -reach), reach - 1))
+            if cost(there) >= cost(here):
+                break
+            here = there
+        if here is not start:
+            return here
+    return start
