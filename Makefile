@@ -35,10 +35,11 @@ lint: $(VENV)/.dev  ## ruff, mypy and clang-format, changing nothing
 interop: $(VENV)/.dev $(PEER)/.ready  ## exchange bitstreams with the public codec NNCodec, compare sizes
 	$(BIN)/python conformance/interop.py
 
-bench: $(VENV)/.bench $(PEER)/.ready  ## measure speed and memory, side by side with NNCodec
+bench: $(VENV)/.bench $(PEER)/.ready  ## measure speed, memory and calibration (CALIBRATED=--full for all of that)
 	$(BIN)/python conformance/bench.py
 	$(BIN)/python conformance/bench_updates.py
 	$(BIN)/python conformance/bench_lossy_updates.py
+	$(BIN)/python conformance/bench_calibrated.py $(CALIBRATED)
 
 bench-large: $(VENV)/.dev  ## measure the memory that models of 3 GB take (LARGE='--gb N' for others)
 	$(BIN)/python annex_tests/bench_large.py $(LARGE)

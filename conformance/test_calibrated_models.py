@@ -68,6 +68,25 @@ def test_groups_of_rows_have_inputs_of_their_own() -> None:
     assert error(data) < 0.8 * error(plain)
 
 
+def test_groups_count_alike_whatever_the_scale_of_their_inputs() -> None:
+    halves = np.split(INPUTS, 2, axis=1)
+    scaled = [LayerInputs((covariance(halves[0] * scale), covariance(halves[1]))) for scale in (1, 100)]
+    weight = WEIGHT[:, :24]
+    p = CodingParameters(bits_per_weight=3, level=7)
+    one, other = (nnc_core.encode({"w": weight}, parameters=p, calibrate={"w": each}) for each in scaled)
+    assert one == other
+
+
+def test_kernels_stored_with_their_inputs_first_are_seen_as_matrices() -> None:
+    weight = np.ascontiguousarray(WEIGHT.T).reshape(2, 4, 6, 64)
+    known = LayerInputs((covariance(INPUTS),), input_first=True)
+    assert known.matrix(weight.shape) == (48, 64)
+    p = CodingParameters(bits_per_weight=3)
+    data = [nnc_core.encode({"w": weight}, parameters=p, calibrate=each) for each in (None, {"w": known})]
+    errors = [output_error(np.ascontiguousarray(nnc_core.decode(each)["w"].reshape(48, 64).T)) for each in data]
+    assert errors[1] < 0.6 * errors[0]
+
+
 def test_zeros_and_values_that_are_not_finite_survive_calibration() -> None:
     weight = WEIGHT.copy()
     weight[::2, 5], weight[3, 7], weight[4, 8] = 0, np.inf, np.nan

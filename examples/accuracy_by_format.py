@@ -105,15 +105,24 @@ def compress_nnef(model: Path, bitstream: Path, parameters: CodingParameters, im
 # --- PyTorch --------------------------------------------------------------------------------------------------------
 
 
-def save_pytorch(path: Path, images: Images) -> None:
+def pytorch_network():
+    """The network with the weights of ``digits.onnx``, as a module of PyTorch."""
     import onnx
     import torch
     from train_digits import DigitsNet
 
-    state = DigitsNet().state_dict()  # with the counters of the batch normalizations, which ONNX does not have
+    net = DigitsNet()
+    state = net.state_dict()  # with the counters of the batch normalizations, which ONNX does not have
     for tensor in onnx.load(ONNX).graph.initializer:
         state[tensor.name] = torch.from_numpy(onnx.numpy_helper.to_array(tensor).copy())
-    torch.save(state, path)
+    net.load_state_dict(state)
+    return net.eval()
+
+
+def save_pytorch(path: Path, images: Images) -> None:
+    import torch
+
+    torch.save(pytorch_network().state_dict(), path)
 
 
 def load_pytorch(path: Path):

@@ -174,6 +174,45 @@ def test_recurrent_layers_and_transposed_convolutions_are_calibrated(
         np.testing.assert_allclose(found["r"].covariances[way].mean, expected, rtol=1e-4, atol=1e-6)
 
 
+def test_weights_in_branches_take_steps_from_what_they_do_to_the_outputs(tmp_path: Path) -> None:
+    weights = [numpy_helper.from_array(RNG.normal(size=(20, 10)).astype("float32"), name) for name in ("a", "b")]
+    branches = {}
+    for tensor, place in zip(weights, ("then_branch", "else_branch"), strict=True):
+        constant = helper.make_node("Constant", [], [tensor.name], value=tensor)
+        product = helper.make_node("MatMul", ["x", tensor.name], [f"{tensor.name}_out"])
+        answer = helper.make_tensor_value_info(f"{tensor.name}_out", TensorProto.FLOAT, None)
+        nodes, initializers = ([constant, product], []) if tensor.name == "a" else ([product], [tensor])
+        branches[place] = helper.make_graph(nodes, place, [], [answer], initializers)
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 20])
+    which = helper.make_tensor_value_info("which", TensorProto.BOOL, [])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
+    graph = helper.make_graph([helper.make_node("If", ["which"], ["y"], **branches)], "g", [x, which], [y])
+    path = tmp_path / "if.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    adapter, given = nnc_adapters.onnx.OnnxAdapter(), {"x": RNG.normal(size=(30, 20)), "which": np.array(True)}
+    gains = adapter.calibrated(adapter.read(path), path, given).sensitivities
+    assert gains["a"] > 0
+    assert gains["b"] == 0
+    report = nnc_adapters.compress(path, calibrate=given)
+    assert (report.calibrated, sorted(report.uncalibrated)) == ((), ["a", "b"])
+
+
+def test_a_model_without_anything_to_calibrate_says_so(tmp_path: Path) -> None:
+    path = model_file(tmp_path)
+    proto = onnx.load(path)
+    del proto.graph.node[:], proto.graph.initializer[:]
+    proto.graph.node.add().CopyFrom(helper.make_node("Flatten", ["image"], ["answer"]))
+    onnx.save(proto, path)
+    with pytest.raises(ModelError, match="there is nothing to calibrate"):
+        nnc_adapters.compress(path, calibrate={"image": images(12, 20)})
+
+
+def test_outputs_that_are_not_finite_are_refused(tmp_path: Path) -> None:
+    path = model_file(tmp_path)
+    with pytest.raises(ModelError, match="are not finite"):
+        nnc_adapters.compress(path, calibrate={"image": np.full((4, 3, 8, 8), 3e38, np.float32)})
+
+
 def test_a_reset_gate_before_the_product_leaves_its_states_unknown(tmp_path: Path) -> None:
     path = recurrent_file(tmp_path, "GRU", False, False)
     proto = onnx.load(path)

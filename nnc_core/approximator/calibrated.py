@@ -156,7 +156,10 @@ class LayerInputs:
         return self.matrix(shape) is not None
 
     def calibration(self, damping: float = DAMPING) -> Calibration:
-        """Ready for `quantize_calibrated`; raises ValueError where there are no inputs."""
+        """Ready for `quantize_calibrated`; raises ValueError where there are no inputs.
+
+        Groups count alike, whatever the scale of their inputs: a normalization that follows may make up for it.
+        """
         groups = [each.calibration(damping) for each in self.covariances]
         factor = np.concatenate([each.factor for each in groups])
         return Calibration(factor, np.concatenate([each.importance for each in groups]), self.input_first)

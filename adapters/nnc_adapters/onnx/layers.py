@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import GraphProto, NodeProto, helper
+from onnx import GraphProto, NodeProto, TensorProto, helper
 
 from nnc_adapters.shared.calibration import Convolution, Recorder, same_pads
 
@@ -32,13 +32,31 @@ class Layer:
 
 
 def constants_as_initializers(graph: GraphProto, names: Container[str]) -> None:
-    """Turn the Constant nodes whose outputs are among the ``names`` into initializers."""
-    for node in [node for node in graph.node if node.op_type == "Constant" and node.domain in _STANDARD]:
-        value = next((attribute.t for attribute in node.attribute if attribute.name == "value"), None)
-        if value is not None and node.output[0] in names:
-            graph.initializer.add().CopyFrom(value)
-            graph.initializer[-1].name = node.output[0]
-            graph.node.remove(node)
+    """Move what Constant nodes and inner graphs define under these ``names`` to the initializers of the graph."""
+    for inner in _graphs(graph):
+        fixed = {each.name for each in inner.output}
+        for node in [node for node in inner.node if node.op_type == "Constant" and node.domain in _STANDARD]:
+            value = next((attribute.t for attribute in node.attribute if attribute.name == "value"), None)
+            if value is not None and node.output[0] in names and node.output[0] not in fixed:
+                _add(graph, value, node.output[0])
+                inner.node.remove(node)
+        for tensor in [each for each in inner.initializer if each.name in names and each.name not in fixed]:
+            if inner is not graph:
+                _add(graph, tensor, tensor.name)
+                inner.initializer.remove(tensor)
+
+
+def _graphs(graph: GraphProto) -> Iterator[GraphProto]:
+    yield graph
+    for node in graph.node:
+        for attribute in node.attribute:
+            for inner in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else ())):
+                yield from _graphs(inner)
+
+
+def _add(graph: GraphProto, tensor: TensorProto, name: str) -> None:
+    graph.initializer.add().CopyFrom(tensor)
+    graph.initializer[-1].name = name
 
 
 def layers_of(graph: GraphProto) -> Iterator[Layer]:

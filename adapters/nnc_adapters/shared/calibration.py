@@ -119,7 +119,10 @@ def measured(
     gains = {
         name: _gain(name, np.asarray(model.tensors[name]), reference, run) for name in _probed(model) if name in names
     }
-    return replace(model, inputs=fitting, sensitivities={name: gain for name, gain in gains.items() if gain >= 0})
+    gains = {name: gain for name, gain in gains.items() if gain >= 0}
+    if not fitting and not gains:
+        raise ModelError("there is nothing to calibrate: none of the weights is in a layer that shows its inputs")
+    return replace(model, inputs=fitting, sensitivities=gains)
 
 
 def _is_weight(model: SourceModel, name: str, inputs: LayerInputs) -> bool:
