@@ -4,7 +4,8 @@
 
 Makes an ONNX model with external data and a checkpoint of safetensors shards, both with random weights in tensors of
 16 to 64 MiB, in a temporary folder that needs three times their size. The program ``nnc`` compresses and restores
-each; some tensors of the result are compared with what the codec decodes, and with the original.
+each; some tensors of the result are compared with what the codec decodes, and with the original. Of the checkpoint it
+also makes an exact and a lossy update to another version, and patches it.
 
 What is judged is the memory of the process's own (RssAnon and RssShmem of /proc, sampled): at most 1 GiB and the
 largest tensor. The other figure is the peak of all resident pages; those of mapped files among them are the system's
@@ -102,15 +103,27 @@ def make_onnx(folder: Path, model: Shapes) -> Path:
     return path
 
 
-def make_safetensors(folder: Path, model: Shapes) -> Path:
+Values = Callable[[str, tuple[int, int]], NDArray[np.float32]]
+
+
+def trained(name: str, shape: tuple[int, int]) -> NDArray[np.float32]:
+    """The weights after a step of training: one in a hundred has changed a little."""
+    array = weights(name, shape)
+    generator = np.random.default_rng(len(name))
+    places = generator.integers(0, array.size, array.size // 100)
+    array.reshape(-1)[places] += generator.normal(0, STEP / 100, len(places)).astype(np.float32)
+    return array
+
+
+def make_safetensors(folder: Path, model: Shapes, values: Values = weights) -> Path:
     path = folder / "checkpoint"
-    path.mkdir()
+    path.mkdir(parents=True)
     shards = list(split(model))
     where: dict[str, str] = {}
     for number, shard in enumerate(shards, 1):
         file = f"model-{number:05}-of-{len(shards):05}.safetensors"
         where |= dict.fromkeys(shard, file)
-        write_shard(path / file, shard)
+        write_shard(path / file, shard, values)
     index = {"metadata": {"total_size": sum(map(nbytes, model.values()))}, "weight_map": where}
     (path / "model.safetensors.index.json").write_text(json.dumps(index, indent=2))
     return path
@@ -130,7 +143,7 @@ def split(model: Shapes) -> Iterator[Shapes]:
     yield shard
 
 
-def write_shard(path: Path, shard: Shapes) -> None:
+def write_shard(path: Path, shard: Shapes, values: Values) -> None:
     header, at = {}, 0
     for name, shape in shard.items():
         header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [at, at + nbytes(shape)]}
@@ -139,7 +152,7 @@ def write_shard(path: Path, shard: Shapes) -> None:
     with path.open("wb") as stream:
         stream.write(len(text).to_bytes(8, "little") + text)
         for name, shape in shard.items():
-            stream.write(weights(name, shape).data)
+            stream.write(values(name, shape).data)
 
 
 def measured(*arguments: str | Path) -> Run:
@@ -198,8 +211,6 @@ KINDS: dict[str, Make] = {"ONNX, external data": make_onnx, "safetensors, sharde
 
 def bench(kind: str, model: Shapes, console: Console, table: Table) -> bool:
     """Measure one kind of model, add its rows; returns whether all is well."""
-    total = sum(map(nbytes, model.values()))
-    bound = BOUND + max(map(nbytes, model.values()))
     with tempfile.TemporaryDirectory() as name, console.status(f"{kind}: making") as status:
         folder = Path(name)
         source, bitstream = KINDS[kind](folder, model), folder / "model.nnr"
@@ -211,7 +222,35 @@ def bench(kind: str, model: Shapes, console: Console, table: Table) -> bool:
         runs["decompress"] = measured("decompress", bitstream, "-o", restored)
         status.update(f"{kind}: comparing")
         wrong = differences(bitstream, restored, model)
-        percent = 100 * bitstream.stat().st_size / total
+        return reported(kind, runs, bitstream, wrong, model, console, table)
+
+
+def bench_updates(kind: str, options: list[str], model: Shapes, console: Console, table: Table) -> bool:
+    """Measure the way from one checkpoint to another over an update, add its rows; returns whether all is well."""
+    with tempfile.TemporaryDirectory() as name, console.status(f"{kind}: making") as status:
+        folder = Path(name)
+        base, new = make_safetensors(folder / "base", model), make_safetensors(folder / "new", model, trained)
+        update, patched = folder / "update.nnr", folder / "patched"
+        status.update(f"{kind}: comparing versions")
+        runs = {"diff": measured("diff", base, new, "-o", update, *options)}
+        status.update(f"{kind}: patching")
+        runs["patch"] = measured("patch", base, update, "-o", patched)
+        found, exact = registry.find(patched).read(patched).tensors, "--exact" in options
+        wrong = [
+            f"{name} is far from the new version"
+            for name in list(model)[:: max(1, len(model) // CHECKED)]
+            if np.abs(found[name] - trained(name, model[name])).max() > (0 if exact else STEP / 10)
+        ]
+        return reported(kind, runs, update, wrong, model, console, table)
+
+
+def reported(
+    kind: str, runs: dict[str, Run], bitstream: Path, wrong: list[str], model: Shapes, console: Console, table: Table
+) -> bool:
+    """Add a row for each run; returns whether all is well."""
+    total = sum(map(nbytes, model.values()))
+    bound = BOUND + max(map(nbytes, model.values()))
+    percent = 100 * bitstream.stat().st_size / total
     for what, run in runs.items():
         row = [
             kind,
@@ -239,6 +278,8 @@ def main() -> int:
         table.add_column(column, justify="left" if column in ("model", "") else "right")
     console = Console(stderr=True)
     good = [bench(kind, model, console, table) for kind in KINDS]
+    for kind, options in (("exact update", ["--exact"]), ("lossy update", [])):
+        good.append(bench_updates(kind, options, model, console, table))
     Console().print(table)
     return 0 if all(good) else 1
 
