@@ -16,7 +16,7 @@ from nnc_core import Limits, ModelError
 from nnc_core.nnr_model import SourceModel, Topology
 from nnc_core.tables.code_points import TopologyStorageFormat
 
-__all__ = ["read_anchor", "write_anchor"]
+__all__ = ["is_anchor", "read_anchor", "write_anchor"]
 
 _KEY: Final = "nnc_anchor"
 _VERSION: Final = 1
@@ -43,6 +43,11 @@ def read_anchor(data: bytes, *, threads: int | None = None, limits: Limits | Non
     head = _head(file.topology)
     found = dict(file.decode_all(threads))
     return {name: _restored(found.get(name), dtype, shape) for name, dtype, shape in head}
+
+
+def is_anchor(topology: Topology) -> bool:
+    """Whether a bitstream with this topology is an anchor."""
+    return topology.data.startswith(f'{{"{_KEY}"'.encode())
 
 
 def _head(topology: Topology | None) -> list[tuple[str, str, tuple[int, ...]]]:

@@ -25,7 +25,8 @@ class Options:
     not mere data: they are carried as they are, and not run. ``strip_debug`` leaves behind what is there for people
     only, such as comments and stack traces; the remarks of the model say what that was. ``all_floats`` puts every
     tensor of floating-point numbers among the tensors, small ones too; the tensors called ``chosen`` are there whatever
-    the rules say, if they are numbers.
+    the rules say, if they are numbers. ``bits`` admits among these every type whose elements have a bit pattern of up
+    to 64 bits, scalars, and what an optimizer keeps: what is not to be coded, but compared.
     """
 
     limits: Limits = field(default_factory=Limits)
@@ -34,6 +35,7 @@ class Options:
     all_floats: bool = False
     chosen: frozenset[str] = frozenset()
     strip_debug: bool = False
+    bits: bool = False
 
 
 class _Everything(frozenset[str]):

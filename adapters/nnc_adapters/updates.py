@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,26 +12,28 @@ from typing import Any, NamedTuple
 from numpy.typing import NDArray
 
 import nnc_core
-from nnc_adapters import api, registry
+from nnc_adapters import api, export, registry
+from nnc_adapters.anchors import is_anchor, read_anchor
 from nnc_adapters.base import EVERYTHING, Adapter, Options, SourceModel, Topology
 from nnc_adapters.containers import plain
 from nnc_adapters.containers.concatenation import Concatenation
-from nnc_adapters.reports import Meter, Progress, Watched, passing
+from nnc_adapters.reports import CompressReport, Meter, Progress, Watched, passing
 from nnc_adapters.shared.files import check_free, replacing, size_of
-from nnc_core import Limits, ModelError, ReplayError, UpdateOptions
+from nnc_core import CodingParameters, Limits, ModelError, ReplayError, UpdateOptions
 from nnc_core.updates import (
     Chain,
     Manifest,
     PatchedModel,
+    fold_exact,
+    fold_onto,
     known_dimensions,
     load_chain,
     manifest_of,
     save_chain,
     write_update,
 )
-from nnc_core.updates import fold as fold_updates
 
-__all__ = ["DiffReport", "LinkReport", "PatchReport", "diff", "fold", "links", "patch"]
+__all__ = ["DiffReport", "LinkReport", "PatchReport", "diff", "fold", "fold_whole", "is_update", "links", "patch"]
 
 
 class _Model(NamedTuple):
@@ -169,14 +171,30 @@ def patch(
     """
     bounds, target = limits or Limits(), Path(target)
     check_free(target, force=force)
+    with _opened(Path(base), bounds) as model:
+        passed = passing(meter, "patching", size_of(Path(base)))
+        return _patch(model, updates, target, bounds, state, skip_applied, unverified, force, progress, passed)
+
+
+def _patch(
+    model: _Model,
+    updates: Sequence[str | Path],
+    target: Path,
+    limits: Limits,
+    state: str | Path | None = None,
+    skip_applied: bool = False,
+    unverified: bool = False,
+    force: bool = False,
+    progress: Progress | None = None,
+    passed: Callable[[int], None] | None = None,
+) -> PatchReport:
     skipped = 0
     with ExitStack() as stack:
-        model = stack.enter_context(_opened(Path(base), bounds))
         chain = _chain(model.source.tensors, state, restart=False)
         patched = PatchedModel(chain, model.source.tensors, remember=state is not None)
         for path in updates:
             known = known_dimensions(chain) if unverified else None
-            file = stack.enter_context(nnc_core.open(path, limits=bounds, input_parameters=known))
+            file = stack.enter_context(nnc_core.open(path, limits=limits, input_parameters=known))
             try:
                 patched.add(file, unverified=unverified)
             except (nnc_core.UpdateError, ModelError) as error:
@@ -184,13 +202,8 @@ def patch(
                     error.file = str(path)
                     raise
                 skipped += 1
-        model.adapter.write(
-            Watched(patched, progress, passed=passing(meter, "patching", size_of(Path(base)))),
-            model.topology,
-            target,
-            Options(bounds),
-            force=force,
-        )
+        watched = Watched(patched, progress, passed=passed)
+        model.adapter.write(watched, model.topology, target, Options(limits), force=force)
         chain = patched.chain_after()
     if state is not None:
         save_chain(chain, state)
@@ -201,24 +214,90 @@ def patch(
 def _opened(path: Path, limits: Limits) -> Iterator[_Model]:
     """A model with all its numbers; a bitstream is restored beside itself for the time being."""
     with tempfile.TemporaryDirectory() as folder:
-        if path.is_file() and Concatenation().sniff(path):
+        if is_bitstream(path):
             with plain(path, limits) as bitstream:
-                path = api.decompress(bitstream, Path(folder, path.stem), limits=limits).target
+                path = _restored(bitstream, Path(folder, path.stem), limits)
         adapter = registry.find(path)
-        source = adapter.read(path, Options(limits, chosen=EVERYTHING))
+        source = adapter.read(path, Options(limits, chosen=EVERYTHING, bits=True))
         if source.topology is None:
             raise ModelError("the model has no structure that could be kept", file=str(path))
         yield _Model(source, source.topology, adapter)
 
 
+def _restored(bitstream: Path, target: Path, limits: Limits) -> Path:
+    """The model in a bitstream, as a file; named tensors without a model around them, as safetensors."""
+    with nnc_core.open(bitstream, limits=limits) as file:
+        topology = file.topology
+    if topology is None or is_anchor(topology):
+        target = target.with_name(target.name + ".safetensors")
+    if topology is not None and is_anchor(topology):
+        export.export(read_anchor(bitstream.read_bytes(), limits=limits), target)
+        return target
+    return api.decompress(bitstream, target, limits=limits).target
+
+
+def is_bitstream(path: Path) -> bool:
+    """Whether a file is an NNR bitstream and not a model."""
+    return path.is_file() and Concatenation().sniff(path)
+
+
+def is_update(path: str | Path, *, limits: Limits | None = None) -> bool:
+    """Whether a file is an update of this suite."""
+    return _found(Path(path), limits) is not None
+
+
 def fold(
-    updates: Sequence[str | Path], target: str | Path, *, force: bool = False, limits: Limits | None = None
+    updates: Sequence[str | Path],
+    target: str | Path,
+    *,
+    base: str | Path | None = None,
+    threads: int | None = None,
+    force: bool = False,
+    progress: Progress | None = None,
+    meter: Meter | None = None,
+    limits: Limits | None = None,
 ) -> Manifest:
-    """Make one exact update of consecutive ones, see `nnc_core.updates.fold`; return what it says about itself."""
-    data = fold_updates([Path(update).read_bytes() for update in updates], limits=limits)
-    with replacing(Path(target), force=force) as stream:
-        stream.write(data)
-    return _manifest(Path(target), limits)
+    """Make one update of consecutive ones, see `nnc_core.updates.fold`; return what it says about itself.
+
+    Lossy updates need the model ``base`` that the first one applies to.
+    """
+    bounds = limits or Limits()
+    with ExitStack() as stack:
+        files = [stack.enter_context(nnc_core.open(path, limits=bounds)) for path in updates]
+        stream = stack.enter_context(replacing(Path(target), force=force))
+        if base is None:
+            return fold_exact(stream, files, limits=bounds)
+        model = stack.enter_context(_opened(Path(base), bounds))
+        told = _both(progress, meter, size_of(Path(base)))
+        tensors = model.source.tensors
+        return fold_onto(stream, tensors, files, threads=threads, progress=told, limits=bounds).manifest
+
+
+def fold_whole(
+    base: str | Path,
+    updates: Sequence[str | Path],
+    target: str | Path,
+    *,
+    threads: int | None = None,
+    force: bool = False,
+    progress: Progress | None = None,
+    meter: Meter | None = None,
+    limits: Limits | None = None,
+) -> CompressReport:
+    """Fold a whole model, as a bitstream or a file, and updates into the bitstream ``target``, which loses nothing.
+
+    A receiver that starts from it has what one has that started from ``base`` and took every update.
+    """
+    bounds = limits or Limits()
+    check_free(Path(target), force=force)
+    with tempfile.TemporaryDirectory() as folder, _opened(Path(base), bounds) as model:
+        patched = Path(folder, "model" + model.adapter.default_suffix(model.topology))
+        passed = passing(meter, "patching", size_of(Path(base)))
+        _patch(model, updates, patched, bounds, progress=progress, passed=passed)
+        lossless = CodingParameters(lossless=True)
+        return api.compress(
+            patched, target, parameters=lossless, threads=threads, force=force, meter=meter, limits=limits
+        )
 
 
 def links(paths: Iterable[str | Path], *, limits: Limits | None = None) -> list[LinkReport]:
@@ -239,10 +318,3 @@ def _found(path: Path, limits: Limits | None) -> Manifest | None:
         return None
     with nnc_core.open(path, limits=limits) as file:
         return manifest_of(file)
-
-
-def _manifest(path: Path, limits: Limits | None) -> Manifest:
-    manifest = _found(path, limits)
-    if manifest is None:
-        raise ModelError("is not an update of this suite", file=str(path))
-    return manifest

@@ -29,7 +29,7 @@ def nnc(*arguments: object) -> Result:
 
 def tensors(path: Path) -> Tensors:
     """All numbers of a model."""
-    model = registry.find(path).read(path, Options(Limits(), chosen=EVERYTHING))
+    model = registry.find(path).read(path, Options(Limits(), chosen=EVERYTHING, bits=True))
     return {name: np.array(model.tensors[name]) for name in model.tensors}
 
 
@@ -45,7 +45,7 @@ def changed(array: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def trained(path: Path, target: Path, seed: int = 0) -> Path:
     """The model after a step of training, in the same format."""
     adapter = registry.find(path)
-    model = adapter.read(path, Options(Limits(), chosen=EVERYTHING))
+    model = adapter.read(path, Options(Limits(), chosen=EVERYTHING, bits=True))
     rng = np.random.default_rng(seed)
     new = {name: changed(np.array(model.tensors[name]), rng) for name in model.tensors}
     assert model.topology is not None
@@ -95,6 +95,54 @@ def test_a_lossy_update_comes_close_in_every_format(base: Path, tmp_path: Path) 
         else:
             errors = [np.linalg.norm(t[name].astype(np.float64) - array.astype(np.float64)) for t in (found, before)]
             assert errors[0] <= errors[1], name
+
+
+def test_counters_masks_and_whatever_else_has_bits_are_part_of_a_model(tmp_path: Path) -> None:
+    def version(number: int) -> Tensors:
+        rng = np.random.default_rng(number)
+        return {
+            "bn.num_batches_tracked": np.asarray(number, np.int64),
+            "mask": rng.random((3, 5)) < 0.5,
+            "seed": rng.integers(0, 2**64, 4, np.uint64),
+            "ids": rng.integers(-(2**63), 2**63, 5),
+            "tiny": rng.normal(size=7).astype(ml_dtypes.float8_e4m3fn),
+            "wide": np.array([1e300, np.nan, number]),
+            "one": np.float32([number]),
+            "w": rng.normal(size=(6, 4)).astype(np.float32),
+        }
+
+    paths = [tmp_path / f"v{number}.safetensors" for number in (0, 1)]
+    for number, path in enumerate(paths):
+        safetensors.numpy.save_file(version(number), path)
+    for options in (EXACT, UpdateOptions()):
+        report = updates.diff(*paths, tmp_path / "u.nnr", options, force=True)
+        assert (report.same_structure, report.tensors) == (True, 8)
+        updates.patch(paths[0], [tmp_path / "u.nnr"], tmp_path / "out.safetensors", force=True)
+        found, right = tensors(tmp_path / "out.safetensors"), version(1)
+        lossy = set() if options.exact else {"tiny", "one", "w"}
+        for name in right.keys() - lossy:
+            assert found[name].tobytes() == right[name].tobytes(), name
+        if options.exact:
+            assert content(tmp_path / "out.safetensors") == content(paths[1])
+
+
+def test_a_checkpoint_is_updated_with_what_its_optimizer_keeps(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    network = torch.nn.Sequential(torch.nn.Linear(6, 5), torch.nn.BatchNorm1d(5))
+    optimizer = torch.optim.Adam(network.parameters())
+    paths = [tmp_path / f"v{number}.pt" for number in (0, 1)]
+    for path in paths:
+        optimizer.zero_grad()
+        network(torch.randn(8, 6)).square().sum().backward()
+        optimizer.step()
+        torch.save({"model": network.state_dict(), "optimizer": optimizer.state_dict(), "epoch": 3}, path)
+    updates.diff(*paths, tmp_path / "u.nnr", EXACT)
+    updates.patch(paths[0], [tmp_path / "u.nnr"], tmp_path / "out.pt")
+    found, right = (torch.load(path) for path in (tmp_path / "out.pt", paths[1]))
+    for part in ("model", "optimizer"):
+        assert str(found[part]) == str(right[part])
+    for name, tensor in right["model"].items():
+        assert torch.equal(found["model"][name], tensor)
 
 
 @pytest.fixture
@@ -203,6 +251,31 @@ class TestCommands:
             target = tmp_path / "out.safetensors"
             assert nnc("patch", versions(0), *updates_, "-o", target, "-f").exit_code == 0
             assert content(target) == content(versions(3))
+
+    @pytest.mark.parametrize("exact", [["--exact"], []])
+    @pytest.mark.parametrize("bitstream", [False, True])
+    def test_a_whole_model_and_its_updates_become_one_bitstream(
+        self, versions: Callable[[int], Path], tmp_path: Path, exact: list[str], bitstream: bool
+    ) -> None:
+        here = versions(0)
+        if bitstream:
+            nnc("compress", here, "-o", tmp_path / "base.nnr")
+            nnc("decompress", tmp_path / "base.nnr", "-o", tmp_path / "base.safetensors")
+            here = tmp_path / "base.safetensors"
+        base, names = tmp_path / "base.nnr" if bitstream else here, []
+        for number in (1, 2, 3):
+            names.append(tmp_path / f"u{number}.nnr")
+            nnc("diff", here, versions(number), "-o", names[-1], "--state", tmp_path / "s", *exact)
+            nnc("patch", here, names[-1], "-o", tmp_path / f"p{number}.safetensors", "--state", tmp_path / "r")
+            here = tmp_path / f"p{number}.safetensors"
+        done = nnc("fold", base, *names, "-o", tmp_path / "whole.nnr")
+        assert done.exit_code == 0, done.output
+        nnc("decompress", tmp_path / "whole.nnr", "-o", tmp_path / "late.safetensors")
+        assert_same(tmp_path / "late.safetensors", here)
+        done = nnc("fold", *names, "-o", tmp_path / "one.nnr", *([] if exact else ["--base", base]))
+        assert done.exit_code == 0, done.output
+        assert nnc("patch", base, tmp_path / "one.nnr", "-o", tmp_path / "one.safetensors").exit_code == 0
+        assert_same(tmp_path / "one.safetensors", here)
 
     def test_exit_codes_tell_apart_what_is_wrong(self, versions: Callable[[int], Path], tmp_path: Path) -> None:
         u = [tmp_path / f"u{n}.nnr" for n in range(4)]

@@ -33,7 +33,7 @@ def test_the_commands_work_one_after_the_other(tmp_path: Path, monkeypatch: pyte
     for number in range(3):
         safetensors.numpy.save_file(version(number), f"v{number}.safetensors")
     commands = [line for line in blocks("").splitlines() if line.startswith("nnc ")]
-    assert len(commands) == 10
+    assert len(commands) == 11
     for command in commands:
         done = CliRunner().invoke(main, shlex.split(command, comments=True)[1:])
         assert done.exit_code == 0, f"{command}\n{done.output}"

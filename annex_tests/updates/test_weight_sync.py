@@ -8,9 +8,10 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 import pytest
+import safetensors.numpy
 
 import nnc_core
-from nnc_adapters import anchors, weight_sync
+from nnc_adapters import anchors, updates, weight_sync
 from nnc_adapters.weight_sync import WeightPublisher, WeightReceiver
 from nnc_core import UpdateOptions
 
@@ -169,3 +170,14 @@ def test_any_place_that_fsspec_reaches_will_do() -> None:
         publisher.publish(model(version))
         receiver.pull()
         assert_equal(dict(receiver.model), model(version))
+
+
+def test_the_files_that_are_published_are_bitstreams_for_the_command_line(tmp_path: Path) -> None:
+    publisher = WeightPublisher(tmp_path / "weights")
+    versions = [{name: array for name, array in model(number).items() if array.size} for number in range(1, 4)]
+    for version in versions:
+        publisher.publish(version)
+    names = [tmp_path / "weights" / name for name in ("anchor_000001.nnr", "update_000002.nnr", "update_000003.nnr")]
+    updates.patch(names[0], names[1:], tmp_path / "model.safetensors")
+    found = safetensors.numpy.load_file(tmp_path / "model.safetensors")
+    assert_equal({name: found[name] for name in versions[-1]}, versions[-1])

@@ -8,7 +8,7 @@ from nnc_core.updates.chain import Chain
 from nnc_core.updates.decoder import Patch, UpdateDecoder
 from nnc_core.updates.digest import Fingerprint, fingerprint, fingerprints, model_digest
 from nnc_core.updates.encoder import UpdateEncoder
-from nnc_core.updates.fold import fold
+from nnc_core.updates.fold import fold, fold_exact, fold_onto
 from nnc_core.updates.lossy import LossyOptions
 from nnc_core.updates.manifest import Manifest
 from nnc_core.updates.reader import PatchedModel, known_dimensions, manifest_of
@@ -30,6 +30,8 @@ __all__ = [
     "fingerprint",
     "fingerprints",
     "fold",
+    "fold_exact",
+    "fold_onto",
     "known_dimensions",
     "load_chain",
     "manifest_of",

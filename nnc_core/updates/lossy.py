@@ -95,7 +95,10 @@ def weights_rms(changes: Iterable[Change]) -> float:
 
 def reconstruction(base: NDArray[Any], link: Link) -> NDArray[np.float32]:
     """What the receiver has, before it is rounded to the tensor's own type."""
-    return base.astype(np.float32) if link.values is None else link.values
+    if link.values is not None:
+        return link.values
+    with np.errstate(over="ignore", invalid="ignore"):
+        return base.astype(np.float32)
 
 
 def change_of(name: str, new: NDArray[Any], base: NDArray[Any], link: Link) -> Change | None:

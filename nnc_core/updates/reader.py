@@ -250,6 +250,11 @@ class PatchedModel(LazyMapping[NDArray[Any]]):
             self._together.update(dict.fromkeys(names, names))
 
     @property
+    def manifests(self) -> list[Manifest | None]:
+        """What the updates say about themselves."""
+        return [update.manifest for update in self._stages]
+
+    @property
     def changed(self) -> Collection[str]:
         """The tensors that change."""
         return self._together.keys()

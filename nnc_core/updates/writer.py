@@ -49,8 +49,8 @@ class UpdateOptions:
     the updates before), of the model before, or as the elements lie. Only tensors that ``only`` accepts are looked at.
     ``coding`` has the tools of the arithmetic coder. ``predict`` is for lossy updates that resemble the one before:
     what is sent is the residual, ``always`` or where the whole update is ``cheaper`` like that; it is the same for all
-    updates of a chain. Without a ``manifest`` an update has nothing but what the standard defines, and its receiver
-    cannot check where it belongs.
+    updates of a chain. ``folds`` is the last of several updates that this one stands for. Without a ``manifest`` an
+    update has nothing but what the standard defines, and its receiver cannot check where it belongs.
     """
 
     exact: bool = False
@@ -61,6 +61,7 @@ class UpdateOptions:
     coding: Coding = CODING
     predict: Predict = "never"
     manifest: bool = True
+    folds: int = 0
 
     def __post_init__(self) -> None:
         if self.exact and self.predict != "never":
@@ -297,6 +298,7 @@ def _manifest(options: UpdateOptions, chain: Chain, after: Chain, draft: _Draft)
         device_id=chain.device_id,
         checks={name: draft.links[name].fingerprint.digest[:CHECK_BYTES] for name in draft.unit_tensors},
         literals=dict(draft.literals),
+        folded=options.folds,
         predicts=options.predict != "never",
     )
 

@@ -103,7 +103,9 @@ def diff(
             limits=limits,
         )
     if not report.same_structure:
-        console.message("warning: the models differ in more than numbers; a patch keeps the structure of BASE")
+        console.message(
+            "note: the files differ in more than numbers (metadata, layout); patched ones have the structure of BASE"
+        )
     if as_json:
         console.print_json(report)
     else:
@@ -160,21 +162,44 @@ def patch(
 
 
 @click.command()
-@click.argument("updates", metavar="UPDATE.nnr...", type=file_path, nargs=-1, required=True)
-@click.option("-o", "--output", type=file_path, required=True, help="The update to write.")
+@click.argument("updates", metavar="[MODEL] UPDATE.nnr...", type=file_path, nargs=-1, required=True)
+@click.option("-o", "--output", type=file_path, required=True, help="The update to write, or the bitstream.")
+@click.option("--base", type=file_path, help="The model that the first update applies to; lossy updates need it.")
+@threads_option
 @limit_option
 @force_option
 @json_option
-def fold(updates: tuple[Path, ...], output: Path, limits: Limits, force: bool, as_json: bool) -> None:
-    """Make one of consecutive exact updates, the first of which begins a chain."""
+def fold(
+    updates: tuple[Path, ...],
+    output: Path,
+    base: Path | None,
+    threads: int | None,
+    limits: Limits,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Make one update of consecutive ones, the first of which begins a chain.
+
+    With a MODEL in front, which may be a bitstream, make one lossless bitstream of it and all updates.
+    """
     from nnc_adapters import updates as api
 
-    manifest = api.fold(updates, output, force=force, limits=limits)
+    with console.progress("folding") as meter:
+        if base is None and len(updates) > 1 and not api.is_update(updates[0], limits=limits):
+            whole = api.fold_whole(
+                updates[0], updates[1:], output, threads=threads, force=force, meter=meter, limits=limits
+            )
+            said: Any = {"output": output, "bytes": whole.bytes_after, "updates": len(updates) - 1}
+            text = f"{whole.bytes_after} bytes, a whole model with {len(updates) - 1} updates in it"
+        else:
+            manifest = api.fold(updates, output, base=base, threads=threads, force=force, meter=meter, limits=limits)
+            said = {"output": output, "manifest": manifest}
+            span = f"{_short(manifest.base)} to {_short(manifest.result)}"
+            text = f"{output.stat().st_size} bytes, {len(updates)} updates in one, from {span}"
     if as_json:
-        console.print_json({"output": output, "manifest": manifest})
+        console.print_json(said)
     else:
-        span = f"{_short(manifest.base)} to {_short(manifest.result)}"
-        console.message(f"{output}: {output.stat().st_size} bytes, {len(updates)} updates in one, from {span}")
+        console.message(f"{output}: {text}")
 
 
 @click.command()

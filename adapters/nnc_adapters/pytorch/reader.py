@@ -47,7 +47,7 @@ def read(path: Path, options: Options) -> SourceModel:
 def described(model: Model, options: Options) -> SourceModel:
     """The tensors of ``model``, and its topology; what an optimizer has for each weight is zeros, if not kept."""
     reasons = _reasons(model)
-    model = _with_optimizer(model, reasons)
+    model = model if options.bits else _with_optimizer(model, reasons)
     coded = Coded(model, options, reasons)
     fetch = {name: partial(_fetch, file, view) for name, (file, view) in coded.tensors.items()}
     shapes = {name: view.shape for name, (_, view) in coded.tensors.items()}
@@ -123,7 +123,7 @@ class Coded:
         everything = [(file, view) for file in model.files for view in file.scan.views if view.path]
         self.root = root(model)
         more = {v.path for _, v in everything if ".".join(v.path[len(self.root) :]) in options.chosen}
-        wanted = {id(view) for file in model.files for view in _wanted(file, more, reasons, options.all_floats)}
+        wanted = {id(view) for file in model.files for view in _wanted(file, more, reasons, options)}
         self.tensors = dict(self._named([pair for pair in everything if id(pair[1]) in wanted], options.limits))
         self.names = {id(view): name for name, (_, view) in self.tensors.items()}
 
@@ -152,17 +152,19 @@ class Coded:
         return [checksum for checksum in file.scan.checksums if (checksum.start, checksum.end) in spans]
 
 
-def _wanted(file: File, chosen: Collection[Keys], reasons: Mapping[Keys, str], all_floats: bool) -> Iterator[View]:
+def _wanted(file: File, chosen: Collection[Keys], reasons: Mapping[Keys, str], options: Options) -> Iterator[View]:
     def wanted(view: View) -> bool:
-        load = partial(_fetch, file, view)
+        load, every = partial(_fetch, file, view), options.all_floats
         if view.path in chosen:
-            return selection.fits(view.dtype, load)
-        if not view.path or not selection.is_coded(view.dtype, view.elements, load, all_floats=all_floats):
+            return view.has_bits if options.bits else view.codable and selection.fits(view.dtype, load)
+        if not view.path or not view.codable:
+            return False
+        if not selection.is_coded(view.dtype, view.elements, load, all_floats=every):
             return False
         exact = view.dtype in INTEGERS or view.path in reasons
-        return selection.costs_less(load, exact=exact, all_floats=all_floats)
+        return selection.costs_less(load, exact=exact, all_floats=every)
 
-    return separate(file.scan.views, wanted)
+    return separate(file.scan.views, wanted, optimizer=options.bits)
 
 
 def _typical(views: list[View]) -> list[Keys]:

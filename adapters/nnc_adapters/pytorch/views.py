@@ -24,6 +24,11 @@ ITEM_SIZES = {
     **dict.fromkeys(("int64", "uint64", "float64", "complex64"), 8),
     "complex128": 16,
 }
+PATTERNS = frozenset(
+    kind for kind, size in ITEM_SIZES.items() if size <= 8 and not kind.startswith(("q", "bits", "complex"))
+)
+"""The types whose elements numpy or ml_dtypes have as numbers of at most 64 bits."""
+
 _MOST_DIMENSIONS = 64
 _MOST_CODED_DIMENSIONS = 32  # of arrays in older numpy
 
@@ -81,7 +86,12 @@ class View:
     @property
     def codable(self) -> bool:
         """Whether the codec knows the type, and the elements fill their bytes without gaps."""
-        known = self.dtype in FLOATS | INTEGERS and 0 < len(self.shape) <= _MOST_CODED_DIMENSIONS and self.elements > 0
+        return self.dtype in FLOATS | INTEGERS and len(self.shape) > 0 and self.has_bits
+
+    @property
+    def has_bits(self) -> bool:
+        """Whether numpy knows the type, and the elements fill their bytes without gaps."""
+        known = self.dtype in PATTERNS and len(self.shape) <= _MOST_CODED_DIMENSIONS and self.elements > 0
         return known and self.end - self.start == self.elements * ITEM_SIZES[self.dtype] and self._is_dense()
 
     @property
@@ -182,13 +192,16 @@ def _is_slot(view: View) -> bool:
     return view.optimizer and view.dtype in FLOATS and view.elements > 0 and view.shape != ()
 
 
-def separate(views: Iterable[View], wanted: Callable[[View], bool]) -> Iterator[View]:
-    """The views that are ``wanted`` and do not overlap; of those that do, the largest, and the first of equal ones."""
+def separate(views: Iterable[View], wanted: Callable[[View], bool], *, optimizer: bool = False) -> Iterator[View]:
+    """The views that are ``wanted`` and do not overlap; of those that do, the largest, and the first of equal ones.
+
+    What must be exact is never wanted, except for what an ``optimizer`` keeps, if that is.
+    """
     storages: defaultdict[tuple[int, int], list[View]] = defaultdict(list)
     for view in views:
         storages[view.storage].append(view)
     for sharing in storages.values():
-        if any(v.exact for v in sharing) or len({v.dtype for v in sharing}) > 1:
+        if any(v.exact and not (optimizer and v.optimizer) for v in sharing) or len({v.dtype for v in sharing}) > 1:
             continue
         taken: list[tuple[int, int]] = []
         for view in sorted(sharing, key=lambda v: -v.elements):
@@ -197,6 +210,6 @@ def separate(views: Iterable[View], wanted: Callable[[View], bool]) -> Iterator[
             free = (place == 0 or taken[place - 1][1] <= span[0]) and (
                 place == len(taken) or span[1] <= taken[place][0]
             )
-            if free and view.codable and wanted(view):
+            if free and wanted(view):
                 taken.insert(place, span)
                 yield view

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from nnc_adapters.pytorch.layout import FOLDERS, REPOSITORY, opened, scan
 from nnc_adapters.pytorch.reader import DESCRIPTION
-from nnc_adapters.pytorch.views import Checksum, Data, Layout
+from nnc_adapters.pytorch.views import PATTERNS, Checksum, Data, Layout
 from nnc_adapters.shared import packing, strict_json
-from nnc_adapters.shared.dtypes import FLOATS, INTEGERS, converted, named, stored
+from nnc_adapters.shared.dtypes import converted, named, stored
 from nnc_adapters.shared.files import replacing, replacing_folder
 from nnc_adapters.shared.lazy import check_names
 from nnc_adapters.shared.paths import inside, single
@@ -121,7 +121,7 @@ class Description:
 def _layout(tensor: Mapping[str, Any]) -> Layout:
     shape = tuple(map(strict_json.count, tensor["shape"]))
     order = tuple(map(strict_json.count, tensor.get("order", range(len(shape)))))
-    if tensor["dtype"] not in FLOATS | INTEGERS or sorted(order) != list(range(len(shape))):
+    if tensor["dtype"] not in PATTERNS or sorted(order) != list(range(len(shape))):
         raise ValueError(f"tensor {tensor['name']!r} cannot lie anywhere")
     return Layout(tensor["dtype"], shape, order)
 
