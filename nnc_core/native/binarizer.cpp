@@ -26,7 +26,7 @@ Binarizer::Binarizer(const Parameters& p, const Choices& choices, const std::int
         greater_[negative].resize(static_cast<std::size_t>(layout_.n + kCopy));
         for (int j = 0; j < layout_.n; ++j)
             greater_[negative][static_cast<std::size_t>(j)] =
-                static_cast<Token>((layout_.gtx + 2 * j + negative) << 1 | 1);
+                static_cast<Token>((layout_.gtx + 2 * j + negative) << kTokenShift | 1);
     }
 }
 
@@ -68,9 +68,9 @@ Token* Binarizer::remainder(std::int32_t level, std::int64_t magnitude, std::int
     if (level == std::numeric_limits<std::int32_t>::min()) throw std::invalid_argument("-2147483648 cannot be coded");
     const std::int64_t rest = magnitude - layout_.n;
     const int length = std::bit_width(static_cast<std::uint64_t>(rest)) - 1;
-    for (int i = 0; i < length; ++i) *out++ = static_cast<Token>((layout_.x2 + i) << 1 | 1);
+    for (int i = 0; i < length; ++i) *out++ = static_cast<Token>((layout_.x2 + i) << kTokenShift | 1);
     if (length == 0 || layout_.n + (std::int64_t{2} << length) <= largest)
-        *out++ = static_cast<Token>((layout_.x2 + length) << 1);
+        *out++ = static_cast<Token>((layout_.x2 + length) << kTokenShift);
     if (length == 0) return out;
     const auto value = static_cast<std::uint32_t>(rest - (std::int64_t{1} << length));
     *out++ = static_cast<Token>(kBypass + length);
@@ -86,14 +86,14 @@ Token* Binarizer::binarize_plain(const std::int32_t* levels, std::int64_t count,
         const int significance = layout_.sig + 3 * (kDependent ? state_ : 0) + previous;
         const std::int64_t index = coded_index<kDependent>(levels[i]);
         if (index == 0) {
-            *out++ = static_cast<Token>(significance << 1);
+            *out++ = static_cast<Token>(significance << kTokenShift);
             previous = 0;
             continue;
         }
         const int negative = index < 0;
         const std::int64_t magnitude = negative ? -index : index;
-        *out++ = static_cast<Token>(significance << 1 | 1);
-        *out++ = static_cast<Token>((layout_.sign + previous) << 1 | negative);
+        *out++ = static_cast<Token>(significance << kTokenShift | 1);
+        *out++ = static_cast<Token>((layout_.sign + previous) << kTokenShift | negative);
         previous = 2 - negative;
         const Token* flags = greater_[negative].data();
         const int sent = static_cast<int>(std::min<std::int64_t>(magnitude, layout_.n));
@@ -119,7 +119,7 @@ Token* Binarizer::binarize_general(std::int64_t first, std::int64_t count, Token
         else if (base != 0)
             significance = layout_.sig_tca + 2 * state + (far > 1);
         const std::int64_t index = p_.dq_flag ? coded_index<true>(levels_[i]) : levels_[i];
-        *out++ = static_cast<Token>(significance << 1 | (index != 0));
+        *out++ = static_cast<Token>(significance << kTokenShift | (index != 0));
         const int sign = base != 0 ? layout_.sign_tca + (base > 0) : layout_.sign + previous_;
         const int negative = index < 0;
         previous_ = index == 0 ? 0 : 2 - negative;
@@ -128,11 +128,11 @@ Token* Binarizer::binarize_general(std::int64_t first, std::int64_t count, Token
         const std::int64_t magnitude = negative ? -index : index;
         const std::int64_t largest = p_.largest(negative);
         if (magnitude > largest) throw std::invalid_argument("a level lies outside the codebook");
-        if (!p_.one_sided()) *out++ = static_cast<Token>(sign << 1 | negative);
+        if (!p_.one_sided()) *out++ = static_cast<Token>(sign << kTokenShift | negative);
         const std::int64_t flags = std::min<std::int64_t>(layout_.n, largest - 1);
         for (std::int64_t j = 0; j < flags && j < magnitude; ++j) {
             const auto context = base != 0 ? layout_.gtx_tca + 2 * j + (far < j) : layout_.gtx + 2 * j + negative;
-            *out++ = static_cast<Token>(context << 1 | (magnitude > j + 1));
+            *out++ = static_cast<Token>(context << kTokenShift | (magnitude > j + 1));
         }
         if (magnitude <= layout_.n || largest <= layout_.n + 1) continue;
         out = remainder(levels_[i], magnitude, largest, out);

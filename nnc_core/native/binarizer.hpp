@@ -10,8 +10,9 @@
 
 namespace nnc {
 
-// A token is (context << 1 | bin), or a marker for bypass bins followed by two tokens with their value.
+// A token is (context << kTokenShift | bin), or a marker for bypass bins followed by two tokens with their value.
 using Token = std::uint16_t;
+inline constexpr int kTokenShift = 4;     // so that a token without its bin says where in memory the context is
 inline constexpr Token kBypass = 0xFF00;  // + number of bins; contexts end at 53 + 4 * 256 + 33
 
 class Binarizer {

@@ -31,28 +31,28 @@ struct Estimators {
 // What coding a bin needs (`widths`, `mps`) is worked out when the state changes: it is ready when the bin comes.
 struct alignas(32) Context {
     std::uint64_t widths;
-    const Adaptation* adaptation;
+    const Transitions* next;
     Estimators estimators;
     std::uint8_t mps;
     std::uint8_t parameter_set;
 
     void reset(int set) {
         parameter_set = static_cast<std::uint8_t>(set);
-        adaptation = &nnc::adaptation(set);
+        next = &transitions(set);
         estimators = Estimators::initial(set);
         refresh();
     }
 
     void update(unsigned bin) {
-        estimators.adapt(*adaptation, bin);
+        estimators.s0 = next->next0[estimators.s0][bin];
+        estimators.s1 = next->next1[estimators.s1][bin];
         refresh();
     }
 
     // Whether this is a model that a 0 leaves as it is: one that has seen nothing else for long.
     bool settled_on_zero() const {
-        Estimators next = estimators;
-        next.adapt(*adaptation, 0);
-        return mps == 0 && next.s0 == estimators.s0 && next.s1 == estimators.s1;
+        return mps == 0 && next->next0[estimators.s0][0] == estimators.s0 &&
+               next->next1[estimators.s1][0] == estimators.s1;
     }
 
   private:
@@ -60,6 +60,19 @@ struct alignas(32) Context {
         const unsigned q = estimators.combined();
         widths = kWidths[q >> 7];
         mps = static_cast<std::uint8_t>(q >> 12);
+    }
+};
+
+// A model as an encoder keeps it, which knows bins long before it codes them: small, and worked out when used.
+struct alignas(16) LeanContext {
+    const Transitions* next;
+    std::uint16_t s1;
+    std::uint8_t s0;
+    std::uint8_t parameter_set;
+
+    void reset(int set) {
+        const Estimators initial = Estimators::initial(set);
+        *this = {&transitions(set), initial.s1, initial.s0, static_cast<std::uint8_t>(set)};
     }
 };
 

@@ -16,7 +16,7 @@ void Encoder::iae(std::int64_t value, int bits) {
 void Encoder::tensor(const Parameters& p, const Choices& choices, const std::int32_t* levels) {
     if (finished_) throw std::logic_error("the codeword is finished");
     Binarizer binarizer(p, choices, levels);
-    Contexts contexts(binarizer.layout());
+    LeanContexts contexts(binarizer.layout());
     side_information(p, choices, binarizer, contexts);
 
     std::vector<Mark>& marks = marks_.emplace_back();
@@ -32,7 +32,7 @@ void Encoder::tensor(const Parameters& p, const Choices& choices, const std::int
 }
 
 void Encoder::side_information(const Parameters& p, const Choices& choices, const Binarizer& binarizer,
-                               Contexts& contexts) {
+                               LeanContexts& contexts) {
     const ContextLayout& layout = binarizer.layout();
     const auto at = [](int i) { return static_cast<std::size_t>(i); };
     const bool history = p.has_history_flag() && choices.hist_dep_sig_prob_enabled_flag;
@@ -51,7 +51,7 @@ void Encoder::side_information(const Parameters& p, const Choices& choices, cons
     });
 }
 
-void Encoder::encode(Context& context, unsigned bin) {
+void Encoder::encode(LeanContext& context, unsigned bin) {
     engine_.encode(context, bin);
     if (engine_.is_full()) engine_.flush(bytes_);
 }
@@ -64,11 +64,11 @@ void Encoder::bypass(std::uint32_t value, int count) {
     }
 }
 
-void Encoder::tokens(const Token* begin, const Token* end, Context* contexts) {
+void Encoder::tokens(const Token* begin, const Token* end, LeanContext* contexts) {
     RangeEncoder engine = engine_;  // a local whose address is not taken stays in registers
     for (const Token* token = begin; token != end; ++token) {
         if (*token < kBypass) [[likely]] {
-            engine.encode(contexts[*token >> 1], *token & 1);
+            engine.encode(contexts[*token >> kTokenShift], *token & 1);
             if (!engine.is_full()) [[likely]]
                 continue;
         }

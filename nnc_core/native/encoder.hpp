@@ -27,10 +27,11 @@ class Encoder {
         int dq_state;
     };
 
-    void side_information(const Parameters& p, const Choices& choices, const Binarizer& binarizer, Contexts& contexts);
-    void tokens(const Token* begin, const Token* end, Context* contexts);
+    void side_information(const Parameters& p, const Choices& choices, const Binarizer& binarizer,
+                          LeanContexts& contexts);
+    void tokens(const Token* begin, const Token* end, LeanContext* contexts);
 
-    void encode(Context& context, unsigned bin);
+    void encode(LeanContext& context, unsigned bin);
     void bypass(std::uint32_t value, int count);
     std::int64_t position() const { return static_cast<std::int64_t>(bytes_.size()) * 8 + engine_.pending(); }
 

@@ -21,9 +21,9 @@ inline std::uint64_t load_big_endian(const std::uint8_t* p) {
 
 // How far a range below 256 has to be shifted to reach 256.
 inline constexpr auto kLeadingShift = [] {
-    std::array<std::uint8_t, 256> shift{};
-    for (unsigned width = 1; width < 256; ++width)
-        shift[width] = static_cast<std::uint8_t>(std::countl_zero(width) - 23);
+    std::array<std::uint8_t, 512> shift{};
+    for (unsigned range = 1; range < 512; ++range)
+        shift[range] = static_cast<std::uint8_t>(std::countl_zero(range) - 23);
     return shift;
 }();
 
@@ -34,8 +34,26 @@ inline constexpr auto kReciprocal = [] {
     return reciprocal;
 }();
 
+// kInverse[range - 256] * n >> kInverseBits is n / range, for n < range << 16.
+inline constexpr int kInverseBits = 38;
+inline constexpr auto kInverse = [] {
+    std::array<std::uint64_t, 256> inverse{};
+    for (unsigned range = 256; range < 512; ++range)
+        inverse[range - 256] = (std::uint64_t{1} << kInverseBits) / range + 1;
+    return inverse;
+}();
+
 // `a` where the mask is all ones, `b` where it is zero.
 inline unsigned select(unsigned mask, unsigned a, unsigned b) { return b ^ ((a ^ b) & mask); }
+
+// `a` if `which` is 1, `b` if it is 0; neither is expected, so that compilers do not branch.
+inline unsigned either(unsigned which, unsigned a, unsigned b) {
+#ifdef __GNUC__
+    return __builtin_expect_with_probability(which != 0, 1, 0.5) ? a : b;
+#else
+    return select(0u - which, a, b);
+#endif
+}
 
 // Encoder.
 //
@@ -45,16 +63,19 @@ inline unsigned select(unsigned mask, unsigned a, unsigned b) { return b ^ ((a ^
 // never past the first byte, because Low < 2^(doublings + 9).
 class RangeEncoder {
   public:
-    void encode(Context& context, unsigned bin) {
-        const unsigned width = static_cast<unsigned>(context.widths >> ((range_ >> 2) & 0x38)) & 0xFF;
+    void encode(LeanContext& context, unsigned bin) {
+        const unsigned s0 = context.s0, s1 = context.s1, q = 16 * s0 + s1;
+        const unsigned width = static_cast<unsigned>(kWidths[q >> 7] >> ((range_ >> 2) & 0x38)) & 0xFF;
         const unsigned rest = range_ - width;
-        // Masks, not branches: which symbol comes is hard to predict.
-        const unsigned lps = 0u - (bin ^ context.mps);
-        const unsigned shift = select(lps, kLeadingShift[width], (rest >> 8) ^ 1);
-        low_ = (low_ + (rest & lps)) << shift;
-        range_ = select(lps, width, rest) << shift;
-        have_ += static_cast<int>(shift);
-        context.update(bin);
+        // Which symbol comes is hard to predict: no branches.
+        const unsigned lps = bin ^ (q >> 12);
+        const unsigned range = either(lps, width, rest);
+        const int shift = kLeadingShift[range];
+        low_ = (low_ + (rest & (0u - lps))) << shift;
+        range_ = range << shift;
+        have_ += shift;
+        context.s0 = context.next->next0[s0][bin];
+        context.s1 = context.next->next1[s1][bin];
     }
 
     // `count` bypass bins, most significant first; count <= 16.
@@ -157,16 +178,9 @@ class RangeDecoder {
 
     // `count` bypass bins, most significant first; count <= 32.
     std::uint32_t bypass(int count) {
-        std::uint32_t value = 0;
-        const std::uint64_t scaled = std::uint64_t{range_} << 55;
-        while (count-- > 0) {
-            const bool carry = window_ >> 63;  // the offset is below 511, so one doubling needs 10 bits
-            consume(1);
-            const bool one = carry || window_ >= scaled;
-            window_ -= one ? scaled : 0;
-            value = value << 1 | static_cast<std::uint32_t>(one);
-        }
-        return value;
+        if (count <= kGroup) return bypass_group(count);
+        const std::uint32_t first = bypass_group(count - kGroup);
+        return first << kGroup | bypass_group(kGroup);
     }
 
     // Force the range to 256 at the start of a row of blocks; false where no conforming encoder could be.
@@ -190,6 +204,18 @@ class RangeDecoder {
     bool past_end() const { return position() + 9 > static_cast<std::int64_t>(size_) * 8; }
 
   private:
+    static constexpr int kGroup = 16;
+
+    // All at once: how often the range, halved with each bin, goes into the offset.
+    std::uint32_t bypass_group(int count) {
+        if (spare_ < count) refill();
+        const int below = 55 - count;
+        const std::uint64_t value = (window_ >> below) * kInverse[range_ - 256] >> kInverseBits;
+        window_ -= value * range_ << below;
+        consume(count);
+        return static_cast<std::uint32_t>(value);
+    }
+
     unsigned width_of(std::uint64_t widths) const {
         return static_cast<unsigned>(widths >> ((range_ >> 2) & 0x38)) & 0xFF;
     }

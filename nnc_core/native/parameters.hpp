@@ -91,9 +91,10 @@ void for_each_signalled_context(const Parameters& p, const ContextLayout& layout
 }
 
 // The effective contexts of one tensor.
-class Contexts {
+template <class Context>
+class ContextSet {
   public:
-    explicit Contexts(const ContextLayout& layout) : contexts_(static_cast<std::size_t>(layout.count)) {
+    explicit ContextSet(const ContextLayout& layout) : contexts_(static_cast<std::size_t>(layout.count)) {
         for (Context& c : contexts_) c.reset(0);
     }
     Context& operator[](std::size_t i) { return contexts_[i]; }
@@ -105,5 +106,8 @@ class Contexts {
   private:
     std::vector<Context> contexts_;
 };
+
+using Contexts = ContextSet<Context>;
+using LeanContexts = ContextSet<LeanContext>;
 
 }  // namespace nnc

@@ -162,7 +162,7 @@ std::vector<std::uint8_t> shift_indices(const Parameters& p, const Choices& choi
         [&](const Token* begin, const Token* end) {
             for (const Token* token = begin; token != end; ++token) {
                 if (*token < kBypass)
-                    contexts[*token >> 1].add(*token & 1);
+                    contexts[*token >> kTokenShift].add(*token & 1);
                 else
                     token += 2;
             }

@@ -117,4 +117,26 @@ inline constexpr const Adaptation& adaptation(int parameter_set) {
     return kAdaptations[p.shift0 == 5 ? 0 : p.shift0 == 4 ? 1 : p.shift0 == 6 ? 2 : 3];
 }
 
+// Where a bin leads from a state of each estimator: [s0 or s1][bin].
+struct Transitions {
+    std::uint8_t next0[256][2];
+    std::uint16_t next1[4096][2];
+
+    explicit constexpr Transitions(const Adaptation& adaptation) : next0{}, next1{} {
+        for (unsigned bin = 0; bin < 2; ++bin) {
+            for (unsigned s0 = 0; s0 < 256; ++s0) next0[s0][bin] = adaptation.next0[bin][s0];
+            for (unsigned s1 = 0; s1 < 4096; ++s1)
+                next1[s1][bin] = static_cast<std::uint16_t>(static_cast<int>(s1) +
+                                                            adaptation.step1[bin][(s1 + ((bin - 1) & 127)) >> 7]);
+        }
+    }
+};
+
+inline constexpr Transitions kTransitions[4] = {Transitions(kAdaptations[0]), Transitions(kAdaptations[1]),
+                                                Transitions(kAdaptations[2]), Transitions(kAdaptations[3])};
+
+inline constexpr const Transitions& transitions(int parameter_set) {
+    return kTransitions[&adaptation(parameter_set) - kAdaptations];
+}
+
 }  // namespace nnc
