@@ -19,7 +19,7 @@ from nnc_adapters.shared.calibration import Convolution, Recorder, measured
 from nnc_core.errors import ModelError
 from nnc_core.nnr_model import SourceModel
 
-__all__ = ["calibrated"]
+__all__ = ["calibrated", "evaluating", "recording"]
 
 Record = Callable[..., None]
 _MODES = {"zeros": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
@@ -33,18 +33,25 @@ def calibrated(model: SourceModel, module: nn.Module, batches: Iterable[Any]) ->
     batches = list(batches)
     if not batches:
         raise ModelError("there are no batches to calibrate with")
-    recorder = Recorder()
-    with _evaluating(module):
-        with ExitStack() as hooks:
-            for name, layer in module.named_modules():
-                record = _recording(layer, f"{name}." if name else "", recorder)
-                if record is not None:
-                    hook = layer.register_forward_hook(partial(_called_with, record), with_kwargs=True)
-                    hooks.callback(hook.remove)
+    with evaluating(module), torch.no_grad():
+        with recording(module) as recorder:
             for _ in _outputs(module, batches):
                 pass
         run = partial(_run, module, batches)
         return measured(model, recorder.layers, module.state_dict(), run)
+
+
+@contextmanager
+def recording(module: nn.Module) -> Iterator[Recorder]:
+    """Record the inputs of the module's layers whenever it runs."""
+    recorder = Recorder()
+    with ExitStack() as hooks:
+        for name, layer in module.named_modules():
+            record = _recording(layer, f"{name}." if name else "", recorder)
+            if record is not None:
+                hook = layer.register_forward_hook(partial(_called_with, record), with_kwargs=True)
+                hooks.callback(hook.remove)
+        yield recorder
 
 
 # --- layers ----------------------------------------------------------------------------------------------------------
@@ -183,22 +190,22 @@ def _array(tensor: torch.Tensor) -> NDArray[Any]:
 
 def _called_with(record: Record, layer: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any], _: Any) -> None:
     bound = inspect.signature(layer.forward).bind(*arguments, **named)
-    record(*bound.args, **bound.kwargs)
+    with torch.no_grad():
+        record(*bound.args, **bound.kwargs)
 
 
 # --- running ---------------------------------------------------------------------------------------------------------
 
 
 @contextmanager
-def _evaluating(module: nn.Module) -> Iterator[None]:
-    """Without dropout, statistics of batches and gradients, and with layers that are called one by one."""
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Without dropout and statistics of batches, and with layers that are called one by one; then as it was."""
     training = [each for each in module.modules() if each.training]
     fast = torch.backends.mha.get_fastpath_enabled()
     module.eval()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with torch.no_grad():
-            yield
+        yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
         for each in training:
