@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tarfile
+import zipfile
 from collections.abc import Sequence
 from itertools import chain, islice
 from pathlib import Path
@@ -26,6 +28,19 @@ _ARCHIVES = {
     b"Rar!\x1a\x07": "a rar archive",
 }
 _TAR, _AT = b"ustar", 257
+_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt", ".safetensors", ".onnx", ".h5", ".keras", ".tflite", ".pb", ".nnef")
+"""How the names of models end that are worth naming in an archive."""
+
+_SOURCE = "compress the model that it was made from"
+_PICKLE = ("a pickle of Python", "in Python: nnc_core.write('model.nnr', tensors) with its arrays by name")
+_ARRAY = ("an array of numpy", "in Python: nnc_core.write('model.nnr', {'name': numpy.load(file)})")
+# What else is known by its beginning, from some byte on, and what to do.
+_KNOWN = {
+    (0, b"\x93NUMPY"): _ARRAY,
+    (0, b"GGUF"): ("a GGUF file", _SOURCE),
+    (4, b"ORTM"): ("an ORT file of onnxruntime", _SOURCE),
+    **{(0, bytes((0x80, protocol))): _PICKLE for protocol in range(2, 6)},
+}
 
 
 def instead_of_a_model(path: Path, adapters: Sequence[Adapter]) -> str | None:
@@ -79,10 +94,34 @@ def _anything(path: Path, head: bytes | None, expected: str) -> str | None:
         return f"is a Git LFS pointer, not {expected}; git lfs pull fetches the file that it stands for"
     if _is_page(head):
         return f"is a web page, not {expected}; perhaps the file behind it needs a login"
+    for (at, start), (name, step) in _KNOWN.items():
+        if head[at:].startswith(start):
+            return f"is {name}, not {expected}; {step}"
     archive = _archive(head)
     if archive is not None:
-        return f"is {archive}, not {expected}; unpack it, and name what is in it"
+        return f"is {archive}, not {expected}; {_unpacking(path)}"
     return f"is a text, not {expected}; nnc formats lists what is known" if _is_text(head) else None
+
+
+def _unpacking(path: Path) -> str:
+    """What to do with an archive."""
+    names = _members(path)
+    if names and all(name.endswith(".npy") for name in names):
+        return "its arrays can be coded in Python: nnc_core.write('model.nnr', dict(numpy.load(file)))"
+    models = [name for name in names if name.lower().endswith(_SUFFIXES)]
+    return "unpack it, and name what is in it" + (f", such as {', '.join(models[:_NAMED])}" if models else "")
+
+
+def _members(path: Path) -> list[str]:
+    """The names in a zip or tar archive; none where it cannot be read."""
+    try:
+        if (_head(path) or b"").startswith(b"PK"):
+            with zipfile.ZipFile(path) as archive:
+                return archive.namelist()
+        with tarfile.open(path, "r:") as tar:
+            return [member.name for member in islice(tar, _LOOKED_AT)]
+    except (OSError, ValueError, LookupError, EOFError, RuntimeError, zipfile.BadZipFile, tarfile.TarError):
+        return []
 
 
 def _archive(head: bytes) -> str | None:

@@ -6,6 +6,7 @@ import gzip
 import io
 import sys
 import tarfile
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -30,6 +31,20 @@ def tar() -> bytes:
     return stream.getvalue()
 
 
+def zipped(*names: str) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        for name in names:
+            archive.writestr(name, b"something")
+    return stream.getvalue()
+
+
+def arrays() -> bytes:
+    stream = io.BytesIO()
+    np.savez(stream, w=np.zeros(3))
+    return stream.getvalue()
+
+
 STRANGERS = {
     "pointer": (POINTER, "is a Git LFS pointer", "git lfs pull"),
     "page": (b"<!DOCTYPE html>\n<html><body>Sign in</body></html>", "is a web page", "login"),
@@ -37,6 +52,12 @@ STRANGERS = {
     "text": (b"# Read me\n\nThis is how.\n", "is a text", ""),
     "gzip": (gzip.compress(b"something"), "is a gzip file", "unpack it"),
     "tar": (tar(), "is a tar archive", "unpack it"),
+    "arrays": (arrays(), "is a zip archive", "nnc_core.write('model.nnr', dict(numpy.load(file)))"),
+    "zip": (zipped("data", "policy.pth", "info.txt"), "is a zip archive", "name what is in it, such as policy.pth"),
+    "array": (b"\x93NUMPY\1\0", "is an array of numpy", "nnc_core.write"),
+    "pickle": (b"\x80\4\x95", "is a pickle of Python", "nnc_core.write"),
+    "gguf": (b"GGUF\3\0", "is a GGUF file", "that it was made from"),
+    "ort": (b"\x18\0\0\0ORTM", "is an ORT file of onnxruntime", "that it was made from"),
     "zstd": (b"\x28\xb5\x2f\xfd" + bytes(20), "is a zstd file", "unpack it"),
 }
 
@@ -60,7 +81,7 @@ def test_what_is_no_model_is_named_whatever_it_is_called(
     path = tmp_path / name
     path.write_bytes(data)
     message = failure(nnc("compress", path))
-    if name == "model.dat" or ("archive" not in what and "file" not in what and "text" not in what):
+    if name == "model.dat" or what in ("is a Git LFS pointer", "is a web page", "is empty"):
         assert f"{path}: {what}, not a model" in message
         assert step in message
 

@@ -82,9 +82,9 @@ class Descriptions:
         return b"" if data == EMPTY and compressed == TopologyCompressionFormat.NNR_PT_RAW else data
 
 
-def smallest(data: bytes) -> tuple[TopologyCompressionFormat, bytes]:
-    """A description as its unit carries it: compressed where that makes it smaller, never empty."""
-    packed = deflate(data)
+def smallest(data: bytes, *, thorough: bool = False) -> tuple[TopologyCompressionFormat, bytes]:
+    """A description as its unit carries it: compressed, perhaps ``thorough``ly, where that is smaller; never empty."""
+    packed = deflate(data, thorough=thorough)
     if len(packed) < len(data) or data == EMPTY:  # which would stand for no bytes
         return TopologyCompressionFormat.NNR_DFL, packed
     return TopologyCompressionFormat.NNR_PT_RAW, data or EMPTY

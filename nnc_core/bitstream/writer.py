@@ -45,8 +45,9 @@ class BitstreamWriter:
 
     Construction writes the start unit, the model parameter set and, if there are ``references``, the list of them, to
     which data units then refer by index; the model parameter set must announce it. `topology` comes next, then each
-    `data_unit`, cut up as ``division`` says. A record that the syntax cannot hold raises `ElementValueError`, one
-    beyond ``limits`` `LimitError`, what is out of order, such as a tensor that is written twice, `UnitOrderError`.
+    `data_unit`, cut up as ``division`` says. A ``thorough`` writer takes time to deflate descriptions. A record that
+    the syntax cannot hold raises `ElementValueError`, one beyond ``limits`` `LimitError`, what is out of order, such
+    as a tensor that is written twice, `UnitOrderError`.
     """
 
     def __init__(
@@ -58,9 +59,11 @@ class BitstreamWriter:
         *,
         references: Sequence[str] = (),
         division: Division = WHOLE,
+        thorough: bool = False,
         sink: Sink = refuse,
     ) -> None:
         self._stream = stream
+        self._thorough = thorough
         self._scope = Scope(limits, sink=sink)
         self._division = division
         self._references = {name: index for index, name in enumerate(references)}
@@ -130,18 +133,18 @@ class BitstreamWriter:
     def _listed(self, storage_format: TopologyStorageFormat, payload: TopologyUnitPayload) -> None:
         header = TopologyUnitHeader(storage_format)
         coded = payload_bytes(NnrUnitType.NNR_TPL, payload, header, self.context)
-        header.topology_compression_format, data = smallest(coded)
+        header.topology_compression_format, data = smallest(coded, thorough=self._thorough)
         self._described(NnrUnitType.NNR_TPL, header, data)
 
     def _description(self, storage_format: int, data: bytes) -> None:
         self.context.limits.check("topology_bytes", len(data), "topology_data")
-        compression, payload = smallest(data)
+        compression, payload = smallest(data, thorough=self._thorough)
         self._described(NnrUnitType.NNR_TPL, TopologyUnitHeader(storage_format, compression), payload)
 
     def _quantization(self, storage_format: int, data: bytes) -> None:
         if storage_format not in QuantizationStorageFormat._value2member_map_:
             raise UnsupportedError(f"quantization_storage_format {storage_format:d}")
-        compression, payload = smallest(data)
+        compression, payload = smallest(data, thorough=self._thorough)
         self._described(NnrUnitType.NNR_QNT, QuantizationUnitHeader(storage_format, compression), payload)
 
     def _described(self, nnr_unit_type: NnrUnitType, header: Header, payload: Buffer) -> None:

@@ -122,7 +122,8 @@ class _Nowhere(io.BytesIO):
 
 
 def _started(stream: BinaryIO, model: SourceModel, plan: ModelPlan, limits: Limits | None) -> BitstreamWriter:
-    writer = BitstreamWriter(stream, _model_parameter_set(plan, model), plan.general_profile_idc, limits)
+    mps = _model_parameter_set(plan, model)
+    writer = BitstreamWriter(stream, mps, plan.general_profile_idc, limits, thorough=plan.thorough)
     if model.topology is not None:
         writer.topology(model.topology)
     if (container := pruning_of(model.model_info, ())) is not None:

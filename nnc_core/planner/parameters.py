@@ -85,9 +85,9 @@ class CodingParameters:
 
     A step size is (2**d + qp mod 2**d) * 2**(floor(qp / 2**d) - d) with d = ``qp_density``: 2**d steps to the doubling;
     `None` is 2 where a ``qp`` is given, if only by a rule, 7 for a target, and 4 otherwise. ``level`` 1 (fast) to 9
-    (small) is the effort. ``general_profile_idc`` 1 is the tool set of the 2024 edition, 0 that of 2022 for older
-    decoders. Raises ValueError for values that the bitstream cannot carry, TypeError for what is not a number, or
-    not a `Rule`.
+    (small) is the effort; from 8 on the package zopfli deflates descriptions, if it is installed.
+    ``general_profile_idc`` 1 is the tool set of the 2024 edition, 0 that of 2022 for older decoders. Raises ValueError
+    for values that the bitstream cannot carry, TypeError for what is not a number, or not a `Rule`.
 
     ``blocks_flag`` lets a weight share a data unit with the bias and batch-norm that belong to it, which saves a few
     bytes for each, but then they are decoded together. ``codebook_flag`` has weights coded by codebooks where that is

@@ -15,7 +15,7 @@ from nnc_core.tables.blocks import Member
 __all__ = ["Method", "ModelPlan", "TensorPlan"]
 
 _VERSION = 1
-_OF_MODEL = ("qp_density", "general_profile_idc", "indexed_reference_flag")
+_OF_MODEL = ("qp_density", "general_profile_idc", "indexed_reference_flag", "thorough")
 
 
 class Method(str, Enum):
@@ -69,8 +69,8 @@ class ModelPlan:
     """The decisions about all tensors of a model, by name and in model order; made by `nnc_core.plan`.
 
     ``blocks`` are tensors that share a data unit; ``indexed_reference_flag`` has names sent in one list where that is
-    smaller. ``nnc_core.write(stream, model, plan=plan)`` codes the model as the
-    plan says.
+    smaller; with ``thorough`` descriptions are deflated as far as is possible.
+    ``nnc_core.write(stream, model, plan=plan)`` codes the model as the plan says.
     """
 
     qp_density: int
@@ -78,6 +78,7 @@ class ModelPlan:
     tensors: Mapping[str, TensorPlan] = field(default_factory=dict)
     blocks: tuple[Block, ...] = ()
     indexed_reference_flag: bool = False
+    thorough: bool = False
 
     def changed(self, name: str, **changes: Any) -> ModelPlan:
         """A plan with other decisions about the tensor called ``name``; KeyError if there is none."""
@@ -100,7 +101,8 @@ class ModelPlan:
             tensors = {name: _tensor_plan(plan) for name, plan in data["tensors"].items()}
             blocks = tuple(_block(identifier, names) for identifier, names in data.get("blocks", {}).items())
             indexed = bool(data.get("indexed_reference_flag", False))
-            return cls(int(data["qp_density"]), int(data["general_profile_idc"]), tensors, blocks, indexed)
+            density, profile, thorough = int(data["qp_density"]), int(data["general_profile_idc"]), data.get("thorough")
+            return cls(density, profile, tensors, blocks, indexed, bool(thorough))
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise ModelError(f"is not a plan of nnc_core: {error!r}") from None
 

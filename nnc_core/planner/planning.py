@@ -33,9 +33,10 @@ from nnc_core.planner.tuning import tuned
 __all__ = ["plan"]
 
 
-_FIXED_RATES, _DEPENDENT, _TARGETED, _RATE_AWARE, _TUNED = (1, 3), 3, 5, 7, 9
+_FIXED_RATES, _DEPENDENT, _TARGETED, _RATE_AWARE, _THOROUGH, _TUNED = (1, 3), 3, 5, 7, 8, 9
 """Levels: without a choice of adaptation rates, from which on quantization is dependent, from which on it weighs bits
-against errors, with a target and without, and from which on what they are worth is tuned for each tensor."""
+against errors, with a target and without, from which on descriptions are deflated thoroughly, and from which on what
+bits are worth is tuned for each tensor."""
 
 
 class _Finding(NamedTuple):
@@ -70,7 +71,8 @@ def plan(
     tensors = {name: _with_step(found, rms, form) for name, found in findings.items()}
     tensors |= _calibrated(model, tensors, findings, p)
     shared = tuple(_shared(model, tensors)) if p.blocks_flag else ()
-    plan = ModelPlan(p.density, p.general_profile_idc, tensors, shared, p.indexed_reference_flag)
+    thorough = p.level >= _THOROUGH
+    plan = ModelPlan(p.density, p.general_profile_idc, tensors, shared, p.indexed_reference_flag, thorough)
     weights = {name: each for name, each in findings.items() if each.probe}
     return told(_on_target(plan, model, p, weights, threads, executor))
 

@@ -11,9 +11,25 @@ from nnc_core.tables.code_points import TopologyCompressionFormat
 _RULE = "deflated-data"
 
 
-def deflate(data: Buffer) -> bytes:
-    """Compress the data of a topology or quantization unit for NNR_DFL: a zlib stream (RFC 1950)."""
-    return zlib.compress(data, 9)
+_MOST_THOROUGHLY = 1 << 23
+"""Bytes for which a search for the shortest stream takes seconds, not minutes."""
+
+
+def deflate(data: Buffer, *, thorough: bool = False) -> bytes:
+    """Compress the data of a topology or quantization unit for NNR_DFL: a zlib stream (RFC 1950).
+
+    ``thorough`` asks the package zopfli, if it is installed and the data are not too large, for a shorter one.
+    """
+    packed = zlib.compress(data, 9)
+    return min(packed, _shortest(data), key=len) if thorough and len(data) <= _MOST_THOROUGHLY else packed
+
+
+def _shortest(data: Buffer) -> bytes:
+    try:
+        from zopfli.zlib import compress
+    except ModuleNotFoundError:
+        return zlib.compress(data, 9)
+    return bytes(compress(bytes(data)))
 
 
 def inflate(
