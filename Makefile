@@ -12,7 +12,7 @@ CXX_FILES := $(filter %.cpp %.hpp %.h,$(NATIVE))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint interop bench bench-large convert-check
+.PHONY: help demo test lint conformance suite interop bench bench-large convert-check
 .PHONY: fuzz fuzz-native sanitize
 .PHONY: test-web test-ecosystem
 .PHONY: wheels clean
@@ -31,6 +31,18 @@ lint: $(VENV)/.dev  ## ruff, mypy and clang-format, changing nothing
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(if $(CXX_FILES),$(BIN)/clang-format --dry-run -Werror $(CXX_FILES))
+
+conformance: $(VENV)/.dev  ## make all rows of Part 18's conformance tables, and test both of our decoders with them
+	$(BIN)/python -m conformance generate
+	$(BIN)/python -m conformance run
+	$(BIN)/python -m conformance run --decoder plain
+	$(BIN)/python -m conformance run --negative
+	$(BIN)/python -m conformance run --negative --decoder plain
+	$(BIN)/python -m conformance coverage
+
+suite: $(VENV)/.dev  ## pack the conformance bitstreams and what decoders must make of them, for those who write one
+	$(BIN)/python -m conformance generate
+	$(BIN)/python -m conformance pack -o dist/nnc-conformance-suite.zip
 
 interop: $(VENV)/.dev $(PEER)/.ready  ## exchange bitstreams with the public codec NNCodec, compare sizes
 	$(BIN)/python conformance/interop.py

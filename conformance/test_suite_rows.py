@@ -18,13 +18,15 @@ TABLES = SHARED / "spec" / "conformance-tables.md"
 def test_the_suite_has_all_rows_of_both_tables() -> None:
     assert [row.number for row in ROWS if row.table == 1] == list(range(1, 37))
     assert [row.number for row in ROWS if row.table == 2] == list(range(1, 29))
-    assert len({name for row in ROWS for name in row.files}) == 36 + 4 * 28
+    tables = [row for row in ROWS if row.table < 3]
+    assert len({name for row in tables for name in row.files}) == 36 + 4 * 28
 
 
 @pytest.mark.skipif(not TABLES.is_file(), reason="NNC_SHARED has no conformance tables")
 def test_the_rows_are_called_as_in_the_standard() -> None:
     named = re.findall(r"^\| \d+ \| `([^`]+)` \| [^|]+ \| ([^|]+) \| ([^|]+) \|", TABLES.read_text(), re.MULTILINE)
-    assert [(row.id, row.clause, row.feature) for row in ROWS] == [tuple(map(str.strip, each)) for each in named]
+    rows = [row for row in ROWS if row.table < 3]
+    assert [(row.id, row.clause, row.feature) for row in rows] == [tuple(map(str.strip, each)) for each in named]
 
 
 def test_the_suite_is_small_and_says_how_large_it_is() -> None:

@@ -2,48 +2,14 @@
 
 from __future__ import annotations
 
-import ast
-from pathlib import Path
 from random import Random
 
 import every_unit
 from hostile import handmade
+from suite.elements import named_in_tables
 from test_bitstream_sequences import LIMITS, Sequence
 
-import nnc_core.syntax
 from nnc_core.bitstream import Bitstream
-
-CODING = {"flag", "u", "i", "ue", "ie", "flt", "st", "bs", "code", "array", "reserved", "mask"}
-"""The methods that pass an element."""
-HELPERS = {"_count", "_entries", "_deltas"}
-"""The functions of tables that pass elements by a name that they are given."""
-
-
-def named_in_tables() -> set[str]:
-    """The elements that the syntax tables name, taken from their source."""
-    found: set[str] = set()
-    for path in Path(nnc_core.syntax.__file__).parent.glob("*.py"):
-        if path.stem in ("driver", "reader", "writer", "sampler"):
-            continue
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Call) and called(node) in CODING | HELPERS:
-                found |= {name for argument in node.args if (name := literal(argument))}
-    return found
-
-
-def called(node: ast.Call) -> str:
-    if isinstance(node.func, ast.Attribute):
-        return node.func.attr
-    return node.func.id if isinstance(node.func, ast.Name) else ""
-
-
-def literal(argument: ast.expr) -> str:
-    """A name that stands in the source, without the index in brackets."""
-    if isinstance(argument, ast.JoinedStr):
-        argument = argument.values[0]
-    if isinstance(argument, ast.Constant) and isinstance(argument.value, str):
-        return argument.value.partition("[")[0]
-    return ""
 
 
 def traced_in(data: bytes) -> set[str]:

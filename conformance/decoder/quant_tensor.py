@@ -43,8 +43,6 @@ def quant_tensor(d: ArithmeticDecoder, p: TensorParameters) -> NDArray[np.int32]
     hist_dep_sig_prob_enabled_flag = p.flags_present and p.parent_node_id_present_flag and d.bypass() == 1
     row_skip_enabled_flag = p.flags_present and d.bypass() == 1
     row_skip_list = [row_skip_enabled_flag and d.ae(skip_context) == 1 for _ in range(p.rows)]
-    if hist_dep_sig_prob_enabled_flag and p.history is None:
-        p.history = np.zeros((p.rows, p.width), np.uint8)
     contexts = Contexts(d, p, shift_context, hist_dep_sig_prob_enabled_flag)
     return _levels(d, p, contexts, row_skip_list, hist_dep_sig_prob_enabled_flag)
 

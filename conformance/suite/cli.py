@@ -10,9 +10,11 @@ from pathlib import Path
 from rich.console import Console
 from suite import reports
 from suite.claims import Claim, ClaimError, missing, verdict
+from suite.coverage import covered
 from suite.decoders import Decoder, MissingDecoderError, decoder_called
 from suite.files import DEFAULT, Folder
 from suite.generate import Generated, generate, update_description
+from suite.pack import pack
 from suite.procedures import FAILED, TOLERANCE, outcomes_of, refusals
 from suite.rows import PLATFORMS, Row, all_rows, selected
 from suite.verify import report, verified
@@ -36,13 +38,17 @@ def _parser() -> argparse.ArgumentParser:
     _add_generate(commands)
     _add_run(commands)
     _add_verify(commands)
+    _add_pack(commands)
+    _add_coverage(commands)
     return parser
 
 
 def _add_rows(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("rows", nargs="*", metavar="ROW", help="a number such as 1.16, or a part of an id; all if none")
     parser.add_argument("--small", action="store_true", help="only rows that any decoder gets through in seconds")
-    parser.add_argument("--table", type=int, choices=(1, 2), help="1: whole models, 2: incremental ones")
+    parser.add_argument(
+        "--table", type=int, choices=(1, 2, 3), help="1: whole models, 2: incremental ones, 3: beyond these"
+    )
     parser.add_argument("--platform", choices=PLATFORMS, default="full", help="only the rows of this bit depth (4.5.1)")
 
 
@@ -148,10 +154,8 @@ def _run_negative(decoder: Decoder, options: argparse.Namespace) -> int:
 
 def _run_rows(decoder: Decoder, claim: Claim, options: argparse.Namespace) -> int:
     rows, folder, name = _rows(options), Folder(options.suite), claim.decoder or decoder.name
-    absent = next((name for row in rows for name in row.files if not folder.expected(name).is_file()), None)
-    if absent:
-        _ERRORS.print(f"{folder.stream(absent)} is not there; make it with 'python -m conformance generate'")
-        return 2
+    if (absent := _absent(rows, folder)) is not None:
+        return absent
     outcomes = list(outcomes_of(decoder, rows, folder, options.tolerance, claim.reason_against))
     if options.junit:
         options.junit.write_text(reports.junit(outcomes, name), "utf-8")
@@ -163,6 +167,15 @@ def _run_rows(decoder: Decoder, claim: Claim, options: argparse.Namespace) -> in
         Console().print(reports.table(outcomes, name), verdict(claim, all_rows(), outcomes), highlight=False)
     claimed = bool(options.claim and missing(claim, all_rows(), outcomes))
     return 1 if claimed or any(outcome.status == FAILED for outcome in outcomes) else 0
+
+
+def _absent(rows: Sequence[Row], folder: Folder) -> int | None:
+    """The exit code where files of the rows are not there, which is said."""
+    absent = next((name for row in rows for name in row.files if not folder.expected(name).is_file()), None)
+    if absent is None:
+        return None
+    _ERRORS.print(f"{folder.stream(absent)} is not there; make it with 'python -m conformance generate'")
+    return 2
 
 
 # --- verify -----------------------------------------------------------------------------------------------------------
@@ -181,3 +194,46 @@ def _verify(options: argparse.Namespace) -> int:
     found = list(verified(options.files, updates=options.updates, profile=options.profile))
     print(report(found, as_json=options.json))
     return 1 if any(each.problems for each in found) else 0
+
+
+# --- pack -------------------------------------------------------------------------------------------------------------
+
+
+def _add_pack(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser("pack", help="pack the suite into an archive for people who write decoders")
+    _add_folder(parser)
+    parser.add_argument("-o", dest="target", type=Path, required=True, metavar="FILE.zip")
+    parser.set_defaults(command=_pack)
+
+
+def _pack(options: argparse.Namespace) -> int:
+    rows, folder = all_rows(), Folder(options.suite)
+    if (absent := _absent(rows, folder)) is not None:
+        return absent
+    _ERRORS.print(f"{options.target}: {pack(rows, folder, options.target)} bytes")
+    return 0
+
+
+# --- coverage ---------------------------------------------------------------------------------------------------------
+
+
+def _add_coverage(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser("coverage", help="which rows exercise which element, code point, context and branch")
+    _add_rows(parser)
+    _add_folder(parser)
+    parser.add_argument("--json", action="store_true", help="for programs")
+    parser.set_defaults(command=_coverage)
+
+
+def _coverage(options: argparse.Namespace) -> int:
+    rows, folder = _rows(options), Folder(options.suite)
+    if (absent := _absent(rows, folder)) is not None:
+        return absent
+    found = covered(rows, folder)
+    if options.json:
+        print(json.dumps(found.described(), indent=1))
+    else:
+        Console().print(*reports.coverage_tables(found))
+    for what in found.missing():
+        _ERRORS.print(f"[red]{what} is not exercised, without a stated reason", highlight=False)
+    return 1 if found.missing() else 0

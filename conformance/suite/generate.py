@@ -10,6 +10,7 @@ from typing import NamedTuple
 from suite import incremental, whole
 from suite.files import Folder, digest, save
 from suite.rows import SUITE, Row, runs, updated
+from suite.supplement import SUPPLEMENT
 from suite.whole import Made
 
 
@@ -40,6 +41,8 @@ def generate(rows: Sequence[Row], folder: Folder, *, full_size: bool = False) ->
 def _made(group: Sequence[Row], full_size: bool) -> Mapping[str, Sequence[Made]]:
     if group[0].table == 2:
         return incremental.encoded_sets(group)
+    if group[0].table == 3:
+        return {row.id: SUPPLEMENT[row.key]() for row in group}
     return {row.id: [whole.encoded(row, full_size=full_size)] for row in group}
 
 

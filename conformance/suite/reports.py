@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from html import escape
 from typing import Any
 from xml.etree import ElementTree
 
 from rich.table import Table
+from rich.text import Text
 from suite.claims import Claim, described, verdict
+from suite.coverage import Coverage
 from suite.procedures import FAILED, PASSED, UNSUPPORTED, Outcome, Refusal
 from suite.rows import Row
 
+_MANY = 6
 _COLOURS = {PASSED: "green", FAILED: "red", UNSUPPORTED: "yellow"}
 
 
@@ -146,3 +149,22 @@ def _html_row(outcome: Outcome) -> str:
     cells = [row.name, row.id, row.clause, row.feature]
     result = "<br>".join([f'<span class="{outcome.status}">{outcome.status}</span>', *map(escape, remarks(outcome))])
     return f"<tr>{''.join(f'<td>{escape(cell)}' for cell in cells)}<td>{result}<td>{outcome.seconds:.2f}"
+
+
+_GROUPS = {
+    "elements": "syntax elements",
+    "points": "code points",
+    "contexts": "contexts and bins",
+    "lines": "lines of the arithmetic decoder",
+}
+
+
+def coverage_tables(found: Coverage) -> Iterator[Table]:
+    """Which rows exercise what."""
+    for group, exercised in found.described().items():
+        shown = Table(title=f"{_GROUPS[group]}: {len(exercised)}")
+        for column in (group, "rows"):
+            shown.add_column(column, overflow="fold")
+        for what, rows in exercised.items():
+            shown.add_row(Text(what), ", ".join(rows[:_MANY]) + f" and {len(rows) - _MANY} more" * (len(rows) > _MANY))
+        yield shown

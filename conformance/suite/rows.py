@@ -45,6 +45,11 @@ class Row:
         return f"{self.table}.{self.number}"
 
     @property
+    def key(self) -> str:
+        """What a row beyond the tables is called in the code that makes it."""
+        return self.id.removeprefix("supplement_").removesuffix(".nctm").removesuffix("_#")
+
+    @property
     def files(self) -> tuple[str, ...]:
         """The names of the bitstreams, in the order in which they are decoded."""
         if "#" not in self.id:

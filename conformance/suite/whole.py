@@ -17,6 +17,7 @@ from nnc_core.approximator import part18 as approximator
 from nnc_core.approximator.data import ApproxData, ApproxInfo
 from nnc_core.coder import part18 as coder
 from nnc_core.coder.data import EncInfo, input_parameters_to_json
+from nnc_core.tables.code_points import TopologyStorageFormat
 
 Tensors = Mapping[str, NDArray[Any]]
 
@@ -46,6 +47,7 @@ def coded(model: Model, configuration: Mapping[str, Any]) -> Made:
     _reduce(model, configuration)
     if configuration.get("topology_indexed_reference_flag"):
         model.info["topology_elem_id_list"] = list(model.tensors)
+        model.info["topology_storage_format"] = TopologyStorageFormat.NNR_TPL_REFLIST
     if configuration.get("encode_tpl_only"):
         data = ApproxData(parameters={}, qp_density=configuration["qp_density"])
     else:
@@ -63,6 +65,7 @@ def _reduce(model: Model, configuration: Mapping[str, Any]) -> None:
         add_performance_maps(model, maps)
     if pruning := configuration.get("pruning"):
         add_pruning(model, pruning)
+        model.info["topology_storage_format"] = TopologyStorageFormat.NNR_TPL_PRUN
 
 
 def approximated(model: Model, configuration: Mapping[str, Any]) -> ApproxData:
