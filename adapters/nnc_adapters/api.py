@@ -50,6 +50,7 @@ def compress(
     source: str | Path,
     target: str | Path | BinaryIO | None = None,
     *,
+    folder: Path | None = None,
     parameters: CodingParameters | None = None,
     calibrate: Calibrating | None = None,
     keep_optimizer: bool = True,
@@ -64,17 +65,17 @@ def compress(
 ) -> CompressReport:
     """Compress the model ``source`` into the NNR bitstream ``target``.
 
-    ``target`` is a path (default: that of ``source`` with the suffix ``.nnr``), or a binary file open for writing. A
-    file appears complete or not at all, and replaces an existing one only with ``force``: `FileExistsError`. What an
-    optimizer keeps for each weight, in checkpoints of PyTorch and TensorFlow, is carried exactly; without
-    ``keep_optimizer`` it becomes zeros. Where pickles have objects that are not mere data, these are carried as they
-    are, and not run, if they are taken ``opaque``. ``strip_debug`` leaves behind what no program needs: comments,
-    documentation, stack traces. What masks of PyTorch and TensorFlow hide is told as pruning topology; with
+    ``target`` is a path (default: that of ``source`` with the suffix ``.nnr``, or this name in ``folder``), or a binary
+    file open for writing. A file appears complete or not at all, and replaces an existing one only with ``force``:
+    `FileExistsError`. What an optimizer keeps for each weight, in checkpoints of PyTorch and TensorFlow, is carried
+    exactly; without ``keep_optimizer`` it becomes zeros. Where pickles have objects that are not mere data, these are
+    carried as they are, and not run, if they are taken ``opaque``. ``strip_debug`` leaves behind what no program needs:
+    comments, documentation, stack traces. What masks of PyTorch and TensorFlow hide is told as pruning topology; with
     ``drop_masked`` it becomes zeros. With inputs to ``calibrate`` with, a ``.npz`` file or arrays by the names of the
-    model's inputs, an ONNX model is run on them, once for each weight and once more; weights are then quantized so
-    that the outputs change least, and those that matter more get finer steps. An ``sqnr`` then sets the steps, and
-    is not measured. Keras runs ``.keras`` and ``.h5`` files in the same way. For any other format a function can be
-    given that returns the model with its ``inputs`` and ``sensitivities`` (see `SourceModel`), as
+    model's inputs, an ONNX model is run on them, once for each weight and once more; weights are then quantized so that
+    the outputs change least, and those that matter more get finer steps. An ``sqnr`` then sets the steps, and is not
+    measured. Keras runs ``.keras`` and ``.h5`` files in the same way. For any other format a function can be given that
+    returns the model with its ``inputs`` and ``sensitivities`` (see `SourceModel`), as
     `nnc_adapters.shared.calibration` measures them. Raises `ModelError` where the model cannot be read, or inputs do
     not fit it, `UnsupportedError` and `MissingDependencyError` where its format cannot, `LimitError` where it exceeds
     ``limits``. ``progress`` is told the tensors that are done, ``meter`` the bytes.
@@ -85,6 +86,7 @@ def compress(
     options = Options(_limits(source, limits), keep_optimizer, opaque, strip_debug=strip_debug)
     if target is None:
         target = _bitstream_of(source, adapter)
+        target = target if folder is None else folder / target.name
     with _opened(target, source, force) as stream:
         model = _read(adapter, source, options, calibrate, drop_masked=drop_masked)
         _log.info("%s: read as %s, %d tensors", source, adapter.name, len(model.tensors))
@@ -228,6 +230,7 @@ def decompress(
     source: str | Path,
     target: str | Path | None = None,
     *,
+    folder: Path | None = None,
     into: str | Path | None = None,
     opaque: bool = False,
     pruned: bool = False,
@@ -240,20 +243,21 @@ def decompress(
     """Restore the model in the NNR bitstream ``source`` as ``target``, in the format it had.
 
     ``source`` may be a container of NNR as well, see `nnc_adapters.containers`. Without ``target`` the model lies
-    beside it, with the usual suffix of its format. Where ``target`` ends in ``.safetensors`` or ``.npz``, and the model
-    is of another format, all its tensors are written by name. ``into`` names a model whose weights are replaced
-    instead. With ``pruned``, tensors are written to a ``.safetensors`` or ``.npz`` file without what the pruning
-    topology says is gone: rows and columns, and single weights, which are zero. Files that have objects which loading
-    them could run are written only if these are taken ``opaque``. An existing file is replaced only with ``force``:
-    `FileExistsError`. Raises `BitstreamError`, `UnsupportedError` or `LimitError` where the bitstream cannot be
-    decoded, `ModelError` where its tensors do not fit the model, or the suffix of ``target`` is that of another format.
+    beside it, or in ``folder``, with the usual suffix of its format. Where ``target`` ends in ``.safetensors`` or
+    ``.npz``, and the model is of another format, all its tensors are written by name. ``into`` names a model whose
+    weights are replaced instead. With ``pruned``, tensors are written to a ``.safetensors`` or ``.npz`` file without
+    what the pruning topology says is gone: rows and columns, and single weights, which are zero. Files that have
+    objects which loading them could run are written only if these are taken ``opaque``. An existing file is replaced
+    only with ``force``: `FileExistsError`. Raises `BitstreamError`, `UnsupportedError` or `LimitError` where the
+    bitstream cannot be decoded, `ModelError` where its tensors do not fit the model, or the suffix of ``target`` is
+    that of another format.
     """
     started = time.perf_counter()
     source = Path(source)
     into = None if into is None else Path(into)
     options = Options(_limits(source, limits), opaque=opaque)
     with plain(source, options.limits) as path, nnc_core.open(path, limits=limits) as file:
-        target = default_target(source, file.topology, into) if target is None else Path(target)
+        target = _restored_as(source, file.topology, into, folder) if target is None else Path(target)
         _check_other(source, target)
         check_free(target, force=force)  # the adapter would find out only after its preparations
         write = pruned_writer(file, target, into) if pruned else writer(source, file.topology, target, into)
@@ -262,6 +266,11 @@ def decompress(
             tensors = Watched(decoded, progress, passed=passing(meter, "decoding", decoded_bytes(file)))
             write(tensors, options, force)
         return DecompressReport(target, len(tensors), tensors.weights, time.perf_counter() - started)
+
+
+def _restored_as(source: Path, topology: Topology | None, into: Path | None, folder: Path | None) -> Path:
+    beside = default_target(source, topology, into)
+    return beside if folder is None else folder / beside.name
 
 
 def decoded_bytes(file: nnc_core.NnrFile) -> int:

@@ -7,7 +7,7 @@ are known without being installed, so that a source checkout works.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache, partial
 from importlib import import_module
 from itertools import chain
@@ -21,7 +21,7 @@ from nnc_core.errors import ModelError, UnsupportedError
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
-__all__ = ["GROUP", "OWN", "adapter", "adapters", "find"]
+__all__ = ["GROUP", "OWN", "adapter", "adapters", "find", "models_in"]
 
 GROUP = "nnc.adapters"
 
@@ -93,6 +93,30 @@ def find(path: Path) -> Adapter:
     names = ", ".join(a.name for a in adapters())
     message = instead_of_a_model(path, adapters()) or f"is in none of the known formats ({names})"
     raise ModelError(message, file=str(path))
+
+
+def models_in(folder: Path) -> Iterator[Path]:
+    """The models in a folder, which are files or folders, in the order of their names; ``folder`` itself, if it is one.
+
+    What only looks like a model by its suffix counts; hidden files do not.
+    """
+    if _is_model(folder):
+        yield folder
+        return
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith("."):
+            continue
+        if path.is_dir() and not path.is_symlink():
+            yield from models_in(path)
+        elif path.is_file() and _is_model(path):
+            yield path
+
+
+def _is_model(path: Path) -> bool:
+    try:
+        return find(path) is not None
+    except ModelError:
+        return False
 
 
 def _is_named_for(adapter: Adapter, path: Path) -> bool:

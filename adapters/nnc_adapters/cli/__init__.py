@@ -15,6 +15,7 @@ from nnc_core.lazy import LazyMapping
 
 SUMMARIES: Final = {
     "chain": "List updates in their order; the exit code is 1 where one is missing.",
+    "completion": "Print what lets a shell complete the commands of nnc, or install it.",
     "compress": "Compress a model into an NNR bitstream.",
     "convert": "Write TEMPLATE to OUT with the weights of IN, a model of the same network in another framework.",
     "decompress": "Restore a model in the format it had.",
@@ -24,6 +25,7 @@ SUMMARIES: Final = {
     "fold": "Make one of consecutive exact updates, the first of which begins a chain.",
     "formats": "List the formats of models and containers, and what to install where something is missing.",
     "inspect": "Show the units and tensors of a bitstream without decoding it.",
+    "man": "Show the manual, or that of COMMAND, or install it for man.",
     "patch": "Apply updates to BASE in the order given; BASE is a model or a bitstream.",
     "report": "Show where the bytes of a bitstream go and what its tensors lost, as a page to open in a browser.",
     "validate": "List every violation of ISO/IEC 15938-17 in a bitstream, with its place, its rule and an explanation.",
@@ -32,6 +34,10 @@ SUMMARIES: Final = {
 """The commands and the first paragraphs of their help, here so that a list of them imports none."""
 
 _MODULES = dict.fromkeys(("chain", "diff", "fold", "patch"), "updates")
+
+
+_GZIP = ("-t", "--test", "-l", "--list")
+"""What of ``nnc decompress`` can be asked without its name."""
 
 
 class _Commands(LazyMapping[click.Command]):
@@ -62,6 +68,10 @@ class _Program(click.Group):
         with reported():
             return super().make_context(*args, **kwargs)
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Take ``nnc -t FILE`` and ``nnc -l FILE`` as users of gzip and zstd mean them."""
+        return super().parse_args(ctx, ["decompress", *args] if args[:1] and args[0] in _GZIP else args)
+
     def invoke(self, ctx: click.Context) -> Any:
         with reported():
             return super().invoke(ctx)
@@ -80,7 +90,8 @@ _COMMANDS: Any = _Commands()
     commands=_COMMANDS,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit codes: 0 done, 1 negative finding, 2 usage, 3 bad bitstream, 4 not supported, 5 file error, "
-    "6 limit exceeded, 7 missing package, 8 update does not come next, 130 interrupted.",
+    "6 limit exceeded, 7 missing package, 8 update does not come next, 130 interrupted.\n\n"
+    "nnc -t FILE.nnr tests a bitstream, nnc -l FILE.nnr lists what is in it.",
 )
 @click.version_option(nnc_core.__version__, prog_name="nnc")
 def main() -> None:

@@ -8,8 +8,10 @@ from typing import Any
 
 import click
 
-from nnc_adapters import api
+from nnc_adapters import api, registry
 from nnc_adapters.cli import console
+from nnc_adapters.cli.batch import Job, batch_options, jobs, run
+from nnc_adapters.cli.config import forget_configured
 from nnc_adapters.cli.options import (
     PIPE,
     drop_masked_option,
@@ -31,11 +33,12 @@ from nnc_core import CodingParameters, Limits, Method, ModelPlan, Prediction
 
 _DEFAULT = CodingParameters()
 _LISTED = 5
+_TARGETS = ("qp", "nonweight_qp", "sqnr", "bits_per_weight", "target_size", "lossless")
 _PROFILES = {"2022": 0, "2024": 1}
 
 
 @click.command()
-@click.argument("source", metavar="IN", type=pipe_path)
+@click.argument("sources", metavar="IN...", type=pipe_path, nargs=-1, required=True)
 @click.option("-o", "--output", type=pipe_path, help="The bitstream to write, - for stdout [default: IN.nnr].")
 @click.option("--qp", type=int, help="Absolute step for weights [default: relative to the model's scale].")
 @click.option("--nonweight-qp", type=int, help="The same for all other tensors [default: -75 if --qp is given].")
@@ -75,6 +78,7 @@ _PROFILES = {"2022": 0, "2024": 1}
 )
 @click.option("--profile", type=click.Choice(list(_PROFILES)), default="2024", show_default=True, help="Edition.")
 @click.option("--index-names", is_flag=True, help="Send names in one compressed list; few other decoders read that.")
+@batch_options
 @rule_option
 @drop_optimizer_option
 @drop_masked_option
@@ -86,66 +90,74 @@ _PROFILES = {"2022": 0, "2024": 1}
 @talking_options
 @json_option
 def compress(
-    source: Path,
+    sources: tuple[Path, ...],
     output: Path | None,
+    output_dir: Path | None,
+    recurse: bool,
+    remove: bool,
     drop_optimizer: bool,
-    drop_masked: bool,
-    opaque: bool,
-    strip_debug: bool,
     threads: int | None,
     limits: Limits,
     force: bool,
     as_json: bool,
-    calibrate: Path | None,
     dry_run: bool,
+    calibrate: Path | None,
+    drop_masked: bool,
+    opaque: bool,
+    strip_debug: bool,
     **coding: Any,
 ) -> None:
     """Compress a model into an NNR bitstream.
 
-    IN is a file or a folder, or - for stdin, if it is one file.
+    IN is a file or a folder, or - for stdin, if it is one file. There may be several, each of which gets a bitstream of
+    its own; with -r these are the models in folders.
     """
+    reading: dict[str, Any] = {
+        "parameters": _parameters(**forget_configured(click.get_current_context(), coding, _TARGETS)),
+        "calibrate": calibrate,
+        "keep_optimizer": not drop_optimizer,
+        "drop_masked": drop_masked,
+        "opaque": opaque,
+        "threads": threads,
+        "limits": limits,
+    }
     if dry_run:
-        with readable(source) as model:
-            found = api.predict(
-                model,
-                parameters=_parameters(**coding),
-                calibrate=calibrate,
-                keep_optimizer=not drop_optimizer,
-                drop_masked=drop_masked,
-                opaque=opaque,
-                threads=threads,
-                limits=limits,
-            )
-        _show_prediction(*found, as_json=as_json)
+        _predict(sources, reading, as_json=as_json)
         return
-    if output is None and str(source) == PIPE:
-        raise click.UsageError("cannot derive an output name from stdin; give --output")
-    parameters = _parameters(**coding)
-    target = stdout(as_json=as_json, force=force) if str(output) == PIPE else output
-    with readable(source) as model, console.progress("compressing") as meter:
-        report = api.compress(
-            model,
-            target,
-            parameters=parameters,
-            calibrate=calibrate,
-            keep_optimizer=not drop_optimizer,
-            drop_masked=drop_masked,
-            opaque=opaque,
-            strip_debug=strip_debug,
-            threads=threads,
-            force=force,
-            meter=meter,
-            limits=limits,
-        )
-    for warning in report.warnings:
-        console.message(f"warning: {warning}")
-    if calibrate is not None:
-        console.message(_calibration(report))
-    if as_json:
+    found = jobs(
+        sources, output=output, output_dir=output_dir, recurse=recurse, remove=remove, members=registry.models_in
+    )
+
+    def work(job: Job) -> dict[str, Any]:
+        target = stdout(as_json=as_json, force=force) if str(output) == PIPE else output
+        with readable(job.source) as model, console.progress("compressing") as meter:
+            report = api.compress(
+                model, target, folder=job.folder, strip_debug=strip_debug, force=force, meter=meter, **reading
+            )
+        if calibrate is not None:
+            console.message(_calibration(report))
+        _tell(report, job.source if len(found) > 1 else None, as_json=as_json)
         derived = {"percent": report.percent, "bits_per_weight": report.bits_per_weight}
-        console.print_json({**console.plain(report), **derived})
-    else:
-        console.message(_summary(report))
+        return {**console.plain(report), **derived}
+
+    run(found, work, remove=remove, as_json=as_json)
+
+
+def _tell(report: api.CompressReport, source: Path | None, *, as_json: bool) -> None:
+    """Warnings, and what was done; with the name of the ``source`` where there are several."""
+    name = "" if source is None else f"{source}: "
+    for warning in report.warnings:
+        console.message(f"warning: {name}{warning}")
+    if not as_json:
+        console.message(name + _summary(report))
+
+
+def _predict(sources: tuple[Path, ...], reading: dict[str, Any], *, as_json: bool) -> None:
+    if len(sources) > 1:
+        raise click.UsageError("--dry-run takes one model")
+    with readable(sources[0]) as model:
+        plan, predictions = api.predict(model, **reading)
+    _show_prediction(plan, predictions, as_json=as_json)
 
 
 def _calibration(report: api.CompressReport) -> str:

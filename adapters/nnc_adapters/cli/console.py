@@ -55,10 +55,14 @@ def _listen(ctx: click.Context, verbosity: int) -> None:
     """Print what the libraries log while the command runs."""
     import logging
 
+    from nnc_adapters.cli.config import FILE
+
     class Printed(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             click.echo(printable(record.getMessage()), err=True)
 
+    if FILE in ctx.meta:
+        click.echo(printable(f"{ctx.meta[FILE]}: options that the command line does not give"), err=True)
     handler = Printed()
     for name in ("nnc_core", "nnc_adapters"):
         logger = logging.getLogger(name)

@@ -8,8 +8,9 @@ import click
 
 from nnc_adapters import api
 from nnc_adapters.cli import console
+from nnc_adapters.cli.batch import Job, batch_options, jobs, run
+from nnc_adapters.cli.looking import bitstreams, bitstreams_in, look
 from nnc_adapters.cli.options import (
-    PIPE,
     file_path,
     force_option,
     json_option,
@@ -25,12 +26,15 @@ from nnc_core import Limits
 
 
 @click.command()
-@click.argument("source", metavar="IN.nnr", type=pipe_path)
+@click.argument("sources", metavar="IN.nnr...", type=pipe_path, nargs=-1, required=True)
 @click.option(
     "-o", "--output", type=pipe_path, help="The model to write, - for stdout [default: IN with the format's suffix]."
 )
 @click.option("--into", type=file_path, metavar="MODEL", help="Take everything but the weights from this model.")
 @click.option("--pruned", is_flag=True, help="Write tensors without what was pruned, to a .safetensors or .npz file.")
+@click.option("-t", "--test", is_flag=True, help="Decode everything and write nothing.")
+@click.option("-l", "--list", "listed", is_flag=True, help="List sizes and formats; decode and write nothing.")
+@batch_options
 @opaque_option
 @threads_option
 @limit_option
@@ -38,10 +42,15 @@ from nnc_core import Limits
 @talking_options
 @json_option
 def decompress(
-    source: Path,
+    sources: tuple[Path, ...],
     output: Path | None,
     into: Path | None,
     pruned: bool,
+    test: bool,
+    listed: bool,
+    output_dir: Path | None,
+    recurse: bool,
+    remove: bool,
     opaque: bool,
     threads: int | None,
     limits: Limits,
@@ -50,29 +59,45 @@ def decompress(
 ) -> None:
     """Restore a model in the format it had.
 
-    IN.nnr may be - for stdin, and a container that carries NNR. If the output ends in .safetensors or .npz, and the
-    model is of another format, all its tensors are written by name.
+    IN.nnr may be - for stdin, and a container that carries NNR. There may be several; with -r these are the files in
+    folders that end in .nnr, .nnc or .nctm. If the output ends in .safetensors or .npz, and the model is of another
+    format, all its tensors are written by name.
     """
-    if output is None and str(source) == PIPE:
-        raise click.UsageError("cannot derive an output name from stdin; give --output")
-    with (
-        readable(source) as path,
-        writable(output, as_json=as_json, force=force) as target,
-        console.progress("decompressing") as meter,
-    ):
-        report = api.decompress(
-            path,
-            target,
-            into=into,
-            pruned=pruned,
-            opaque=opaque,
-            threads=threads,
-            force=force,
-            meter=meter,
-            limits=limits,
-        )
-    if as_json:
-        console.print_json(report)
-    else:
-        where = output or report.target
-        console.message(f"{where}: {report.tensors} tensors, {report.weights} weights, {report.seconds:.2f} s")
+    if test or listed:
+        _check_alone(test and listed, output, output_dir, into, remove=remove or pruned)
+        found = [Job(path, None) for path in bitstreams(sources, recurse=recurse)]
+        look(found, threads, limits, test=test, as_json=as_json)
+        return
+    found = jobs(sources, output=output, output_dir=output_dir, recurse=recurse, remove=remove, members=bitstreams_in)
+
+    def work(job: Job) -> api.DecompressReport:
+        with (
+            readable(job.source) as path,
+            writable(output, as_json=as_json, force=force) as target,
+            console.progress("decompressing") as meter,
+        ):
+            report = api.decompress(
+                path,
+                target,
+                folder=job.folder,
+                into=into,
+                pruned=pruned,
+                opaque=opaque,
+                threads=threads,
+                force=force,
+                meter=meter,
+                limits=limits,
+            )
+        if not as_json:
+            where = output or report.target
+            console.message(f"{where}: {report.tensors} tensors, {report.weights} weights, {report.seconds:.2f} s")
+        return report
+
+    run(found, work, remove=remove, as_json=as_json)
+
+
+def _check_alone(both: bool, *outputs: Path | None, remove: bool) -> None:
+    if both:
+        raise click.UsageError("--test and --list are mutually exclusive")
+    if remove or any(output is not None for output in outputs):
+        raise click.UsageError("--test and --list write and remove nothing")

@@ -49,6 +49,10 @@ _CODES: dict[type[Exception], ExitCode] = {
 }
 
 
+EXPECTED = tuple(_CODES)
+"""The errors that are told in a line."""
+
+
 @contextmanager
 def reported() -> Iterator[None]:
     """Turn an expected error of the block into a line on stderr and the exit code of its kind."""
@@ -61,9 +65,9 @@ def reported() -> Iterator[None]:
     except BrokenPipeError:
         _silence_stdout()
         raise click.exceptions.Exit(ExitCode.BROKEN_PIPE) from None
-    except tuple(_CODES) as error:
+    except EXPECTED as error:
         click.echo(f"error: {describe(error)}", err=True)
-        raise click.exceptions.Exit(_code(error)) from None
+        raise click.exceptions.Exit(code_of(error)) from None
 
 
 def describe(error: Exception) -> str:
@@ -78,7 +82,8 @@ def describe(error: Exception) -> str:
     return printable(text)
 
 
-def _code(error: Exception) -> ExitCode:
+def code_of(error: Exception) -> ExitCode:
+    """The exit code for an expected error."""
     return next(code for kind, code in _CODES.items() if isinstance(error, kind))
 
 

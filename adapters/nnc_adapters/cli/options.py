@@ -16,6 +16,7 @@ from typing import Any, BinaryIO, TextIO, TypeVar
 import click
 
 from nnc_adapters.cli import console
+from nnc_adapters.cli.config import config_options, with_configured
 from nnc_adapters.shared.files import about
 from nnc_core import Limits, Rule
 
@@ -41,13 +42,13 @@ class _FilePath(click.Path):
 
 def _rules(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> tuple[Rule, ...]:
     try:
-        return tuple(Rule.parse(text) for text in value)
+        return tuple(Rule.parse(text) for text in with_configured(ctx, param, value))
     except ValueError as error:
         raise click.BadParameter(str(error)) from None
 
 
 def _limits(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> Limits:
-    return replace(Limits(), **dict(_limit(text) for text in value))
+    return replace(Limits(), **dict(_limit(text) for text in with_configured(ctx, param, value)))
 
 
 def _limit(text: str) -> tuple[str, int]:
@@ -135,12 +136,18 @@ _verbose_option = click.option(
 
 
 def talking_options(command: _Command) -> _Command:
-    """The options of commands that work for a while: what they say meanwhile."""
-    return _progress_option(_quiet_option(_verbose_option(command)))
+    """The options of commands that work for a while: what they say meanwhile, and where other options come from."""
+    return _progress_option(_quiet_option(_verbose_option(config_options(command))))
 
 
 force_option = click.option("-f", "--force", is_flag=True, help="Replace an existing output file.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON to stdout, for programs.")
+
+
+def data_folder() -> Path:
+    """Where a user's own programs keep their data (XDG base directories)."""
+    named = os.environ.get("XDG_DATA_HOME")
+    return Path(named) if named else Path.home() / ".local" / "share"
 
 
 @contextmanager

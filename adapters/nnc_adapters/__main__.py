@@ -1,0 +1,8 @@
+"""``python -m nnc_adapters``: the program ``nnc``."""
+
+from __future__ import annotations
+
+from nnc_adapters.cli import main
+
+if __name__ == "__main__":
+    main(prog_name="nnc")
