@@ -22,7 +22,7 @@ SUMMARIES: Final = {
     "diff": "Write what makes NEW of BASE: two models of the same network, or bitstreams, in whatever formats.",
     "embed": "Put a bitstream, or those in a container, into a container, without recoding.",
     "extract": "Take the bitstream out of a container; per-tensor bitstreams are merged.",
-    "fold": "Make one of consecutive exact updates, the first of which begins a chain.",
+    "fold": "Make one update of consecutive ones, the first of which begins a chain.",
     "formats": "List the formats of models and containers, and what to install where something is missing.",
     "inspect": "Show the units and tensors of a bitstream without decoding it.",
     "man": "Show the manual, or that of COMMAND, or install it for man.",
