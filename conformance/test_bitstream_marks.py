@@ -153,6 +153,9 @@ def test_a_few_values_that_are_not_numbers_return_with_their_bits_and_the_rest_i
         ("w@int64.value+3", Mark("w", "value", "int64", -3)),
         ("w@bfloat16.none", Mark("w", "none", "bfloat16")),
         ("w@float32.exponent-118", Mark("w", "exponent", "float32", 118)),
+        ("w@float32.exponent+1-236", Mark("w", "exponent", "float32", 236, 1)),
+        ("w@float32.exponent+7t-3", Mark("w", "exponent", "float32", 3, 7, True)),
+        ("w@float32.exponent+8-3", Mark("w@float32.exponent+8-3")),
         ("w@float32.rest", Mark("w", "rest", "float32")),
         ("w@float32.places", Mark("w", "places", "float32")),
         ("w@uint8.none", Mark("w@uint8.none")),
@@ -284,6 +287,23 @@ def test_parts_that_do_not_fit_together_are_refused_by_name(units: dict[str, NDA
     with pytest.raises(PayloadError) as caught:
         nnc_core.decode(damaged(units))
     assert caught.value.tensor == "w"
+
+
+@pytest.mark.parametrize("shape", [(4000,), (50, 80), (20, 10, 3, 4), (80, 50)])
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_exponents_come_back_in_whichever_order_they_were_coded(shape: tuple[int, ...], dtype: str) -> None:
+    rng = np.random.default_rng(5)
+    rows = 2.0 ** rng.integers(-9, 9, (shape[0], *[1] * (len(shape) - 1)))
+    columns = 2.0 ** rng.integers(-5, 5, shape[-1])
+    for name, scales in ("rows", rows), ("columns", columns), ("none", np.ones(1)):
+        array = (rng.normal(size=shape) * scales).astype(dtype)
+        data = nnc_core.encode({"w": array}, lossless=True)
+        file = nnc_core.NnrFile(data)
+        assert file.tensors["w"].shape == shape
+        assert file["w"].tobytes() == array.tobytes(), name
+        turned = any("t-" in unit.names[0] for unit in file.bitstream.data_units)
+        assert turned or name != "columns" or len(shape) != 2
+        assert not turned or name != "rows"
 
 
 def test_parts_that_fit_are_put_together_in_any_order_and_apart() -> None:

@@ -261,12 +261,13 @@ class NnrFile(LazyMapping[NDArray[Any]]):
     def _infos(self, carrier: _Carrier) -> Iterator[TensorInfo]:
         unit = carrier.units[0]
         h = unit.header
-        dtype = "" if carrier.plain else numpy_name(mark_of(unit.names[0]))
+        mark = mark_of(unit.names[0])
+        dtype, turned = "" if carrier.plain else numpy_name(mark), not carrier.plain and mark.reversed_dimensions
         qp = dict([found]) if (found := read_qp(unit)) else {}
         for name, (unit_name, shape) in zip(carrier.names, output_shapes(unit).items(), strict=True):
             yield TensorInfo(
                 name=name,
-                shape=shape,
+                shape=shape[::-1] if turned else shape,
                 dtype=dtype or unit_dtype(h).name,
                 payload_type=h.nnr_compressed_data_unit_payload_type.name,
                 qp=qp.get(unit_name),

@@ -9,6 +9,8 @@ by one or two units that any decoder reads as what they are, integers or raw flo
 ``w@bfloat16.none``           the bit patterns of ``w``, mapped to integers that grow with the values
 ``w@bfloat16.exponent-118``   the biased exponents of ``w``, less 118; it is followed by
 ``w@bfloat16.rest``           signs and mantissas, packed into raw floats
+``w@float32.exponent+1-236``  exponents and the first bit of the mantissa, less 236; also followed by a rest
+``w@float32.exponent+1t-236`` the same with the dimensions in the reverse order
 ``w@float32.index``           places in a list of bit patterns, one for each value of ``w``; it is followed by
 ``w@float32.palette``         the list, packed into raw floats
 ``w@float32.places``          after a unit ``w``: what to add to the index of each exceptional value to get the next one
@@ -54,18 +56,24 @@ _INTEGERS = r"u?int(?:8|16|32|64)"
 _FLOATS = "|".join(_BITS)
 _NAME = re.compile(
     rf"(?P<name>.*)@(?:{PLAIN}|(?P<integer>{_INTEGERS})\.{INTEGER}(?P<offset>[+-]\d{{1,20}})"
-    rf"|(?P<float>{_FLOATS})\.(?:(?P<part>{PATTERNS}|{REST}|{INDEX}|{PALETTE}|{PLACES}|{VALUES})|{EXPONENT}-(?P<bias>\d{{1,4}})))",
+    rf"|(?P<float>{_FLOATS})\.(?:(?P<part>{PATTERNS}|{REST}|{INDEX}|{PALETTE}|{PLACES}|{VALUES})"
+    rf"|{EXPONENT}(?:\+(?P<more>[1-7]))?(?P<reversed>t?)-(?P<bias>\d{{1,6}})))",
     re.DOTALL,
 )
 
 
 class Mark(NamedTuple):
-    """What the name of a unit says: of which tensor it is a part, and which; ``number`` is what was taken off."""
+    """What the name of a unit says: of which tensor it is a part, and which; ``number`` is what was taken off.
+
+    Exponents may have ``more`` bits of the mantissa behind them, and ``reversed_dimensions``.
+    """
 
     tensor: str
     part: str = PLAIN
     dtype: str = ""
     number: int = 0
+    more: int = 0
+    reversed_dimensions: bool = False
 
 
 def mark_of(unit_name: str) -> Mark:
@@ -76,7 +84,8 @@ def mark_of(unit_name: str) -> Mark:
     if found["integer"]:
         return Mark(found["name"], INTEGER, found["integer"], -int(found["offset"]))
     if found["bias"]:
-        return Mark(found["name"], EXPONENT, found["float"], int(found["bias"]))
+        more, is_reversed = int(found["more"] or 0), bool(found["reversed"])
+        return Mark(found["name"], EXPONENT, found["float"], int(found["bias"]), more, is_reversed)
     return Mark(found["name"], found["part"] or PLAIN, found["float"] or "")
 
 
@@ -89,8 +98,13 @@ def marked(mark: Mark) -> str:
     """The name of a unit that says so."""
     if mark.part == PLAIN:
         return escaped(mark.tensor)
-    number = f"{-mark.number:+d}" if mark.part == INTEGER else f"-{mark.number}" if mark.part == EXPONENT else ""
+    number = f"{-mark.number:+d}" if mark.part == INTEGER else _form(mark) if mark.part == EXPONENT else ""
     return f"{mark.tensor}@{mark.dtype}.{mark.part}{number}"
+
+
+def _form(mark: Mark) -> str:
+    more = f"+{mark.more}" if mark.more else ""
+    return f"{more}{'t' * mark.reversed_dimensions}-{mark.number}"
 
 
 def escaped(tensor: str) -> str:
@@ -129,10 +143,14 @@ class Planes(NamedTuple):
     rest: bytes
 
 
-def planes(patterns: NDArray[Any], dtype: str) -> Planes:
-    """Take the exponents out of ``patterns``; what remains of each, sign above mantissa, is packed without gaps."""
-    mantissa = _BITS[dtype] - 1 - _EXPONENT_BITS[dtype]
-    exponents = (patterns >> mantissa).astype(np.int32) & ((1 << _EXPONENT_BITS[dtype]) - 1)
+def planes(patterns: NDArray[Any], dtype: str, more: int = 0) -> Planes:
+    """Take the exponents out of ``patterns``; what remains of each, sign above mantissa, is packed without gaps.
+
+    The exponents can have ``more`` bits behind them, the first of the mantissa.
+    """
+    upper = _EXPONENT_BITS[dtype] + more
+    mantissa = _BITS[dtype] - 1 - upper
+    exponents = (patterns >> mantissa).astype(np.int32) & ((1 << upper) - 1)
     one = patterns.dtype.type(1)
     sign = patterns >> (_BITS[dtype] - 1) << mantissa
     return Planes(exponents, _pack((patterns & ((one << mantissa) - one)) | sign, mantissa + 1))
@@ -215,10 +233,12 @@ def _joined(mark: Mark, exponents: NDArray[Any], rest_mark: Mark, rest: NDArray[
     bits, dtype = _BITS[mark.dtype], mark.dtype
     if rest_mark.dtype != dtype:
         raise PayloadError(f"exponents of {dtype} beside a rest of {rest_mark.dtype}")
+    upper = _EXPONENT_BITS[dtype] + mark.more
+    exponents = exponents.T if mark.reversed_dimensions else exponents
     biased = _whole(exponents).astype(np.int64) + mark.number
-    if biased.size and not (biased.min() >= 0 and biased.max() < 1 << _EXPONENT_BITS[dtype]):
+    if biased.size and not (biased.min() >= 0 and biased.max() < 1 << upper):
         raise PayloadError(f"exponents do not fit {dtype}")
-    mantissa = bits - 1 - _EXPONENT_BITS[dtype]
+    mantissa = bits - 1 - upper
     count, width = exponents.size, mantissa + 1
     data = _bytes(rest.reshape(-1), count * (width // 8) + (count * (width % 8) + 7) // 8)
     values = _unpack(data, count, width, bits // 8).reshape(exponents.shape)

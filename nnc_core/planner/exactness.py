@@ -123,6 +123,8 @@ def exact_plan(name: str, array: NDArray[Any], plan: TensorPlan, form: Format, *
     """
     array = known(array).reshape(array.shape or (1,))
     found = list(_candidates(array, as_floats(name, array), plan, form))
+    if array.size <= _LEARNT:
+        found += [replace(each, cabac_unary_length_minus1=0) for each in found if each.method in _LARGE_LEVELS]
     plans = [each for each in found if not readable or each.method in _READABLE] or found
     if not plans:
         raise ModelError(f"must be exact, which NNR cannot express for {array.dtype}", tensor=name)
@@ -131,6 +133,9 @@ def exact_plan(name: str, array: NDArray[Any], plan: TensorPlan, form: Format, *
     sample = sample_of(array)
     return min(plans, key=lambda each: _size(name, sample, each, form) * _PREFERENCE[each.method])
 
+
+_LARGE_LEVELS, _LEARNT = (Method.QUANTIZED, Method.PATTERNS), 4096
+"""What is coded with fewer contexts as well, where there are too few values to learn from."""
 
 _READABLE = (Method.QUANTIZED, Method.CODEBOOK)
 _MARKED = (Method.PATTERNS, Method.PALETTE, Method.PLANES)
