@@ -115,10 +115,14 @@ def test_unchanged_tensors_have_no_unit_and_an_update_may_be_empty() -> None:
     encoder = UpdateEncoder(base, EXACT)
     update = encoder.encode({**base, "fc.bias": base["fc.bias"] + 1})
     assert len(list(nnc_core.decode(update))) == 1
-    empty = encoder.encode(base)
     decoder = UpdateDecoder(base)
-    assert decoder.apply(empty).sequence == 1
-    assert_equal(dict(decoder.model), base)
+    for number, new in enumerate((base, base, {**base, "fc.bias": base["fc.bias"] + 1}, None), 1):
+        update = encoder.encode(new or dict(encoder.model))
+        encoder.commit(update)
+        assert decoder.apply(update).sequence == number
+        assert_equal(dict(decoder.model), dict(encoder.model))
+        with pytest.raises(nnc_core.ReplayError):
+            decoder.apply(update)
 
 
 def test_other_decoders_find_integers_under_names_that_no_parameter_has() -> None:

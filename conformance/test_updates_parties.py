@@ -12,7 +12,7 @@ import nnc_core
 from nnc_core import LossyOptions, NnrFile, UpdateDecoder, UpdateEncoder, UpdateOptions
 from nnc_core.coder.encoder import Coding
 from nnc_core.coder.payload import Effort
-from nnc_core.updates import Predict
+from nnc_core.updates import Predict, fold_batch_norm, unfold_batch_norm
 
 Model = dict[str, np.ndarray]
 ROW = UpdateOptions(
@@ -228,3 +228,33 @@ def test_a_chain_goes_on_only_from_a_model_of_the_same_tensors() -> None:
 def test_exact_updates_are_not_predicted() -> None:
     with pytest.raises(ValueError, match="not predicted"):
         UpdateOptions(exact=True, predict="cheaper")
+
+
+@pytest.mark.parametrize("sparsity", [0.0, 0.9])
+def test_batch_norms_are_folded_in_increments(sparsity: float) -> None:
+    """Table 2, rows 1 and 2: what is sent are differences of folded models; the network is unfolded from their sum."""
+    info = nnc_core.ModelInfo(
+        parameter_type={"conv.weight": "conv.weight"}
+        | {f"bn.{n}": f"bn.{n}" for n in ("beta", "gamma", "mean", "var")},  # type: ignore[dict-item]
+        block_identifier=dict.fromkeys(["conv.weight", "bn.beta", "bn.gamma", "bn.mean", "bn.var"], "conv"),
+    )
+    rng = np.random.default_rng(4)
+    new = {"conv.weight": rng.normal(0, 0.1, (12, 5, 3, 3)).astype(np.float32), "fc": np.ones((3, 12), np.float32)}
+    new |= {f"bn.{name}": rng.uniform(0.5, 2, 12).astype(np.float32) for name in ("beta", "gamma", "mean", "var")}
+    base = fold_batch_norm(new, info)
+    assert set(base) == {"conv.weight", "conv.weight_scaling", "conv.weight.bias", "fc"}
+    options = UpdateOptions(lossy=LossyOptions(qp=-80, vector_qp=-160, dq_flag=False, sparsity=sparsity))
+    encoder, decoder = UpdateEncoder(base, options), UpdateDecoder(base)
+    for _ in range(3 if not sparsity else 40):
+        if decoder.chain.sequence < 3:
+            new = {n: a + rng.normal(0, 1e-2, a.shape).astype(np.float32) for n, a in new.items()}
+        update = encoder.encode(fold_batch_norm(new, info))
+        encoder.commit(update)
+        decoder.apply(update)
+    found = unfold_batch_norm(decoder.model, info)
+    assert found.keys() == new.keys()
+    factor = new["bn.gamma"] / np.sqrt(new["bn.var"] + 1e-5)
+    right = new["conv.weight"] * factor[:, None, None, None]
+    assert np.abs(found["conv.weight"] - right).max() < 0.06
+    assert np.allclose(found["bn.beta"], new["bn.beta"] - new["bn.mean"] * factor, atol=2e-3)
+    assert np.array_equal(found["bn.gamma"], np.ones(12))

@@ -16,7 +16,7 @@ from nnc_core import NnrFile
 from nnc_core.errors import ModelError
 from nnc_core.nnr_model import Topology
 
-__all__ = ["BITSTREAM", "default_target", "pruned_writer", "write_into", "writer"]
+__all__ = ["BITSTREAM", "default_target", "fits", "pruned_writer", "write_into", "writer"]
 
 BITSTREAM = ".nnr"
 """How the names of bitstreams end."""
@@ -49,7 +49,7 @@ def writer(source: Path, topology: Topology | None, target: Path, into: Path | N
         return lambda tensors, options, force: write_into(model, tensors, existing, target, options, force=force)
     if topology is not None:
         adapter = registry.adapter(topology.storage_format)
-        if _fits(adapter, topology, target.name.lower()):
+        if fits(adapter, topology, target.name.lower()):
             return lambda tensors, options, force: adapter.write(tensors, topology, target, options, force=force)
     if not target.name.lower().endswith(export.SUFFIXES):
         raise _error(source, topology, target)
@@ -73,7 +73,7 @@ def pruned_writer(file: NnrFile, target: Path, into: Path | None) -> _Writer:
     return write
 
 
-def _fits(adapter: Adapter, topology: Topology, name: str) -> bool:
+def fits(adapter: Adapter, topology: Topology, name: str) -> bool:
     """Whether a file of this name may be such a model: its suffix says so, or nothing."""
     if name.endswith(adapter.suffixes_of(topology)):
         return True

@@ -12,14 +12,14 @@ from typing import Any, NamedTuple
 from numpy.typing import NDArray
 
 import nnc_core
-from nnc_adapters import api, export, registry
+from nnc_adapters import api, export, registry, targets
 from nnc_adapters.anchors import is_anchor, read_anchor
 from nnc_adapters.base import EVERYTHING, Adapter, Options, SourceModel, Topology
 from nnc_adapters.containers import plain
 from nnc_adapters.containers.concatenation import Concatenation
 from nnc_adapters.reports import CompressReport, Meter, Progress, Watched, passing
-from nnc_adapters.shared.files import check_free, replacing, size_of
-from nnc_core import CodingParameters, Limits, ModelError, ReplayError, UpdateOptions
+from nnc_adapters.shared.files import about, check_free, replacing, size_of
+from nnc_core import CodingParameters, InputParameters, Limits, ModelError, NnrFile, ReplayError, UpdateOptions
 from nnc_core.updates import (
     Chain,
     Manifest,
@@ -194,16 +194,15 @@ def _patch(
         patched = PatchedModel(chain, model.source.tensors, remember=state is not None)
         for path in updates:
             known = known_dimensions(chain) if unverified else None
-            file = stack.enter_context(nnc_core.open(path, limits=limits, input_parameters=known))
             try:
-                patched.add(file, unverified=unverified)
-            except (nnc_core.UpdateError, ModelError) as error:
-                if not (skip_applied and isinstance(error, ReplayError)):
-                    error.file = str(path)
+                with about(Path(path)):
+                    file = stack.enter_context(_update(Path(path), limits, known))
+                    patched.add(file, unverified=unverified)
+            except ReplayError:
+                if not skip_applied:
                     raise
                 skipped += 1
-        watched = Watched(patched, progress, passed=passed)
-        model.adapter.write(watched, model.topology, target, Options(limits), force=force)
+        _write(model, Watched(patched, progress, passed=passed), target, limits, force)
         chain = patched.chain_after()
     if state is not None:
         save_chain(chain, state)
@@ -211,10 +210,34 @@ def _patch(
 
 
 @contextmanager
+def _update(path: Path, limits: Limits, known: Mapping[str, InputParameters] | None = None) -> Iterator[NnrFile]:
+    """A bitstream, or the one in a container; `ModelError` for a model."""
+    if path.exists() and not is_bitstream(path) and any(adapter.sniff(path) for adapter in registry.adapters()):
+        raise ModelError("is a model, not an update; nnc diff makes an update of two models", file=str(path))
+    with plain(path, limits) as bitstream, nnc_core.open(bitstream, limits=limits, input_parameters=known) as file:
+        yield file
+
+
+def _write(model: _Model, tensors: Mapping[str, NDArray[Any]], target: Path, limits: Limits, force: bool) -> None:
+    """Write a model in its own format, or its tensors to a file of safetensors or npz."""
+    if targets.fits(model.adapter, model.topology, target.name.lower()):
+        model.adapter.write(tensors, model.topology, target, Options(limits), force=force)
+    elif target.name.lower().endswith(export.SUFFIXES):
+        export.export(tensors, target, force=force)
+    else:
+        usual = model.adapter.default_suffix(model.topology) or "a folder"
+        message = f"the suffix contradicts the format: what is patched is a model of {model.adapter.name} ({usual})"
+        raise ModelError(f"{message}; {' and '.join(export.SUFFIXES)} take its tensors alone", file=str(target))
+
+
+@contextmanager
 def _opened(path: Path, limits: Limits) -> Iterator[_Model]:
     """A model with all its numbers; a bitstream is restored beside itself for the time being."""
     with tempfile.TemporaryDirectory() as folder:
         if is_bitstream(path):
+            if is_update(path, limits=limits):
+                message = "is an update, not a model: the model that it applies to is needed here"
+                raise ModelError(message, file=str(path))
             with plain(path, limits) as bitstream:
                 path = _restored(bitstream, Path(folder, path.stem), limits)
         adapter = registry.find(path)
@@ -263,7 +286,7 @@ def fold(
     """
     bounds = limits or Limits()
     with ExitStack() as stack:
-        files = [stack.enter_context(nnc_core.open(path, limits=bounds)) for path in updates]
+        files = [stack.enter_context(_update(Path(path), bounds)) for path in updates]
         stream = stack.enter_context(replacing(Path(target), force=force))
         if base is None:
             return fold_exact(stream, files, limits=bounds)

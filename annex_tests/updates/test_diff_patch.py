@@ -239,6 +239,17 @@ def test_a_state_of_another_model_is_refused(versions: Callable[[int], Path], tm
 
 
 class TestCommands:
+    def test_tensors_alone_go_to_safetensors_from_any_format(self, tmp_path: Path) -> None:
+        base = written("m.pt", MODELS["pytorch"][1](), tmp_path)
+        new = trained(base, tmp_path / "new.pt")
+        assert nnc("diff", base, new, "-o", tmp_path / "u.nnr", "--exact").exit_code == 0
+        done = nnc("patch", base, tmp_path / "u.nnr", "-o", tmp_path / "out.safetensors")
+        assert done.exit_code == 0, done.output
+        found = safetensors.numpy.load_file(tmp_path / "out.safetensors")
+        assert {name: array.tobytes() for name, array in found.items()} == {
+            name: array.tobytes() for name, array in tensors(new).items()
+        }
+
     def test_diff_patch_fold_and_chain_work_together(self, versions: Callable[[int], Path], tmp_path: Path) -> None:
         names = [tmp_path / f"u{n}.nnr" for n in (1, 2, 3)]
         for number, name in enumerate(names, 1):
@@ -284,7 +295,14 @@ class TestCommands:
         out = tmp_path / "o.safetensors"
         gap = nnc("patch", versions(0), u[1], u[3], "-o", out)
         assert (gap.exit_code, "apply update 2 first" in gap.output) == (8, True)
-        assert nnc("patch", versions(0), versions(1), "-o", out).exit_code == 3
+        for wrong, words in (
+            (("patch", versions(0), versions(1), "-o", out), "is a model, not an update; nnc diff"),
+            (("patch", u[1], u[2], "-o", out), "is an update, not a model"),
+            (("patch", versions(0), u[1], "-o", tmp_path / "o.onnx"), "the suffix contradicts the format"),
+            (("patch", versions(0), tmp_path / "nowhere.nnr", "-o", out), "No such file"),
+        ):
+            done = nnc(*wrong)
+            assert (done.exit_code, words in done.output) == (5, True), done.output
         assert nnc("diff", versions(0), versions(1), "-o", u[1]).exit_code == 5
         assert nnc("diff", versions(0), versions(1), "-o", u[0], "--only", "(").exit_code == 2
         assert nnc("chain", u[1], u[3]).exit_code == 1

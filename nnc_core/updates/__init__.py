@@ -4,6 +4,7 @@
 fetched tensor by tensor. A `Chain` is the state that both ends keep; nothing else is remembered anywhere.
 """
 
+from nnc_core.updates.batch_norm import fold_batch_norm, unfold_batch_norm
 from nnc_core.updates.chain import Chain
 from nnc_core.updates.decoder import Patch, UpdateDecoder
 from nnc_core.updates.digest import Fingerprint, fingerprint, fingerprints, model_digest
@@ -30,6 +31,7 @@ __all__ = [
     "fingerprint",
     "fingerprints",
     "fold",
+    "fold_batch_norm",
     "fold_exact",
     "fold_onto",
     "known_dimensions",
@@ -37,5 +39,6 @@ __all__ = [
     "manifest_of",
     "model_digest",
     "save_chain",
+    "unfold_batch_norm",
     "write_update",
 ]

@@ -103,11 +103,11 @@ class Position:
         Raises `ReplayError` for an update that was applied before, `MissingLinkError` where one before it was not, and
         `WrongBaseError` for one of another model.
         """
-        if manifest.restart and manifest.base == self.digest:
-            return True
         have, need = self.sequence, manifest.sequence - 1
-        same = manifest.chain == self.base
-        if manifest.result == self.digest or (same and need < have):
+        same, changes = manifest.chain == self.base, manifest.result != manifest.base
+        if manifest.restart and manifest.base == self.digest and (changes or not (same and have)):
+            return True
+        if (changes and manifest.result == self.digest) or (same and need < have):
             raise ReplayError(f"update {manifest.sequence} was applied before", have=have, need=need)
         if same and need > have:
             message = f"update {manifest.sequence} comes after update {need}, at hand is {have}"

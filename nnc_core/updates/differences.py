@@ -66,9 +66,8 @@ def exponents(array: NDArray[Any]) -> NDArray[Any]:
 
 def difference(new: NDArray[Any], base: NDArray[Any]) -> Difference:
     """What has to be added to ``base`` to get ``new``, two arrays of the same shape and type."""
-    signed = _mapped(new)
-    with np.errstate(over="ignore"):
-        change = signed - _mapped(base)
+    change = _mapped(new)
+    change -= _mapped(base)  # modulo the size of the type
     return _without_least(parts_of(change) if change.itemsize == 8 else (change,), new)
 
 
@@ -106,20 +105,24 @@ def applied(base: NDArray[Any], parts: Sequence[NDArray[np.int32]], literals: Se
 
 
 def _mapped(array: NDArray[Any]) -> NDArray[Any]:
-    """The elements as integers that grow with them: int32 for types of up to 32 bits, else int64."""
+    """The elements as integers that grow with them, a new array: int32 for types of up to 32 bits, else int64."""
     patterns = patterns_of(array)
-    bits = 8 * patterns.itemsize
-    wide = patterns.astype(np.int32 if bits <= 32 else np.int64)  # keeps the bits of the widest
-    if not is_float(array.dtype):
-        return wide
-    magnitude = wide & wide.dtype.type((1 << (bits - 1)) - 1)
-    signed: NDArray[Any] = np.where(patterns >> (bits - 1), ~magnitude, magnitude)
-    return signed
+    if is_float(array.dtype):
+        patterns = _turned(patterns)
+        patterns = patterns.view(f"i{patterns.itemsize}")
+    return patterns.astype(np.int32 if patterns.itemsize <= 4 else np.int64)  # keeps the bits of the widest
 
 
 def _unmapped(signed: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
     patterns = signed.astype(f"u{dtype.itemsize}")
-    if not is_float(dtype):
-        return patterns
-    sign = patterns.dtype.type(1 << (8 * dtype.itemsize - 1))
-    return np.where(patterns & sign, ~patterns | sign, patterns)
+    return _turned(patterns) if is_float(dtype) else patterns
+
+
+def _turned(patterns: NDArray[Any]) -> NDArray[Any]:
+    """Bit patterns of floats with all bits but the sign inverted where that is set; the same again undoes it."""
+    bits = 8 * patterns.itemsize - 1
+    signed = patterns.view(f"i{patterns.itemsize}")
+    turned = signed >> bits
+    turned &= signed.dtype.type((1 << bits) - 1)
+    turned ^= signed
+    return turned.view(patterns.dtype)

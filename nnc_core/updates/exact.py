@@ -43,6 +43,7 @@ def exact_update(
     by = ordering(base, link, order)
     places = None if by is None else _places(by)
     change = differences.difference(_laid_out(new, places), _laid_out(base, places))
+    del places  # which takes more than the tensor
     names = unit_names(name, base.dtype.name, order, len(change.parts))
     history = link.history(residual)
     parts = [Approximation(part.reshape(base.shape or (1,))) for part in change.parts]
@@ -88,11 +89,12 @@ def ordering(base: NDArray[Any], link: Link, order: Order) -> NDArray[Any] | Non
     return differences.exponents(base).reshape(-1)
 
 
-def _places(exponents: NDArray[Any]) -> NDArray[np.intp]:
+def _places(exponents: NDArray[Any]) -> NDArray[Any]:
     """The flat indices in coding order: by exponent, then as they lie."""
-    return np.argsort(exponents, kind="stable")
+    places = np.argsort(exponents, kind="stable")
+    return places.astype(np.uint32) if places.size < 1 << 32 else places
 
 
-def _laid_out(array: NDArray[Any], places: NDArray[np.intp] | None) -> NDArray[Any]:
+def _laid_out(array: NDArray[Any], places: NDArray[Any] | None) -> NDArray[Any]:
     flat = np.ascontiguousarray(array).reshape(-1)
     return flat if places is None else flat[places]

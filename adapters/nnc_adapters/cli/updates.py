@@ -158,7 +158,8 @@ def patch(
         console.print_json(report)
     else:
         skipped = f", {report.skipped} skipped" if report.skipped else ""
-        console.message(f"{output}: {report.applied} updates applied{skipped}, {report.tensors} tensors changed")
+        applied = f"{report.applied} {'update' if report.applied == 1 else 'updates'} applied"
+        console.message(f"{output}: {applied}{skipped}, {report.tensors} tensors changed")
 
 
 @click.command()
