@@ -42,7 +42,7 @@ def test_pages_are_read_without_warnings(tmp_path: Path) -> None:
 
 def test_no_text_is_taken_for_a_request() -> None:
     lines = [line for _, text in pages() for line in text.splitlines()]
-    requests = (".TH ", ".SH ", ".PP", ".TP", ".B ", ".BR ")
+    requests = (".TH ", ".SH ", ".PP", ".TP", ".B ", ".BR ", ".nf", ".fi")
     assert all(line.startswith(requests) for line in lines if line.startswith((".", "'")))
 
 

@@ -19,17 +19,17 @@ SUMMARIES: Final = {
     "compress": "Compress a model into an NNR bitstream.",
     "convert": "Write TEMPLATE to OUT with the weights of IN, a model of the same network in another framework.",
     "decompress": "Restore a model in the format it had.",
-    "diff": "Write what makes NEW of BASE: two models of the same network, or bitstreams, in whatever formats.",
+    "diff": "Write an update: what changed from BASE to NEW, two versions of a model in whatever formats.",
     "embed": "Put a bitstream, or those in a container, into a container, without recoding.",
     "extract": "Take the bitstream out of a container; per-tensor bitstreams are merged.",
     "fold": "Make one update of consecutive ones, the first of which begins a chain.",
     "formats": "List the formats of models and containers, and what to install where something is missing.",
     "inspect": "Show the units and tensors of a bitstream without decoding it.",
     "man": "Show the manual, or that of COMMAND, or install it for man.",
-    "patch": "Apply updates to BASE in the order given; BASE is a model or a bitstream.",
+    "patch": "Apply updates to BASE in the order given, and write the new model; BASE is a model or a bitstream.",
     "report": "Show where the bytes of a bitstream go and what its tensors lost, as a page to open in a browser.",
     "validate": "List every violation of ISO/IEC 15938-17 in a bitstream, with its place, its rule and an explanation.",
-    "verify": "Compare a bitstream with the model it was made from.",
+    "verify": "Compare a bitstream with the model it was made from: the error of each tensor, and what must stay.",
 }
 """The commands and the first paragraphs of their help, here so that a list of them imports none."""
 
@@ -82,6 +82,16 @@ class _Program(click.Group):
             formatter.write_dl(sorted(SUMMARIES.items()))
 
 
+_TASKS: Final = """\
+  nnc compress model.onnx --target-size 20%        meet a size
+  nnc report model.nnr model.onnx                  where the bytes go, as a page
+  nnc inspect model.nnr --tree --sort size         the same in the terminal
+  nnc verify model.onnx model.nnr --sort sqnr      the worst layer first
+  nnc decompress model.nnr -o restored.onnx        the model again
+  nnc diff old.onnx new.onnx -o update.nnr         an update between checkpoints
+  nnc patch old.onnx update.nnr -o patched.onnx    and what it makes
+  nnc_core.open("model.nnr")["layer.weight"]       one tensor, in Python"""
+
 _COMMANDS: Any = _Commands()
 
 
@@ -89,7 +99,8 @@ _COMMANDS: Any = _Commands()
     cls=_Program,
     commands=_COMMANDS,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Exit codes: 0 done, 1 negative finding, 2 usage, 3 bad bitstream, 4 not supported, 5 file error, "
+    epilog=f"\b\nCommon tasks:\n{_TASKS}\n\n"
+    "Exit codes: 0 done, 1 negative finding, 2 usage, 3 bad bitstream, 4 not supported, 5 file error, "
     "6 limit exceeded, 7 missing package, 8 update does not come next, 130 interrupted.\n\n"
     "nnc -t FILE.nnr tests a bitstream, nnc -l FILE.nnr lists what is in it.",
 )

@@ -29,6 +29,7 @@ from nnc_adapters.cli.options import (
     talking_options,
     threads_option,
 )
+from nnc_adapters.cli.sections import Sectioned
 from nnc_core import CodingParameters, Limits, Method, ModelPlan, Prediction
 
 _DEFAULT = CodingParameters()
@@ -37,7 +38,7 @@ _TARGETS = ("qp", "nonweight_qp", "sqnr", "bits_per_weight", "target_size", "los
 _PROFILES = {"2022": 0, "2024": 1}
 
 
-@click.command()
+@click.command(cls=Sectioned)
 @click.argument("sources", metavar="IN...", type=pipe_path, nargs=-1, required=True)
 @click.option("-o", "--output", type=pipe_path, help="The bitstream to write, - for stdout [default: IN.nnr].")
 @click.option("--qp", type=int, help="Absolute step for weights [default: relative to the model's scale].")

@@ -10,6 +10,7 @@ import click
 from nnc_adapters.cli import console
 from nnc_adapters.cli.errors import ExitCode
 from nnc_adapters.cli.options import file_path, force_option, json_option, limit_option, talking_options, threads_option
+from nnc_adapters.cli.sections import Sectioned
 from nnc_adapters.convert import By, CheckError, ConvertReport, plan
 from nnc_adapters.convert import convert as convert_model
 
@@ -38,7 +39,7 @@ def _numbers(text: str) -> list[int]:
     return [int(number) for number in numbers]
 
 
-@click.command()
+@click.command(cls=Sectioned)
 @click.argument("source", metavar="IN", type=file_path)
 @click.argument("target", metavar="OUT", type=file_path, required=False)
 @click.option(

@@ -22,10 +22,11 @@ from nnc_adapters.cli.options import (
     threads_option,
     writable,
 )
+from nnc_adapters.cli.sections import Sectioned
 from nnc_core import Limits
 
 
-@click.command()
+@click.command(cls=Sectioned)
 @click.argument("sources", metavar="IN.nnr...", type=pipe_path, nargs=-1, required=True)
 @click.option(
     "-o", "--output", type=pipe_path, help="The model to write, - for stdout [default: IN with the format's suffix]."

@@ -93,9 +93,13 @@ def _page(command: click.Command, ctx: click.Context, summary: str, more: list[s
 
 
 def _paragraphs(text: str) -> Iterator[str]:
-    for paragraph in re.split(r"\n\s*\n", text.strip()):
+    """The paragraphs of a help text; those after a ``\\b`` keep their lines."""
+    for paragraph in re.split(r"\n\s*\n", text.strip("\n ")):
         yield ".PP"
-        yield _escaped(" ".join(paragraph.split()))
+        if paragraph.startswith("\b"):
+            yield from (".nf", *map(_escaped, paragraph.strip("\b\n").split("\n")), ".fi")
+        else:
+            yield _escaped(" ".join(paragraph.split()))
 
 
 def _options(command: click.Command, ctx: click.Context) -> Iterator[str]:

@@ -27,6 +27,7 @@ from nnc_adapters.cli.options import (
     talking_options,
     threads_option,
 )
+from nnc_adapters.cli.sections import Sectioned
 from nnc_adapters.report.compare import beside, settings
 from nnc_adapters.shared.files import check_free, replacing
 from nnc_core import Limits, Rule
@@ -43,7 +44,7 @@ def _check_compared(texts: tuple[str, ...], original: Path | None) -> None:
             raise click.BadParameter(message, param_hint="--compare")
 
 
-@click.command()
+@click.command(cls=Sectioned)
 @click.argument("source", metavar="FILE.nnr", type=pipe_path)
 @click.argument("original", metavar="[ORIGINAL]", type=file_path, required=False)
 @click.option(

@@ -76,7 +76,7 @@ def diff(
     as_json: bool,
     **coding: Any,
 ) -> None:
-    """Write what makes NEW of BASE: two models of the same network, or bitstreams, in whatever formats."""
+    """Write an update: what changed from BASE to NEW, two versions of a model in whatever formats."""
     from nnc_adapters import updates
 
     if exact and coding["predict"]:
@@ -138,7 +138,7 @@ def patch(
     force: bool,
     as_json: bool,
 ) -> None:
-    """Apply updates to BASE in the order given; BASE is a model or a bitstream."""
+    """Apply updates to BASE in the order given, and write the new model; BASE is a model or a bitstream."""
     from nnc_adapters import updates as api
 
     with console.progress("patching") as meter:

@@ -27,6 +27,7 @@ from nnc_adapters.cli.options import (
     talking_options,
     threads_option,
 )
+from nnc_adapters.cli.sections import Sectioned
 from nnc_adapters.comparison import MIN_SQNR, TensorComparison
 from nnc_adapters.verification import VerifyReport
 from nnc_core import Limits, Rule
@@ -41,7 +42,7 @@ _ORDERS: dict[str, Callable[[TensorComparison], Any]] = {
 }
 
 
-@click.command()
+@click.command(cls=Sectioned)
 @click.argument("original", metavar="ORIGINAL", type=file_path)
 @click.argument("compressed", metavar="FILE.nnr", type=pipe_path)
 @click.option(
@@ -78,7 +79,7 @@ def verify(
     limits: Limits,
     as_json: bool,
 ) -> None:
-    """Compare a bitstream with the model it was made from.
+    """Compare a bitstream with the model it was made from: the error of each tensor, and what must stay.
 
     Exits with 1 if a tensor is destroyed (see --min-sqnr), missing or of another shape, if zeros became non-zero, if
     values changed that must be exact, or if the topology differs or no model can be restored from it. The model is

@@ -1,0 +1,80 @@
+"""What docs/command-line.md tells a reader to type works, in the order in which it stands there."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from nnc_adapters.cli import SUMMARIES, main
+
+ROOT = Path(__file__).parents[2]
+TEXT = (ROOT / "docs" / "command-line.md").read_text(encoding="utf-8")
+
+
+def blocks(kind: str) -> list[str]:
+    found = re.findall(r"^```(\w*)\n(.*?)^```$", TEXT, re.DOTALL | re.MULTILINE)
+    return [block for name, block in found if name == kind]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "zoo" / "below").mkdir(parents=True)
+    for place in ("model.onnx", "other.onnx", "zoo/below/third.onnx"):
+        shutil.copy(ROOT / "examples" / "digits.onnx", tmp_path / place)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "share"))
+    return tmp_path
+
+
+def test_the_commands_work_one_after_the_other(folder: Path) -> None:
+    commands = [line for block in blocks("") for line in block.splitlines() if line.startswith("nnc ")]
+    assert len(commands) == 15
+    for command in commands:
+        done = CliRunner().invoke(main, shlex.split(command, comments=True)[1:], prog_name="nnc")
+        assert done.exit_code == 0, f"{command}\n{done.output}"
+    assert (folder / "restored/below/third.onnx").is_file()
+    assert not list((folder / "coded").rglob("*.nnr"))
+    assert {"model.html", "curve.html"} <= {path.name for path in folder.iterdir()}
+
+
+def test_the_configuration_is_taken(folder: Path) -> None:
+    (folder / "nnc.toml").write_text(blocks("toml")[0])
+    done = CliRunner().invoke(main, ["compress", "-v", "model.onnx"], prog_name="nnc")
+    assert done.exit_code == 0, done.output
+    assert "conv1.weight: quantized in steps of 3.05e-05 (qp -60), the given qp" in done.stderr
+    assert 0.195 * 155868 < (folder / "model.nnr").stat().st_size <= 0.2 * 155868
+    assert CliRunner().invoke(main, ["verify", "model.onnx", "model.nnr"], prog_name="nnc").exit_code == 0
+
+
+def test_the_help_begins_with_common_tasks_that_work(folder: Path) -> None:
+    text = CliRunner().invoke(main, ["--help"], prog_name="nnc").output
+    tasks = re.findall(r"^    (nnc .*?)  +.*$", text, re.MULTILINE)
+    assert len(tasks) >= 6
+    shutil.copy("model.onnx", "old.onnx")
+    shutil.copy("other.onnx", "new.onnx")
+    for task in tasks:
+        done = CliRunner().invoke(main, [*shlex.split(task)[1:]], prog_name="nnc")
+        assert done.exit_code == 0, f"{task}\n{done.output}"
+
+
+def test_the_help_says_how_to_get_one_tensor_in_python(folder: Path) -> None:
+    text = CliRunner().invoke(main, ["--help"], prog_name="nnc").output
+    (line,) = re.findall(r"^    (nnc_core\.open\(.*?\)\[.*?\])", text, re.MULTILINE)
+    CliRunner().invoke(main, ["compress", "model.onnx"], prog_name="nnc")
+    array = eval(line.replace("layer.weight", "hidden.weight"), {"nnc_core": __import__("nnc_core")})
+    assert array.shape == (64, 512)
+
+
+@pytest.mark.parametrize("name", ["compress", "decompress", "verify", "report", "convert"])
+def test_the_options_of_large_commands_stand_in_sections(name: str) -> None:
+    text = CliRunner().invoke(main, [name, "--help"], prog_name="nnc").output
+    for param in main.commands[name].params:
+        for option in param.opts:
+            assert not option.startswith("--") or option in text, option
+    assert {"Files:", "General:"} <= set(text.splitlines())
+    assert name in SUMMARIES
