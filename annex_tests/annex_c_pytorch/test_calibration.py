@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from typing import Any
 
@@ -203,6 +204,22 @@ def test_a_module_of_every_kind_of_layer_errs_less() -> None:
             outputs = [module.eval()(rows[1]) for module in (Sequences(), load(data, Sequences()))]
         errors.append(float((outputs[0] - outputs[1]).square().sum()))
     assert errors[1] < 0.6 * errors[0]
+
+
+def test_large_images_are_taken_in_pieces_that_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    layer, images = nn.Conv2d(4, 6, 3, padding=1, groups=2), torch.randn(2, 4, 7, 5)
+    (whole,) = covariances(layer, images).values()
+    monkeypatch.setattr("nnc_adapters.shared.calibration._AT_ONCE", 100)
+    (pieces,) = covariances(layer, images).values()
+    np.testing.assert_allclose(pieces, whole, rtol=1e-9)
+
+
+def test_layers_with_very_many_inputs_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nnc_adapters.shared.calibration.WIDEST", 100)
+    data = io.BytesIO()
+    report = compress(Net(), data, calibrate=[smooth_images(8, 4)])
+    assert report.uncalibrated == ("third.weight",)
+    assert len(report.calibrated) == 3
 
 
 @pytest.mark.parametrize(

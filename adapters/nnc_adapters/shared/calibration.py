@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,12 @@ from nnc_core.nnr_model import SourceModel
 from nnc_core.planner.sensitivity import probe, sensitivity
 
 __all__ = ["Convolution", "Recorder", "measured", "patches", "same_pads"]
+
+WIDEST: Final = 8192
+"""Inputs of a layer, at most; for each pair of them 8 bytes are kept."""
+
+_AT_ONCE: Final = 1 << 23
+"""Elements of patches that are looked at together."""
 
 Array = NDArray[Any]
 
@@ -53,21 +59,31 @@ def patches(inputs: Array, convolution: Convolution, *, channels_last: bool = Fa
 
     With ``channels_last`` that is (patches, ..., channels), and otherwise (patches, channels, ...).
     """
+    for group in np.split(_windows(inputs, convolution), convolution.groups, axis=1):
+        yield _flat(group, len(convolution.kernel), channels_last)
+
+
+def _windows(inputs: Array, convolution: Convolution) -> Array:
+    """A view of the patches: (batch, channels, places..., kernel...)."""
     c, spatial = convolution, len(convolution.kernel)
     padded = np.pad(inputs, [(0, 0), (0, 0), *c.pads], mode=c.mode)  # type: ignore[call-overload]
     reach = tuple((k - 1) * d + 1 for k, d in zip(c.kernel, c.dilations, strict=True))
     windows = np.lib.stride_tricks.sliding_window_view(padded, reach, tuple(range(2, 2 + spatial)))
     steps = (slice(None), slice(None), *(slice(None, None, step) for step in (*c.strides, *c.dilations)))
-    windows = windows[steps]
+    found: Array = windows[steps]
+    return found
+
+
+def _flat(windows: Array, spatial: int, channels_last: bool) -> Array:
     within = range(2 + spatial, 2 + 2 * spatial)
     order = (0, *range(2, 2 + spatial), *((*within, 1) if channels_last else (1, *within)))
-    for group in np.split(windows, c.groups, axis=1):
-        yield group.transpose(order).reshape(-1, group.shape[1] * int(np.prod(c.kernel)))
+    width = windows.shape[1] * int(np.prod(windows.shape[2 + spatial :]))
+    return windows.transpose(order).reshape(-1, width)
 
 
 @dataclass(slots=True)
 class Recorder:
-    """The inputs of layers, called by their weights, as a model runs."""
+    """The inputs of layers, called by their weights, as a model runs; not of layers with more than `WIDEST`."""
 
     layers: dict[str, LayerInputs] = field(default_factory=dict)
 
@@ -80,15 +96,22 @@ class Recorder:
         self._add(name, inputs)
 
     def convolution(self, name: str, inputs: Array, convolution: Convolution, *, input_first: bool = False) -> None:
-        """Take in inputs of a convolution, image by image: its patches take far more room.
+        """Take in inputs of a convolution, piece by piece: its patches take far more room.
 
         With ``input_first`` the kernels are stored as (..., channels, outputs), and otherwise (outputs, channels, ...).
         """
+        spatial = len(convolution.kernel)
         for image in range(len(inputs)):
-            groups = patches(inputs[image : image + 1], convolution, channels_last=input_first)
-            self._add(name, list(groups), input_first=input_first)
+            windows = _windows(inputs[image : image + 1], convolution)
+            lines = max(1, _AT_ONCE // max(1, windows[:, :, :1].size))
+            for first in range(0, windows.shape[2], lines):
+                groups = np.split(windows[:, :, first : first + lines], convolution.groups, axis=1)
+                flat = [_flat(group, spatial, input_first) for group in groups]
+                self._add(name, flat, input_first=input_first)
 
     def _add(self, name: str, groups: Sequence[Array], *, input_first: bool = False) -> None:
+        if groups[0].shape[-1] > WIDEST:
+            return
         new = LayerInputs(tuple(Covariance(each.shape[-1]) for each in groups), input_first)
         layer = self.layers.setdefault(name, new)
         if layer.input_first != input_first or len(layer.covariances) != len(groups):
