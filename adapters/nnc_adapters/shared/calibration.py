@@ -78,7 +78,8 @@ def _flat(windows: Array, spatial: int, channels_last: bool) -> Array:
     within = range(2 + spatial, 2 + 2 * spatial)
     order = (0, *range(2, 2 + spatial), *((*within, 1) if channels_last else (1, *within)))
     width = windows.shape[1] * int(np.prod(windows.shape[2 + spatial :]))
-    return windows.transpose(order).reshape(-1, width)
+    flat: Array = windows.transpose(order).reshape(-1, width)
+    return flat
 
 
 @dataclass(slots=True)
