@@ -1,12 +1,13 @@
 """PyTorch (ISO/IEC 15938-17, Annex C): state dicts, checkpoints, TorchScript, exported programs, safetensors.
 
 Every kind of file is treated alike: the bytes of the coded tensors are cut out, the rest is the topology, to the last
-byte. Nothing is executed and PyTorch is not needed, but for `compress`, `load` and `state_dict`, which work on modules.
+byte. Nothing is executed and PyTorch is not needed, but for the functions of this package, which work on modules.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -19,20 +20,40 @@ from nnc_core.nnr_model import SourceModel, Topology
 from nnc_core.tables.code_points import TopologyStorageFormat
 
 if TYPE_CHECKING:
+    from nnc_adapters.pytorch.losses import compressibility_loss, diversity_loss, keep_zeros
+    from nnc_adapters.pytorch.measuring import evaluation
     from nnc_adapters.pytorch.modules import compress, load, state_dict
+    from nnc_adapters.pytorch.scaling import compress_scaled
 
-__all__ = ["PytorchAdapter", "compress", "load", "state_dict"]
+__all__ = [
+    "PytorchAdapter",
+    "compress",
+    "compress_scaled",
+    "compressibility_loss",
+    "diversity_loss",
+    "evaluation",
+    "keep_zeros",
+    "load",
+    "state_dict",
+]
+
+_MODULES = {
+    **dict.fromkeys(("compress", "load", "state_dict"), "modules"),
+    **dict.fromkeys(("compressibility_loss", "diversity_loss", "keep_zeros"), "losses"),
+    "compress_scaled": "scaling",
+    "evaluation": "measuring",
+}
+"""Where the functions are that bring PyTorch with them; nothing else does."""
 
 
 def __getattr__(name: str) -> Any:
-    """`compress`, `load` and `state_dict` bring PyTorch with them, and only they."""
-    if name not in ("compress", "load", "state_dict"):
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:
-        from nnc_adapters.pytorch import modules
+        module = import_module(f"{__name__}.{_MODULES[name]}")
     except ModuleNotFoundError as error:
         raise MissingDependencyError(error.name or "torch", "pytorch", f"nnc_adapters.pytorch.{name}") from error
-    return getattr(modules, name)
+    return getattr(module, name)
 
 
 class PytorchAdapter(Adapter):

@@ -24,8 +24,19 @@ from nnc_adapters.pytorch.views import ITEM_SIZES, Data, View
 from nnc_adapters.pytorch.writer import Description
 from nnc_adapters.reports import CompressReport, Progress
 from nnc_adapters.shared.files import replacing
-from nnc_core import CodingParameters, Limits, ModelError, ModelInfo, NnrFile, SourceModel, UnsupportedError
+from nnc_core import (
+    CodingParameters,
+    Limits,
+    ModelError,
+    ModelInfo,
+    NnrFile,
+    SourceModel,
+    UnsupportedError,
+    approximator,
+)
+from nnc_core.coder import part18 as coder
 from nnc_core.nnr_model import ParameterType
+from nnc_core.tables.blocks import Member, parameter_types
 from nnc_core.tables.code_points import TopologyStorageFormat
 
 _Convolutions = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -169,17 +180,30 @@ def state_dict(
 ) -> dict[str, torch.Tensor]:
     """The tensors of a bitstream (a path, or the bytes) as a state dict; tied tensors share their storage again.
 
-    Without a topology of PyTorch, the tensors are those that are coded. Raises `BitstreamError`, `UnsupportedError` or
-    `LimitError` where the bitstream cannot be decoded, `ModelError` where its topology is damaged.
+    Without a topology of PyTorch, the tensors are those that are coded, and local scaling is applied. Raises
+    `BitstreamError`, `UnsupportedError` or `LimitError` where the bitstream cannot be decoded, `ModelError` where its
+    topology is damaged.
     """
     limits = limits or Limits()
     opened = NnrFile(source, limits) if isinstance(source, bytes) else nnc_core.open(source, limits=limits)
     with opened as file, file.decoding_ahead(threads) as tensors:
         topology = file.topology
         if topology is None or topology.storage_format != TopologyStorageFormat.NNR_TPL_PYT:
-            return {name: torch.from_numpy(array) for name, array in tensors.items()}
+            found = _scaled(source, limits, threads) if _has_scaling(file) else tensors
+            return {name: torch.from_numpy(array) for name, array in found.items()}
         description = Description(topology.data, limits)
         return dict(_restored(description, tensors, limits))
+
+
+def _has_scaling(file: NnrFile) -> bool:
+    types = (unit.header.compressed_parameter_types for unit in file.bitstream.data_units)
+    return any(each & parameter_types([Member.SCALING]) for each in types)
+
+
+def _scaled(source: str | Path | bytes, limits: Limits, threads: int | None) -> Mapping[str, Any]:
+    """The tensors with local scaling multiplied into weights."""
+    data, info = source if isinstance(source, bytes) else Path(source).read_bytes(), ModelInfo()
+    return approximator.restored(coder.decode(data, info, limits=limits, threads=threads), info)["parameters"]
 
 
 def _restored(
