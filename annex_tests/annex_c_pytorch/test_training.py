@@ -221,7 +221,7 @@ def test_any_decoder_of_the_standard_reads_local_scaling() -> None:
 
 
 def test_trained_local_scaling_makes_up_for_coarse_steps(plain: nn.Sequential) -> None:
-    """At less than a bit for each weight: more accurate than without, and than a larger bitstream without."""
+    """At half a bit for each weight: much better than without, and than a larger bitstream without."""
 
     def made(bits: float, epochs: int) -> bytes:
         settings = CodingParameters(bits_per_weight=bits)
@@ -229,10 +229,12 @@ def test_trained_local_scaling_makes_up_for_coarse_steps(plain: nn.Sequential) -
             plain, batches(), cross_entropy, parameters=settings, epochs=epochs, learning_rate=5e-3
         )
 
-    without, larger, tuned = made(0.8, 0), made(0.9, 0), made(0.8, 10)
+    without, larger, tuned = made(0.5, 0), made(0.6, 0), made(0.5, 10)
     assert len(tuned) < len(larger)
-    accuracies = [accuracy(sent(plain, data)) for data in (without, larger, tuned)]
-    assert accuracies[2] > max(accuracies[:2])
+    held_out = (_IMAGES[_HELD_OUT], LABELS[_HELD_OUT])
+    with torch.no_grad():
+        losses = [float(cross_entropy(sent(plain, data), held_out)) for data in (without, larger, tuned)]
+    assert losses[2] < min(0.6 * losses[0], losses[1])
 
 
 def test_a_module_is_left_as_it_was(plain: nn.Sequential) -> None:
