@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 import nnc_core
 from nnc_adapters import registry
-from nnc_adapters.base import Adapter, Options
+from nnc_adapters.base import Accepted, Adapter, Options
 from nnc_adapters.containers import plain
 from nnc_adapters.reports import CompressReport, DecompressReport, Meter, Progress, Watched, passing
 from nnc_adapters.shared.files import check_free, replacing, size_of
@@ -83,7 +83,8 @@ def compress(
     started = time.perf_counter()
     source = Path(source)
     adapter = registry.find(source)
-    options = Options(_limits(source, limits), keep_optimizer, opaque, strip_debug=strip_debug)
+    chosen = _overruled(parameters)
+    options = Options(_limits(source, limits), keep_optimizer, opaque, chosen=chosen, strip_debug=strip_debug)
     if target is None:
         target = _bitstream_of(source, adapter)
         target = target if folder is None else folder / target.name
@@ -187,7 +188,7 @@ def predict(
 ) -> tuple[ModelPlan, dict[str, Prediction]]:
     """What `compress` would decide about each tensor, and about what it would come to; writes nothing."""
     source = Path(source)
-    options = Options(_limits(source, limits), keep_optimizer, opaque)
+    options = Options(_limits(source, limits), keep_optimizer, opaque, chosen=_overruled(parameters))
     model = _read(registry.find(source), source, options, calibrate, drop_masked=drop_masked)
     plan = nnc_core.plan(model, _in_bytes(parameters, model, source), threads=threads)
     return plan, nnc_core.predict(model, plan, threads=threads)
@@ -199,6 +200,16 @@ def _payload_bytes(target: str | Path | BinaryIO, limits: Limits | None) -> int 
         return None
     with nnc_core.open(target, limits=limits) as file:
         return sum(unit.size for unit in file.units if unit.type == NnrUnitType.NNR_NDU)
+
+
+def _overruled(parameters: CodingParameters | None) -> frozenset[str]:
+    """The tensors that a rule has quantized, whatever they are."""
+    rules = [rule for rule in parameters.rules if _quantizes(dict(rule.changes))] if parameters else []
+    return Accepted(lambda name: any(rule.applies_to(name) for rule in rules)) if rules else frozenset()
+
+
+def _quantizes(changes: Mapping[str, int | bool]) -> bool:
+    return not changes.get("exact", "qp" not in changes)
 
 
 def _limits(source: Path, limits: Limits | None) -> Limits:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,7 +14,7 @@ from nnc_core.errors import ModelError, UnsupportedError
 from nnc_core.limits import Limits
 from nnc_core.nnr_model import SourceModel, Topology
 
-__all__ = ["DEFAULTS", "EVERYTHING", "Adapter", "Options", "SourceModel", "Topology"]
+__all__ = ["DEFAULTS", "EVERYTHING", "Accepted", "Adapter", "Options", "SourceModel", "Topology"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +25,9 @@ class Options:
     not mere data: they are carried as they are, and not run. ``strip_debug`` leaves behind what is there for people
     only, such as comments and stack traces; the remarks of the model say what that was. ``all_floats`` puts every
     tensor of floating-point numbers among the tensors, small ones too; the tensors called ``chosen`` are there whatever
-    the rules say, if they are numbers. ``bits`` admits among these every type whose elements have a bit pattern of up
-    to 64 bits, scalars, and what an optimizer keeps: what is not to be coded, but compared.
+    the rules say, if they are numbers, and with ``only`` no others are. ``bits`` admits among these every type whose
+    elements have a bit pattern of up to 64 bits, scalars, and what an optimizer keeps: what is not to be coded, but
+    compared.
     """
 
     limits: Limits = field(default_factory=Limits)
@@ -34,18 +35,27 @@ class Options:
     opaque: bool = False
     all_floats: bool = False
     chosen: frozenset[str] = frozenset()
+    only: bool = False
     strip_debug: bool = False
     bits: bool = False
 
 
-class _Everything(frozenset[str]):
-    """A set that has every name."""
+class Accepted(frozenset[str]):
+    """A set of all names that a function accepts."""
+
+    def __new__(cls, accepts: Callable[[str], bool]) -> Accepted:
+        """The set of what ``accepts`` is true for."""
+        made = super().__new__(cls)
+        made._accepts = accepts
+        return made
+
+    _accepts: Callable[[str], bool]
 
     def __contains__(self, name: object) -> bool:
-        return True
+        return isinstance(name, str) and self._accepts(name)
 
 
-EVERYTHING = _Everything()
+EVERYTHING = Accepted(lambda name: True)
 """All tensors of numbers, as what is ``chosen``."""
 
 DEFAULTS = Options()

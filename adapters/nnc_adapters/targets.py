@@ -107,7 +107,7 @@ def write_into(
     `ModelError` for a tensor that it does not have; otherwise as `Adapter.write`.
     """
     names = _names_in(adapter, tensors, into, options)
-    base = adapter.read(into, replace(options, chosen=frozenset(names)))
+    base = adapter.read(into, replace(options, chosen=frozenset(names), only=True))
     if base.topology is None:
         raise ModelError("the model has no structure that could be kept", file=str(into))
     adapter.write(overlay(base.tensors, tensors, names), base.topology, target, options, force=force)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -84,11 +84,12 @@ def verify(
     original, compressed = Path(original), Path(compressed)
     bounds = (limits or Limits()).following(size_of(original))
     options = Options(bounds, keep_optimizer, opaque, strip_debug=strip_debug)
-    with about(original):
-        adapter = registry.find(original)
-        model = adapter.read(original, options)
-        model = with_pruning_topology(model, adapter.masks(model.tensors), drop=drop_masked)
     with about(compressed), plain(compressed, options.limits) as path, nnc_core.open(path, limits=limits) as file:
+        with about(original):
+            adapter = registry.find(original)
+            options = replace(options, chosen=_besides(adapter.read(original, options), file))
+            model = adapter.read(original, options)
+            model = with_pruning_topology(model, adapter.masks(model.tensors), drop=drop_masked)
         verdict: TopologyVerdict = compare_topology(model.topology, file.topology)
         with file.decoding_ahead(threads) as decoded:
             watched = Watched(decoded, passed=passing(meter, "comparing", decoded_bytes(file)))
@@ -96,6 +97,11 @@ def verify(
             problem = None if file.topology is None else _restore(file.topology, compared, options)
             tensors = tuple(judge(result, model, min_sqnr, rules) for result in compared.all())
     return _report("cannot be restored" if problem else verdict, problem, tensors)
+
+
+def _besides(model: SourceModel, names: Iterable[str]) -> frozenset[str]:
+    """The tensors of a bitstream that a model has only where a rule asked for them."""
+    return frozenset(name for name in names if name not in model.tensors)
 
 
 def _report(topology: TopologyVerdict, problem: str | None, tensors: tuple[TensorComparison, ...]) -> VerifyReport:

@@ -75,8 +75,10 @@ def _read(path: Path, options: Options, lossless: bool) -> SourceModel:
     reasons = _reasons(graph, variables)
     if lossless:
         reasons |= {v.label: "not coded in the archive" for v in variables if v.file.endswith(DAT)}
-    coded = {v.label for v in variables if v.label in options.chosen or _is_coded(v, reasons, options)}
-    exact = {v.label for v in variables if v.label not in coded and _fits(v) and _costs_less(v, options)}
+    thrift = selection.Thrift(all_floats=options.all_floats)
+    coded = {v.label for v in variables if v.label in options.chosen or _is_coded(v, reasons, options, thrift)}
+    others = [] if options.only else [v for v in variables if v.label not in coded]
+    exact = {v.label for v in others if _fits(v) and _costs_less(v, thrift)}
     tensors = [v for v in variables if v.label in coded | exact]
     topology, dropped = _topology(text, tensors, files, options)
     return SourceModel(
@@ -169,18 +171,18 @@ def _decode(label: str, file: archive.File, limits: Limits, header: dat.Header) 
     return dat.load(header, dat.dump(header, array))
 
 
-def _is_coded(variable: _Variable, reasons: Mapping[str, str], options: Options) -> bool:
+def _is_coded(variable: _Variable, reasons: Mapping[str, str], options: Options, thrift: selection.Thrift) -> bool:
     """Whether a tensor of floats may lose precision."""
     name, elements = variable.header.dtype.name, variable.header.elements
-    allowed = variable.is_float and variable.label not in reasons
+    allowed = variable.is_float and variable.label not in reasons and not options.only
     coded = allowed and selection.is_coded(name, elements, variable.load, all_floats=options.all_floats)
-    return coded and selection.costs_less(variable.load, exact=False, all_floats=options.all_floats)
+    return coded and thrift.costs_less(variable.load, exact=False)
 
 
-def _costs_less(variable: _Variable, options: Options) -> bool:
+def _costs_less(variable: _Variable, thrift: selection.Thrift) -> bool:
     """Whether an exact tensor takes fewer bytes than its file would in the topology."""
     stays = variable.file.endswith(NNR) or variable.header.data_length < _FEW_BYTES
-    return stays or selection.costs_less(variable.load, exact=True, all_floats=options.all_floats)
+    return stays or thrift.costs_less(variable.load, exact=True)
 
 
 def _fits(variable: _Variable) -> bool:

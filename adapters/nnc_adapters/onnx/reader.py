@@ -57,7 +57,8 @@ def _read(path: Path, options: Options) -> SourceModel:
     meant = sensitivity(flow, places, folder)
     groups = tied_together(topology_elem_ids(places, limits), folder)
     tensors = [_Tensor(name, tied, _reason(tied, meant)) for name, tied in groups.items()]
-    coded = {t.name: t for t in tensors if _is_chosen(t, options) or is_coded(t, flow, folder, options)}
+    thrift = selection.Thrift(all_floats=options.all_floats)
+    coded = {t.name: t for t in tensors if _is_chosen(t, options) or is_coded(t, flow, folder, options, thrift)}
     info = roles.model_info({name: tensor.sites for name, tensor in coded.items()}, flow)
     return SourceModel(
         LazyTensors({name: _loader(tensor.proto, folder) for name, tensor in coded.items()}),
@@ -196,10 +197,12 @@ def tied_together(names: Mapping[str, Site], folder: values.Folder) -> dict[str,
     return found
 
 
-def is_coded(tensor: _Tensor, flow: Dataflow, folder: values.Folder, options: Options) -> bool:
+def is_coded(
+    tensor: _Tensor, flow: Dataflow, folder: values.Folder, options: Options, thrift: selection.Thrift
+) -> bool:
     """Whether a tensor leaves the topology: numbers, enough of them, and no arguments of operations."""
     proto, kind = tensor.proto, tensor.proto.data_type
-    if not tensor.sites[0].scope.carried or kind not in values.FLOATS | values.INTEGERS:
+    if options.only or not tensor.sites[0].scope.carried or kind not in values.FLOATS | values.INTEGERS:
         return False
     if kind in values.FLOATS and takes_as_argument(flow, tensor.sites):
         return False
@@ -208,7 +211,7 @@ def is_coded(tensor: _Tensor, flow: Dataflow, folder: values.Folder, options: Op
     if not selection.is_coded(name, elements, load, all_floats=options.all_floats):
         return False
     exact = bool(tensor.exact) or kind in values.INTEGERS
-    return selection.costs_less(load, exact=exact, all_floats=options.all_floats)
+    return thrift.costs_less(load, exact=exact)
 
 
 def _reason(sites: Iterable[Site], sensitivity: Sensitivity) -> str | None:

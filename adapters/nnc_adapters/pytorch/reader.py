@@ -55,17 +55,17 @@ def described(model: Model, options: Options) -> SourceModel:
     info = roles.from_names(shapes)
     exact = {name: reasons[view.path] for name, (_, view) in coded.tensors.items() if view.path in reasons}
     topology = Topology(TopologyStorageFormat.NNR_TPL_PYT, data)
-    return SourceModel(LazyTensors(fetch), topology, info, exact, tuple(_remarks(model, options.keep_optimizer)))
+    return SourceModel(LazyTensors(fetch), topology, info, exact, tuple(_remarks(model, coded)))
 
 
-def _remarks(model: Model, keep_optimizer: bool) -> Iterator[str]:
+def _remarks(model: Model, coded: Coded) -> Iterator[str]:
     """What a person should know about what is carried."""
     opaque = sorted({name for file in model.files for name in file.scan.opaque})
     if opaque:
         yield f"objects are carried as they are, and loading the file may run code: {', '.join(opaque)}"
-    kept = sum(end - start for file in model.files for start, end in slots(file.scan.views))
+    kept = sum(end - start for file in model.files for start, end in coded.slots(file))
     whole = sum(len(file.data.view) for file in model.files)
-    if keep_optimizer:
+    if coded.keep_optimizer:
         yield from remarks.optimizer(kept, whole)
     unknown = Counter(v.dtype for file in model.files for v in file.scan.views if v.path and _is_unknown_float(v))
     for dtype, count in sorted(unknown.items()):
@@ -123,7 +123,8 @@ class Coded:
         everything = [(file, view) for file in model.files for view in file.scan.views if view.path]
         self.root = root(model)
         more = {v.path for _, v in everything if ".".join(v.path[len(self.root) :]) in options.chosen}
-        wanted = {id(view) for file in model.files for view in _wanted(file, more, reasons, options)}
+        thrift = selection.Thrift(all_floats=options.all_floats)
+        wanted = {id(view) for file in model.files for view in _wanted(file, more, reasons, options, thrift)}
         self.tensors = dict(self._named([pair for pair in everything if id(pair[1]) in wanted], options.limits))
         self.names = {id(view): name for name, (_, view) in self.tensors.items()}
 
@@ -140,7 +141,12 @@ class Coded:
 
     def zeros(self, file: File) -> list[tuple[int, int]]:
         """The bytes of ``file`` that become zeros: first and behind the last of each piece."""
-        return [] if self.keep_optimizer else slots(file.scan.views)
+        return [] if self.keep_optimizer else self.slots(file)
+
+    def slots(self, file: File) -> list[tuple[int, int]]:
+        """The bytes of what an optimizer keeps, unless a rule has it coded."""
+        coded = {view.storage for view, _ in self.holes(file)}
+        return [slot for slot in slots(file.scan.views) if slot not in coded]
 
     def gaps(self, file: File) -> list[tuple[int, int]]:
         """The bytes of ``file`` that are not carried as they are."""
@@ -152,19 +158,20 @@ class Coded:
         return [checksum for checksum in file.scan.checksums if (checksum.start, checksum.end) in spans]
 
 
-def _wanted(file: File, chosen: Collection[Keys], reasons: Mapping[Keys, str], options: Options) -> Iterator[View]:
+def _wanted(
+    file: File, chosen: Collection[Keys], reasons: Mapping[Keys, str], options: Options, thrift: selection.Thrift
+) -> Iterator[View]:
     def wanted(view: View) -> bool:
-        load, every = partial(_fetch, file, view), options.all_floats
+        load = partial(_fetch, file, view)
         if view.path in chosen:
             return view.has_bits if options.bits else view.codable and selection.fits(view.dtype, load)
-        if not view.path or not view.codable:
+        if options.only or not view.path or not view.codable or view.optimizer:
             return False
-        if not selection.is_coded(view.dtype, view.elements, load, all_floats=every):
+        if not selection.is_coded(view.dtype, view.elements, load, all_floats=options.all_floats):
             return False
-        exact = view.dtype in INTEGERS or view.path in reasons
-        return selection.costs_less(load, exact=exact, all_floats=every)
+        return thrift.costs_less(load, exact=view.dtype in INTEGERS or view.path in reasons)
 
-    return separate(file.scan.views, wanted, optimizer=options.bits)
+    return separate(file.scan.views, wanted)
 
 
 def _typical(views: list[View]) -> list[Keys]:

@@ -192,16 +192,16 @@ def _is_slot(view: View) -> bool:
     return view.optimizer and view.dtype in FLOATS and view.elements > 0 and view.shape != ()
 
 
-def separate(views: Iterable[View], wanted: Callable[[View], bool], *, optimizer: bool = False) -> Iterator[View]:
+def separate(views: Iterable[View], wanted: Callable[[View], bool]) -> Iterator[View]:
     """The views that are ``wanted`` and do not overlap; of those that do, the largest, and the first of equal ones.
 
-    What must be exact is never wanted, except for what an ``optimizer`` keeps, if that is.
+    What must be exact is never wanted, except for what an optimizer keeps.
     """
     storages: defaultdict[tuple[int, int], list[View]] = defaultdict(list)
     for view in views:
         storages[view.storage].append(view)
     for sharing in storages.values():
-        if any(v.exact and not (optimizer and v.optimizer) for v in sharing) or len({v.dtype for v in sharing}) > 1:
+        if any(v.exact and not (v.optimizer and wanted(v)) for v in sharing) or len({v.dtype for v in sharing}) > 1:
             continue
         taken: list[tuple[int, int]] = []
         for view in sorted(sharing, key=lambda v: -v.elements):

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from nnc_adapters.shared.dtypes import FLOATS, INTEGERS
 from nnc_core.planner.exactness import worth_coding
 
-__all__ = ["SMALLEST_FLOATS", "SMALLEST_INTEGERS", "costs_less", "fits", "is_coded"]
+__all__ = ["SMALLEST_FLOATS", "SMALLEST_INTEGERS", "Thrift", "fits", "is_coded"]
 
 SMALLEST_FLOATS = 16
 SMALLEST_INTEGERS = 256
@@ -20,7 +20,8 @@ SMALLEST_INTEGERS = 256
 _MOST = (1 << 31) - 1
 # Types whose values are all within what the codec can express.
 _ALWAYS_FIT = (FLOATS | INTEGERS) - {"float64", "int32", "uint32", "int64"}
-_FEW_BYTES, _WORTH_SEEING = 4096, 64
+_FEW_BYTES, _WORTH_SEEING, _ALL_WORTH_SEEING = 4096, 64, 128
+_UNIT = 64  # bytes that a tensor of few numbers needs besides these: for its unit, and its description
 # How many values are looked at together, so that a large tensor in a file does not have to fit into memory.
 _PIECE = 1 << 20
 
@@ -36,20 +37,37 @@ def is_coded(data_type: str, elements: int, load: Callable[[], NDArray[Any]], *,
     return enough and fits(data_type, load)
 
 
-def costs_less(load: Callable[[], NDArray[Any]], *, exact: bool, all_floats: bool = False) -> bool:
-    """Whether a tensor that is coded takes fewer bytes than in the topology, or not many more.
+class Thrift:
+    """Decides which tensors of one model are coded where that may take more bytes, asked for each in model order.
 
-    What is quantized does. Numbers that must be ``exact`` are compared, and so are masks, by their infinities; no other
-    values decide, so that models of one structure have the same tensors. Few floats stay tensors even if they take a
-    little more: they can be seen there, and a rule can overrule what is exact. ``all_floats`` are tensors in any case.
+    Few floats that are exact stay tensors even if they take a little more: they can be seen there. But a model with
+    many of them, such as the scales of all its layers, does not become larger by more than ``_ALL_WORTH_SEEING`` bytes.
     """
-    if all_floats:
-        return True
-    array = load()
-    if not (exact or _is_mask(array)) or worth_coding(array):
-        return True
-    few = array.dtype.kind not in "iu" and array.nbytes <= _FEW_BYTES
-    return few and len(zlib.compress(array.tobytes())) + _WORTH_SEEING >= array.nbytes
+
+    def __init__(self, *, all_floats: bool = False) -> None:
+        self._all_floats = all_floats
+        self._left = _ALL_WORTH_SEEING
+
+    def costs_less(self, load: Callable[[], NDArray[Any]], *, exact: bool) -> bool:
+        """Whether a tensor that is coded takes fewer bytes than in the topology, or not many more.
+
+        What is quantized does. Numbers that must be ``exact`` are compared, and so are masks, by their infinities; no
+        other values decide, so that models of one structure have the same tensors. With ``all_floats`` these are
+        tensors in any case.
+        """
+        if self._all_floats:
+            return True
+        array = load()
+        if not (exact or _is_mask(array)) or worth_coding(array):
+            return True
+        return array.dtype.kind not in "iu" and array.nbytes <= _FEW_BYTES and self._affords(array)
+
+    def _affords(self, array: NDArray[Any]) -> bool:
+        deflated = len(zlib.compress(array.tobytes()))
+        more = array.nbytes + _UNIT - deflated
+        afforded = deflated + _WORTH_SEEING >= array.nbytes and more <= self._left
+        self._left -= more if afforded else 0
+        return afforded
 
 
 def _is_mask(array: NDArray[Any]) -> bool:
