@@ -5,7 +5,8 @@
 For each case: both decoders return the same bits from our bitstreams (with row skipping as the encoder chooses, and
 without) and from the peer's; and ours is never larger than the peer's at equal settings. Exit code 1 if anything of
 this fails, 2 if the peer is not there. Combinations in which the peer itself is defective are left out where the
-cases are made, and named there. ``make interop`` sets up the peer.
+cases are made, and named there. In the end the peer decodes the rows of the conformance suite that it supports; of the
+others it says why not. ``make interop`` sets up the peer.
 """
 
 from __future__ import annotations
@@ -27,6 +28,12 @@ from checkpoint import read_checkpoint
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
+from suite import reports
+from suite.files import Folder
+from suite.generate import generate
+from suite.peer import Peer, reason_against
+from suite.procedures import Outcome, outcomes_of
+from suite.rows import all_rows, runs
 from synthetic import Tensors, laplace, matrices, vectors
 
 import nnc_core
@@ -245,6 +252,16 @@ def compared(r: Result) -> list[str]:
     ]
 
 
+def conformance(folder: Path, console: Console) -> list[Outcome]:
+    """The rows of the conformance suite, decoded by the peer; those that it does not support with the reason."""
+    supported = [row for row in all_rows() if reason_against(row) is None]
+    groups = track(list(runs(supported)), "making the conformance suite", console=console)
+    for group in groups:
+        list(generate(group, Folder(folder)))
+    outcomes = outcomes_of(Peer(), all_rows(), Folder(folder))
+    return list(track(outcomes, "conformance", total=len(all_rows()), console=console))
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", action="store_true", help="print the results as JSON instead of a table")
@@ -258,14 +275,17 @@ def main() -> int:
         listed = track(list(interop_features.features()), "features", console=console)
         features = [interop_features.check(feature, Path(folder)) for feature in listed]
         chains = [interop_updates.check(chain, Path(folder)) for chain in interop_updates.chains()]
-    failed = sum(bool(r.failures) for r in [*results, *features, *chains])
+        rows = conformance(Path(folder), console)
+    failed = sum(bool(r.failures) for r in [*results, *features, *chains]) + sum(r.status == "failed" for r in rows)
     if as_json:
         described = {"sizes": list(map(asdict, results)), "features": list(map(asdict, features))}
+        described["conformance"] = [{"row": r.row.name, "status": r.status, "reason": r.reason} for r in rows]
         described["chains"] = list(map(asdict, chains))
         print(json.dumps(described, indent=1))
     else:
         count = f"{len(results)} cases, {len(features)} features, {len(chains)} chains of updates, {failed} failed"
-        Console().print(table_of(results), interop_features.table_of(features), interop_updates.table_of(chains), count)
+        tables = interop_features.table_of(features), interop_updates.table_of(chains), reports.table(rows, Peer.name)
+        Console().print(table_of(results), *tables, count)
     return 1 if failed else 0
 
 

@@ -99,4 +99,5 @@ def test_the_documentation_lists_the_rules_as_they_are() -> None:
     for rule in RULES.values():
         cells = (f"`{rule.id}`", rule.clause, rule.sentence, rule.example, "yes" if rule.lenient else "")
         assert f"| {' | '.join(cells)} |".replace("|  |", "| |") in text, rule.id
-    assert text.partition("\n## Not yet")[0].count("\n| `") == len(RULES)
+    rules = text.partition("\n## Rules")[2].partition("\n## Not yet")[0]
+    assert rules.count("\n| `") == len(RULES)

@@ -1,11 +1,15 @@
 """The procedures of the conformance suite: what passes, what fails and where, what is said of it."""
 
 import json
+import os
 import re
 import shlex
+import subprocess
 import sys
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -13,12 +17,14 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 from negative.index import INDEX, Negative, listed, made
+from peer_codec import ROOT
 from suite import procedures, reports
 from suite.claims import Claim, ClaimError, missing, verdict
 from suite.cli import main
 from suite.decoders import Command, Native, Plain, RefusedError, UnsupportedError
 from suite.files import Folder, load
-from suite.generate import Generated
+from suite.generate import Generated, generate
+from suite.pack import pack
 from suite.procedures import Outcome, first_difference, outcomes_of, refusals
 from suite.rows import all_rows, selected
 
@@ -346,3 +352,39 @@ def test_verify_takes_updates_in_their_order(quick_suite: Suite, capsys: pytest.
 
 def test_selected_rows_can_be_named_by_number_or_part_of_an_id() -> None:
     assert [row.name for row in selected(all_rows(), ["1.5", "local_scaling"])] == ["1.5", "1.23"]
+
+
+def test_a_newcomer_tests_a_decoder_with_the_three_lines_of_the_readme(tmp_path: Path) -> None:
+    readme = (ROOT / "README.md").read_text()
+    lines = re.findall(r"^python -m conformance .+$", readme.partition("\n## Conformance")[2], re.MULTILINE)
+    assert len(lines) == 3
+    (tmp_path / "conformance").symlink_to(ROOT / "conformance")
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    for line in lines:
+        done = subprocess.run(
+            line, shell=True, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+    small = [row for row in selected(all_rows(), small=True) if row.table == 1]
+    assert f"{len(small)} rows: {len(small)} passed, 0 failed, 0 unsupported" in done.stdout
+    assert (tmp_path / "report.html").read_text().count('class="passed"') == len(small)
+
+
+def test_the_archive_has_what_implementers_need_and_depends_on_nothing_else(tmp_path: Path, quick_suite: Suite) -> None:
+    rows = [ROWS["1.25"], ROWS["2.5"]]
+    first, second = tmp_path / "suite.zip", tmp_path / "again" / "suite.zip"
+    sizes = {pack(rows, quick_suite[0], first), pack(rows, quick_suite[0], second)}
+    assert first.read_bytes() == second.read_bytes()
+    assert sizes == {first.stat().st_size}
+    names = {name.removeprefix("suite/") for name in zipfile.ZipFile(first).namelist()}
+    assert {"README.md", "suite.toml", "bitstream.md", "decoder/__main__.py", "negative/index.json"} <= names
+    assert {f"streams/{name}" for row in rows for name in row.files} <= names
+    assert f"streams/{ROWS['1.25'].id.removesuffix('.nctm')}_oob.json" in names
+    assert f"expected/{ROWS['1.25'].id.removesuffix('.nctm')}.npz" in names
+
+
+def test_a_row_that_is_made_differently_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["generate", "1.5", "--suite", str(tmp_path)]) == 0
+    (made,) = generate([replace(ROWS["1.5"], sha256=("0" * 64,))], Folder(tmp_path))
+    assert made.problems == [f"{ROWS['1.5'].id} has other bytes than in suite.toml"]
+    assert "1 rows" in capsys.readouterr().err

@@ -11,10 +11,11 @@ from rich.console import Console
 from suite import reports
 from suite.claims import Claim, ClaimError, missing, verdict
 from suite.coverage import covered
-from suite.decoders import Decoder, MissingDecoderError, decoder_called
+from suite.decoders import Command, Decoder, MissingDecoderError, Native, Plain
 from suite.files import DEFAULT, Folder
 from suite.generate import Generated, generate, update_description
 from suite.pack import pack
+from suite.peer import Peer
 from suite.procedures import FAILED, TOLERANCE, outcomes_of, refusals
 from suite.rows import PLATFORMS, Row, all_rows, selected
 from suite.verify import report, verified
@@ -133,9 +134,15 @@ def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     parser.set_defaults(command=_run)
 
 
+def _decoder(name: str, timeout: float) -> Decoder:
+    """The decoder that a user means: a name that is known here, or else a command."""
+    known: dict[str, Callable[[], Decoder]] = {"native": Native, "plain": Plain, "peer": Peer}
+    return known[name]() if name in known else Command(name, timeout)
+
+
 def _run(options: argparse.Namespace) -> int:
     try:
-        decoder = decoder_called(options.decoder, options.timeout)
+        decoder = _decoder(options.decoder, options.timeout)
         claim = Claim.load(options.claim) if options.claim else Claim(platform=options.platform)
     except (ClaimError, MissingDecoderError) as error:
         _ERRORS.print(str(error))

@@ -6,7 +6,7 @@ import json
 import shlex
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -176,9 +176,3 @@ class _Runs:
         said = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
         if done.returncode:
             raise {REFUSED: RefusedError, UNSUPPORTED: UnsupportedError}.get(done.returncode, CrashedError)(said)
-
-
-def decoder_called(name: str, timeout: float = 600.0) -> Decoder:
-    """The decoder that a user means: a name that is known here, or else a command."""
-    known: Mapping[str, type[Native] | type[Plain]] = {"native": Native, "plain": Plain}
-    return known[name]() if name in known else Command(name, timeout)
