@@ -6,12 +6,28 @@ import errno
 import os
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from nnc_adapters import registry
 from nnc_adapters.shared.files import replacing, replacing_folder
+
+
+@contextmanager
+def _write_file(path: Path, text: str) -> Iterator[None]:
+    with replacing(path) as stream:
+        yield
+        stream.write(text.encode())
+
+
+@contextmanager
+def _write_folder(path: Path, text: str) -> Iterator[None]:
+    with replacing_folder(path) as folder:
+        yield
+        (folder / "f").write_text(text)
 
 
 def fill(path: Path, text: str, force: bool = False) -> None:
@@ -72,7 +88,7 @@ def test_a_folder_that_cannot_take_its_place_leaves_what_was_there(tmp_path: Pat
             raise OSError("no")
         real(source, target)
 
-    monkeypatch.setattr("nnc_adapters.shared.files._exchanged", lambda one, other: False)
+    monkeypatch.setattr("nnc_adapters.shared.files._renamed", lambda *_: False)
     monkeypatch.setattr("nnc_adapters.shared.files.os.rename", failing)
     with pytest.raises(OSError, match="no"):
         fill(tmp_path / "model", "new", force=True)
@@ -101,7 +117,7 @@ def test_a_folder_is_there_at_every_moment_of_its_replacement(tmp_path: Path) ->
 
 
 def test_a_system_that_cannot_exchange_folders_moves_the_old_one_aside(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr("nnc_adapters.shared.files._exchanged", lambda one, other: False)
+    monkeypatch.setattr("nnc_adapters.shared.files._renamed", lambda *_: False)
     fill(tmp_path / "model", "old")
     fill(tmp_path / "model", "new", force=True)
     assert (tmp_path / "model" / "inner" / "file").read_text() == "new"
@@ -183,3 +199,16 @@ def test_a_folder_that_cannot_be_listed_is_not_taken_for_empty(adapter: str, fil
     (reader,) = (a for a in registry.adapters() if a.name == adapter)
     with pytest.raises(PermissionError, match="locked"):
         reader.read(tmp_path)
+
+
+@pytest.mark.parametrize("system", ["knows how", "knows no better"])
+@pytest.mark.parametrize("writes", [_write_file, _write_folder])
+def test_of_two_writers_without_force_the_second_fails(system: str, writes, tmp_path: Path, monkeypatch) -> None:
+    if system == "knows no better":
+        monkeypatch.setattr("nnc_adapters.shared.files._renamed", lambda *_: False)
+    path = tmp_path / "out"
+    with pytest.raises(FileExistsError), writes(path, "second"), writes(path, "first"):
+        pass
+    (written,) = [path] if path.is_file() else path.iterdir()
+    assert written.read_text() == "first"
+    assert list(tmp_path.iterdir()) == [path]

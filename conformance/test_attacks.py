@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import tracemalloc
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -27,7 +28,9 @@ from nnc_core.syntax.units import unit
 from nnc_core.tables.code_points import CompressedParameterTypes, NnrUnitType, PayloadType, TopologyStorageFormat
 
 NOTHING = bitstream_of([])
-WIDE = SyntaxContext(limits=Limits(dimensions=1000, tensor_elements=1 << 62))
+WIDE = SyntaxContext(
+    limits=Limits(dimensions=1000, tensor_elements=1 << 62, codebook_size=1 << 20, entry_points=1 << 26)
+)
 
 
 def data_unit(payload: bytes, **fields: object) -> bytes:
@@ -125,8 +128,8 @@ def test_names_in_several_reference_lists_are_limited_together() -> None:
 
 @pytest.mark.parametrize("padding", [1 << 24, 1 << 27])
 def test_an_inflated_reference_list_is_limited(padding: int) -> None:
-    with pytest.raises(LimitError, match="topology_bytes"):
-        Bitstream(NOTHING + reference_list(2, bytes(padding)), Limits(topology_bytes=1 << 20))
+    with pytest.raises(LimitError, match="name_bytes"):
+        Bitstream(NOTHING + reference_list(2, bytes(padding)), Limits(name_bytes=1 << 20))
 
 
 def test_many_tiny_units_take_work_in_proportion() -> None:
@@ -165,7 +168,7 @@ def test_factors_count_with_their_own_size() -> None:
 
 
 def test_elements_that_cannot_be_in_the_payload_take_no_memory() -> None:
-    data = NOTHING + data_unit(bytes(9), tensor_dimensions=(1 << 29,))
+    data = NOTHING + data_unit(bytes(9), tensor_dimensions=(1 << 26,))
     with pytest.raises(TruncatedError, match="elements in 9 payload bytes"):
         nnc_core.decode(data)
 
@@ -186,13 +189,13 @@ def test_entry_points_that_cannot_follow_are_refused() -> None:
             return value
 
     writer = Careless()
-    header = CompressedDataUnitHeader(topology_elem_id="w", tensor_dimensions=(1 << 28, 2), scan_order=1)
+    header = CompressedDataUnitHeader(topology_elem_id="w", tensor_dimensions=(1 << 25, 2), scan_order=1)
     with pytest.raises(StopIteration):
         nnr_compressed_data_unit_header(writer, header, WIDE)
     writer.byte_alignment()
     data = NOTHING + unit(NnrUnitType.NNR_NDU, writer.data(), bytes(100))
-    with pytest.raises(TruncatedError, match="33554431 elements cannot follow"):
-        Bitstream(data)
+    with pytest.raises(TruncatedError, match="4194303 elements cannot follow"):
+        Bitstream(data, Limits(entry_points=1 << 22))
 
 
 def test_more_dimensions_than_arrays_have_are_named() -> None:
@@ -276,3 +279,59 @@ def test_a_tensor_of_another_shape_is_no_place_for_levels() -> None:
             quantize(values, 1.0, 0, 1.0, 256, None, np.zeros((4, 4), np.int32))
         with pytest.raises(ValueError, match="shift index"):
             quantize(values, 1.0, 0, 1.0, 0, bytes([9] * 88), np.zeros((4, 4), np.int32))
+
+
+# A small file cannot ask for much -------------------------------------------------------------------------------------
+
+
+def test_a_few_bytes_do_not_decode_to_gigabytes() -> None:
+    data = NOTHING + data_unit(bytes(4), tensor_dimensions=(1 << 14, 1 << 15))
+    with pytest.raises(LimitError, match="tensor_elements"):
+        nnc_core.decode(data)
+
+
+def test_what_is_sparse_decodes_without_being_asked_for() -> None:
+    """The emptiest content that there is, far beyond the harmless size."""
+    zeros = np.zeros((1 << 13, 1 << 13), np.float32)
+    data = nnc_core.encode({"w": zeros}, qp=0)
+    bounds = Limits().following(len(data))
+    assert bounds.decoded_bytes >= zeros.nbytes
+    assert bounds.decoded_bytes < Limits().decoded_bytes
+
+
+def test_many_small_tensors_do_not_add_up_to_gigabytes() -> None:
+    one = data_unit(payload(np.zeros((1, 1), np.int32)), tensor_dimensions=(1 << 11, 1 << 14))
+    with pytest.raises(LimitError, match="decoded_bytes"):
+        nnc_core.decode(NOTHING + b"".join(one.replace(b"w\0", bytes((97 + i, 0))) for i in range(20)))
+
+
+def test_long_names_of_a_list_are_bounded_before_they_are_inflated() -> None:
+    writer = Writer()
+    writer.ue(7, "count_topology_elements_minus2", 29_998)
+    writer.byte_alignment()
+    names = b"".join(f"{number:05}".encode() + 3000 * "\u6a21".encode() + b"\0" for number in range(20))
+    packed = zlib.compress(writer.data() + names + bytes(270_000_000), 9)
+    data = NOTHING + unit(NnrUnitType.NNR_TPL, bytes((TopologyStorageFormat.NNR_TPL_REFLIST, 1)), packed)
+    del names
+    tracemalloc.start()
+    with pytest.raises(LimitError, match="name_bytes"):
+        Bitstream(data)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1 << 27
+
+
+def test_a_codebook_of_millions_is_refused_before_it_is_read() -> None:
+    book = IntegerCodebook(
+        codebook_size=1 << 17, codebook_delta_right=((1 << 17) - 1) * (0,), codebook_centre_offset=-(1 << 16)
+    )
+    coded = data_unit(b"", tensor_dimensions=(2, 2), codebook_present_flag=True, integer_codebook=book)
+    with pytest.raises(LimitError, match="codebook_size"):
+        Bitstream(NOTHING + coded)
+    Bitstream(NOTHING + coded, Limits(codebook_size=1 << 17))
+
+
+def test_hundreds_of_thousands_of_entry_points_are_refused_before_they_are_read() -> None:
+    header = {"tensor_dimensions": (1 << 21, 1), "scan_order": 1}
+    with pytest.raises(LimitError, match="entry_points"):
+        Bitstream(NOTHING + data_unit(bytes(600_000), **header))

@@ -6,17 +6,23 @@ from dataclasses import dataclass, replace
 
 from nnc_core.errors import LimitError
 
+EXPANSION = 1 << 14
+"""How many times its size a file may decode to; row after row of zeros takes a thousandth of that."""
+HARMLESS = 1 << 28
+"""Bytes that a file of any size may decode to."""
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
     """Upper bounds for reading and writing; on by default, changed with ``dataclasses.replace`` or the constructor.
 
-    A file that is large itself may hold more without being asked for: what has its default value here follows the size
-    of the file at hand, see `following`.
+    What has its default value here follows the size of the file at hand, see `following`: a large file may hold more
+    without being asked for, a tiny one less.
 
     ``tensor_elements`` is per tensor, ``decoded_bytes`` and ``units`` per bitstream; its reference lists have no more
-    names than it may have ``units``. ``name_length`` is per string in UTF-8 bytes, ``dimensions`` per tensor,
-    ``topology_bytes`` after inflating, ``nesting`` for graphs inside graphs.
+    names than it may have ``units``, and these no more than ``name_bytes`` in all. ``name_length`` is per string in
+    UTF-8 bytes, ``dimensions``, ``codebook_size`` and ``entry_points`` per data unit, ``topology_bytes`` after
+    inflating, ``nesting`` for graphs inside graphs.
     """
 
     tensor_elements: int = 1 << 29
@@ -24,20 +30,29 @@ class Limits:
     units: int = 1 << 17
     name_length: int = 4096
     dimensions: int = 64
+    name_bytes: int = 1 << 25
+    codebook_size: int = 1 << 16
+    entry_points: int = 1 << 17
     topology_bytes: int = (1 << 31) - 1
     nesting: int = 64
 
     def following(self, size: int) -> Limits:
-        """The limits for a file of ``size`` bytes: those that have their default values grow with it.
+        """The limits for a file of ``size`` bytes: those that have their default values follow it.
 
         So a file may decode to one weight for each of its bits, and have a tensor for each KiB; more needs to be asked
-        for where it is beyond the defaults as well.
+        for where it is beyond the defaults as well. Less is allowed where a file would decode to more than
+        `EXPANSION` times its size and `HARMLESS` bytes, as no sparse model does.
         """
-        grown = {"tensor_elements": 8 * size, "decoded_bytes": 32 * size, "units": size >> 10}
-        raised = {
-            name: value for name, value in grown.items() if getattr(self, name) == getattr(_DEFAULTS, name) < value
+        decoded = max(HARMLESS, EXPANSION * size)
+        bounds = {
+            "tensor_elements": max(min(_DEFAULTS.tensor_elements, decoded // 4), 8 * size),
+            "decoded_bytes": max(min(_DEFAULTS.decoded_bytes, decoded), 32 * size),
+            "units": max(_DEFAULTS.units, size >> 10),
+            "name_bytes": max(_DEFAULTS.name_bytes, size),
+            "entry_points": max(_DEFAULTS.entry_points, size >> 10),
         }
-        return replace(self, **raised) if raised else self
+        changed = {name: bound for name, bound in bounds.items() if getattr(self, name) == getattr(_DEFAULTS, name)}
+        return replace(self, **changed)
 
     def check(self, limit: str, value: int, where: str = "") -> int:
         """Return ``value`` if it is within the bound called ``limit``, else raise `LimitError`."""

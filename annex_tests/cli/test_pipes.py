@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 
 import nnc_core
+from nnc_adapters.cli import options
 
 NNC = [sys.executable, "-m", "nnc_adapters.cli"]
 PIPE = subprocess.PIPE
@@ -175,3 +177,37 @@ def test_an_interrupt_ends_the_program_quietly() -> None:
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 130
         assert process.stderr.read() == b""
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_the_end_by_a_signal_leaves_nothing_behind(name: str, tmp_path: Path) -> None:
+    number = getattr(signal, name, None) or pytest.skip("the system has no such signal")
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    with subprocess.Popen(
+        [*NNC, "inspect", "-"],
+        stdin=PIPE,
+        stdout=PIPE,
+        stderr=PIPE,
+        env=environment,
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),
+    ) as process:
+        assert process.stdin is not None
+        assert process.stderr is not None
+        process.stdin.write(bytes(1 << 20))
+        process.stdin.flush()
+        while not any(tmp_path.rglob("stdin")):
+            time.sleep(0.01)
+        time.sleep(0.5)  # as above
+        process.send_signal(number)
+        assert process.wait(60) == 128 + number
+        assert process.stderr.read() == b""
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_pipe_without_end_does_not_fill_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = type(shutil.disk_usage(tmp_path))
+    monkeypatch.setattr(options.shutil, "disk_usage", lambda _: usage(1 << 30, 1 << 30, 1 << 20))
+    source, copy = tmp_path / "source", tmp_path / "copy"
+    source.write_bytes(bytes(100))
+    with source.open("rb") as pipe, copy.open("wb") as stream, pytest.raises(OSError, match="all but filled the disk"):
+        options._copy(pipe, stream, tmp_path)

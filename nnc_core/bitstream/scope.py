@@ -268,7 +268,10 @@ def topology_payload(
     Raises a `BitstreamError` with its place in the unit; what was compressed has none, nor has what lies in a part.
     """
     coded = parts[0] if len(parts) == 1 else b"".join(parts)
-    data = inflate(header.topology_compression_format, coded, ctx.limits.topology_bytes, unit.index)
+    names = header.topology_storage_format == TopologyStorageFormat.NNR_TPL_REFLIST
+    limit = "name_bytes" if names else "topology_bytes"
+    most = getattr(ctx.limits, limit)
+    data = inflate(header.topology_compression_format, coded, most, unit.index, limit=limit)
     reader, payload = Reader(data, unit=unit.index), TopologyUnitPayload()
     try:
         nnr_topology_unit_payload(reader, payload, header, ctx)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnc_core.errors import ElementValueError
+from nnc_core.limits import Limits
 from nnc_core.syntax.driver import SIGNED, Syntax, padded
 from nnc_core.syntax.writer import Sizer
 
@@ -63,14 +64,15 @@ class IntegerCodebook:
 def codebook_bits(codebook: IntegerCodebook) -> int:
     """The number of bits that ``integer_codebook()`` takes."""
     sizer = Sizer()
-    integer_codebook(sizer, codebook)
+    integer_codebook(sizer, codebook, Limits())
     return sizer.bits
 
 
-def integer_codebook(s: Syntax, c: IntegerCodebook) -> None:
+def integer_codebook(s: Syntax, c: IntegerCodebook, limits: Limits) -> None:
     """``integer_codebook()``."""
     c.codebook_egk = s.u(4, "codebook_egk", c.codebook_egk, EGK)
     c.codebook_size = s.ue(2, "codebook_size", c.codebook_size, range(1, 1 << 32))
+    limits.check("codebook_size", c.codebook_size, "codebook_size")
     half = c.codebook_size >> 1
     offsets = range(-half, c.codebook_size - half)
     c.codebook_centre_offset = s.ie(2, "codebook_centre_offset", c.codebook_centre_offset, offsets)

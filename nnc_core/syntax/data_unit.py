@@ -88,7 +88,7 @@ def nnr_compressed_data_unit_header(s: Syntax, h: CompressedDataUnitHeader, ctx:
     e.code(5, "nnr_compressed_data_unit_payload_type", PayloadType)
     _identification(s, e, h, ctx)
     _node(e, h, ctx)
-    _quantization(s, e, h)
+    _quantization(s, e, h, ctx)
     _input_parameters(s, e, h, ctx)
     _scan(s, e, h, ctx)
     s.byte_alignment()
@@ -199,19 +199,21 @@ def _parent(e: Elements, node: bool) -> None:
     e.u(512, "parent_node_payload_sha512", when=kind == ParentNodeIdType.ICNN_NDU_PL_SHA512)
 
 
-def _quantization(s: Syntax, e: Elements, h: CompressedDataUnitHeader) -> None:
+def _quantization(s: Syntax, e: Elements, h: CompressedDataUnitHeader, ctx: SyntaxContext) -> None:
     payload_type = h.nnr_compressed_data_unit_payload_type
     e.flag("codebook_present_flag", when=payload_type in _QUANTIZED)
-    h.integer_codebook = _codebook(s, h.integer_codebook, h.codebook_present_flag)
+    h.integer_codebook = _codebook(s, h.integer_codebook, h.codebook_present_flag, ctx)
     e.flag("dq_flag", when=payload_type != PayloadType.NNR_PT_RAW_FLOAT)
     e.u(7, "nnr_decompressed_data_format", when=h.nnr_decompressed_data_format_present_flag)
 
 
-def _codebook(s: Syntax, codebook: IntegerCodebook | None, present: bool) -> IntegerCodebook | None:
+def _codebook(
+    s: Syntax, codebook: IntegerCodebook | None, present: bool, ctx: SyntaxContext
+) -> IntegerCodebook | None:
     if not present:
         return None
     codebook = codebook or IntegerCodebook()
-    integer_codebook(s, codebook)
+    integer_codebook(s, codebook, ctx.limits)
     return codebook
 
 
@@ -238,7 +240,7 @@ def _input_parameters(s: Syntax, e: Elements, h: CompressedDataUnitHeader, ctx: 
         outside = known.cabac_unary_length_minus1
         h.cabac_unary_length_minus1 = 9 if outside is None else outside
     second = block and h.codebook_present_flag and h.compressed_parameter_types & _DC != 0
-    h.integer_codebook_h = _codebook(s, h.integer_codebook_h, second)
+    h.integer_codebook_h = _codebook(s, h.integer_codebook_h, second, ctx)
 
 
 def _parameter_types(s: Syntax, e: Elements, h: CompressedDataUnitHeader, known: InputParameters) -> None:
@@ -339,7 +341,8 @@ def _scan(s: Syntax, e: Elements, h: CompressedDataUnitHeader, ctx: SyntaxContex
         e.absent("entry_points")
     else:
         block_rows = [-(-shape[0] // (4 << h.scan_order)) for shape in coded_shapes(h, ctx)]
-        entry_point_list(s, h, sum(block_rows) - len(block_rows))
+        count = ctx.limits.check("entry_points", sum(block_rows) - len(block_rows), "scan_order")
+        entry_point_list(s, h, count)
 
 
 def entry_point_list(s: Syntax, h: CompressedDataUnitHeader, count: int) -> None:

@@ -33,9 +33,14 @@ def _shortest(data: Buffer) -> bytes:
 
 
 def inflate(
-    compression_format: int, payload: Buffer, most: int, unit: int | None = None, kind: str = "topology"
+    compression_format: int,
+    payload: Buffer,
+    most: int,
+    unit: int | None = None,
+    kind: str = "topology",
+    limit: str = "topology_bytes",
 ) -> bytes:
-    """Undo ``topology_compression_format`` (or that of a unit of another ``kind``), up to ``most`` bytes.
+    """Undo ``topology_compression_format`` (or that of a unit of another ``kind``), up to ``most`` bytes (``limit``).
 
     `LimitError` if there are more; `TruncatedError` and `UnitSizeError` for a zlib stream that ends too late or too
     early, `UnsupportedError` for an unknown format.
@@ -47,7 +52,7 @@ def inflate(
     else:
         raise UnsupportedError(f"{kind}_compression_format {compression_format}")
     if len(data) > most:
-        raise LimitError("topology_bytes", len(data), most, f"{kind}_data")
+        raise LimitError(limit, len(data), most, f"{kind}_data")
     return data
 
 

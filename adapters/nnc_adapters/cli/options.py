@@ -21,6 +21,8 @@ from nnc_adapters.shared.files import about
 from nnc_core import Limits, Rule
 
 PIPE = "-"
+_PIECE = 1 << 24
+_KEPT_FREE = 1 << 28
 _Output = TypeVar("_Output", Path, "Path | None")
 _Command = TypeVar("_Command", bound="Callable[..., Any]")
 
@@ -160,8 +162,17 @@ def readable(source: Path) -> Iterator[Path]:
             return
         copy = Path(stack.enter_context(tempfile.TemporaryDirectory()), "stdin")
         with copy.open("wb") as stream:
-            shutil.copyfileobj(pipe, stream)
+            _copy(pipe, stream, copy.parent)
         yield copy
+
+
+def _copy(pipe: BinaryIO, stream: BinaryIO, folder: Path) -> None:
+    """Copy what comes out of a pipe, unless it does not end before the disk is all but full."""
+    while piece := pipe.read(_PIECE):
+        if shutil.disk_usage(folder).free < _KEPT_FREE:
+            full = f"{stream.tell()} bytes from the pipe have all but filled the disk"
+            raise OSError(errno.ENOSPC, full, str(folder))
+        stream.write(piece)
 
 
 def _pipe(source: Path, stack: ExitStack) -> BinaryIO | None:

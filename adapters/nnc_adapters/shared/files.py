@@ -18,7 +18,8 @@ from nnc_core.errors import NncError
 __all__ = ["about", "check_free", "replacing", "replacing_folder", "size_of", "walk"]
 
 _WORKING_FOLDER = -100  # AT_FDCWD
-_EXCHANGE = 2  # RENAME_EXCHANGE, and RENAME_SWAP elsewhere
+_NO_REPLACE = 1, 4  # RENAME_NOREPLACE, and RENAME_EXCL elsewhere
+_EXCHANGE = 2, 2  # RENAME_EXCHANGE, and RENAME_SWAP elsewhere
 
 
 @contextmanager
@@ -48,8 +49,9 @@ def check_free(path: Path, *, force: bool = False) -> None:
 def replacing(path: Path, *, force: bool = False) -> Iterator[BinaryIO]:
     """Open a new file beside ``path`` that takes its place when the block ends well, and vanishes when it does not.
 
-    A pipe or a device is not replaced: it is sent the file when the block ends well. Raises `FileExistsError` where
-    ``path`` exists, unless ``force``, and other `OSError` that name ``path``.
+    A pipe or a device is not replaced: it is sent the file when the block ends well. A symbolic link is replaced
+    itself; what it leads to stays. Raises `FileExistsError` where ``path`` exists, before the block or after it, unless
+    ``force``, and other `OSError` that name ``path``.
     """
     check_free(path, force=force)
     if _is_stream(path):
@@ -66,7 +68,7 @@ def replacing(path: Path, *, force: bool = False) -> Iterator[BinaryIO]:
         with _named(path, temporary):
             with temporary.open("xb") as stream:
                 yield stream
-            os.replace(temporary, path)
+            _move(temporary, path, force=force)
     except BaseException:
         with suppress(FileNotFoundError):
             temporary.unlink()
@@ -92,7 +94,9 @@ def replacing_folder(path: Path, *, force: bool = False) -> Iterator[Path]:
         with _named(path, temporary):
             temporary.mkdir()
             yield temporary
-            if not _exchanged(temporary, path):
+            if not force:
+                _move(temporary, path, force=False)
+            elif not _renamed(temporary, path, _EXCHANGE):
                 with suppress(FileNotFoundError):
                     os.rename(path, old)
                 os.rename(temporary, path)
@@ -146,14 +150,23 @@ def _beside(path: Path) -> Path:
     return path.with_name(f".nnc-{os.urandom(8).hex()}.tmp")
 
 
-def _exchanged(one: Path, other: Path) -> bool:
-    """Let two paths change places; `False` where one is missing or the system cannot."""
+def _move(temporary: Path, path: Path, *, force: bool) -> None:
+    """Give a file or folder its name; without ``force`` another that got it meanwhile keeps it."""
+    if force:
+        os.replace(temporary, path)
+    elif not _renamed(temporary, path, _NO_REPLACE):
+        check_free(path)  # between this and the next line another could come, where the system knows no better way
+        os.rename(temporary, path)
+
+
+def _renamed(one: Path, other: Path, flags: tuple[int, int]) -> bool:
+    """Rename with a flag of Linux, or of macOS; `False` where the system cannot, or ``other`` stands against it."""
     if os.name != "posix":
         return False
     system, names = ctypes.CDLL(None), (os.fsencode(one), os.fsencode(other))
     if hasattr(system, "renameat2"):
-        return bool(system.renameat2(_WORKING_FOLDER, names[0], _WORKING_FOLDER, names[1], _EXCHANGE) == 0)
-    return hasattr(system, "renamex_np") and bool(system.renamex_np(*names, _EXCHANGE) == 0)
+        return bool(system.renameat2(_WORKING_FOLDER, names[0], _WORKING_FOLDER, names[1], flags[0]) == 0)
+    return hasattr(system, "renamex_np") and bool(system.renamex_np(*names, flags[1]) == 0)
 
 
 def _remove(path: Path) -> None:

@@ -1,0 +1,14 @@
+"""The entry point of the program, which is light, so that an interrupt while the rest is imported ends it quietly."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """Run ``nnc``."""
+    try:
+        from nnc_adapters.cli import main as run
+    except KeyboardInterrupt:
+        sys.exit(130)
+    run()
