@@ -207,9 +207,7 @@ def _quantization(s: Syntax, e: Elements, h: CompressedDataUnitHeader, ctx: Synt
     e.u(7, "nnr_decompressed_data_format", when=h.nnr_decompressed_data_format_present_flag)
 
 
-def _codebook(
-    s: Syntax, codebook: IntegerCodebook | None, present: bool, ctx: SyntaxContext
-) -> IntegerCodebook | None:
+def _codebook(s: Syntax, codebook: IntegerCodebook | None, present: bool, ctx: SyntaxContext) -> IntegerCodebook | None:
     if not present:
         return None
     codebook = codebook or IntegerCodebook()
