@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import nnc_core
 from nnc_core import LossyOptions, UpdateDecoder, UpdateEncoder, UpdateOptions
-from nnc_core.updates import fold
+from nnc_core.updates import Chain, PatchedModel, fold
 
 EXACT = UpdateOptions(exact=True)
 OPTIONS = {
@@ -382,6 +382,20 @@ class TestState:
             encoder.save(tmp_path / "state")
         assert (tmp_path / "state").read_bytes() == before
         assert [each.name for each in tmp_path.iterdir()] == ["state"]
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_tensors_are_decoded_ahead_in_whatever_order_they_are_asked_for(threads: int) -> None:
+    base = {f"w{number}": np.random.default_rng(number).normal(size=(9, 8)).astype(np.float32) for number in range(9)}
+    updates, models = chain_of({name: base[name] for name in base}, 3)
+    for order in (list(base), list(base)[::-1], [*list(base)[1:], "w0", "w4"]):
+        patched = PatchedModel(Chain.of(base), base, remember=False)
+        for update in updates:
+            patched.add(nnc_core.NnrFile(update))
+        with patched.decoding_ahead(threads) as tensors:
+            assert list(tensors) == list(base)
+            assert all(tensors[name].tobytes() == models[3][name].tobytes() for name in order)
+        assert patched.chain_after().digest == Chain.of(models[3]).digest
 
 
 def test_damage_at_any_byte_of_an_update_is_an_error_and_changes_nothing() -> None:

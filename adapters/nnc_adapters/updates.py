@@ -173,7 +173,7 @@ def patch(
     check_free(target, force=force)
     with _opened(Path(base), bounds) as model:
         passed = passing(meter, "patching", size_of(Path(base)))
-        return _patch(model, updates, target, bounds, state, skip_applied, unverified, force, progress, passed)
+        return _patch(model, updates, target, bounds, state, skip_applied, unverified, force, progress, passed, threads)
 
 
 def _patch(
@@ -187,6 +187,7 @@ def _patch(
     force: bool = False,
     progress: Progress | None = None,
     passed: Callable[[int], None] | None = None,
+    threads: int | None = None,
 ) -> PatchReport:
     skipped = 0
     with ExitStack() as stack:
@@ -202,7 +203,8 @@ def _patch(
                 if not skip_applied:
                     raise
                 skipped += 1
-        _write(model, Watched(patched, progress, passed=passed), target, limits, force)
+        with patched.decoding_ahead(threads) as tensors:
+            _write(model, Watched(tensors, progress, passed=passed), target, limits, force)
         chain = patched.chain_after()
     if state is not None:
         save_chain(chain, state)
@@ -316,7 +318,7 @@ def fold_whole(
     with tempfile.TemporaryDirectory() as folder, _opened(Path(base), bounds) as model:
         patched = Path(folder, "model" + model.adapter.default_suffix(model.topology))
         passed = passing(meter, "patching", size_of(Path(base)))
-        _patch(model, updates, patched, bounds, progress=progress, passed=passed)
+        _patch(model, updates, patched, bounds, progress=progress, passed=passed, threads=threads)
         lossless = CodingParameters(lossless=True)
         return api.compress(
             patched, target, parameters=lossless, threads=threads, force=force, meter=meter, limits=limits

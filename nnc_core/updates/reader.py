@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Executor
+from contextlib import closing, contextmanager
 from functools import partial
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -281,6 +282,18 @@ class PatchedModel(LazyMapping[NDArray[Any]]):
             for name, tensor in tensors.items():
                 yield name, self._noted(name, tensor)
 
+    @contextmanager
+    def decoding_ahead(self, threads: int | None = None) -> Iterator[Tensors]:
+        """The model as a mapping that decodes further tensors while the caller works on one, in model order."""
+        names = [name for name in self if name in self._together]
+        found = in_order((self._job(name) for name in names), threads, running=4)
+        with closing(cast("Generator[dict[str, _Tensor], None, None]", found)) as results:
+            yield _Ahead(self, (tensor for tensors in results for tensor in tensors.items()), self._noted)
+
+    def _job(self, name: str) -> Job[dict[str, _Tensor]]:
+        bases = self._bases([name])
+        return Job(partial(self._all_after, [name], bases), sum(base.nbytes for base in bases.values()))
+
     def _jobs(self) -> Iterator[Job[dict[str, _Tensor]]]:
         for names in dict.fromkeys(self._together.values()):
             bases = self._bases(names)
@@ -362,3 +375,37 @@ class PatchedModel(LazyMapping[NDArray[Any]]):
         )
         folded = last is not None and last.manifest is not None and last.manifest.folded
         return after.restarted() if folded else after
+
+
+class _Ahead(LazyMapping[NDArray[Any]]):
+    """A patched model whose changed tensors come from ``results`` while they are asked for in that order."""
+
+    def __init__(
+        self,
+        model: PatchedModel,
+        results: Iterator[tuple[str, _Tensor]],
+        noted: Callable[[str, _Tensor], NDArray[Any]],
+    ) -> None:
+        self._model = model
+        self._results = results
+        self._noted = noted
+        self._next: tuple[str, _Tensor] | None = None
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        if name not in self._model.changed:
+            return self._model[name]
+        found = self._next or next(self._results, None)
+        if found is None or found[0] != name:
+            self._next = found
+            return self._model[name]
+        self._next = None
+        return self._noted(*found)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._model)
+
+    def __len__(self) -> int:
+        return len(self._model)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._model
