@@ -214,3 +214,20 @@ def test_what_cannot_be_coded_is_refused(module: object) -> None:
     refuse([[1]], TensorParameters(codebook_size=1), "codebook")
     with pytest.raises(ValueError, match="bits"):
         module.Encoder().iae(128, 8)
+
+
+@pytest.mark.parametrize(
+    ("rows", "width", "scan_order", "dq_flag", "scale"),
+    [(80, 1100, 0, False, 0.9), (500, 1100, 0, True, 0.3), (200, 400, 1, False, 0.8)],
+)
+def test_shift_indices_are_those_of_the_reference_where_contexts_are_sampled(
+    rows: int, width: int, scan_order: int, dq_flag: bool, scale: float
+) -> None:
+    rng = np.random.default_rng(rows)
+    drifting = np.linspace(0.2, 2, rows)[:, None]
+    indices = np.rint(rng.laplace(size=(rows, width)) * drifting * scale).astype(np.int32)
+    levels = expand(indices, scan_order) if dq_flag else indices
+    parameters = TensorParameters(dq_flag=dq_flag, scan_order=scan_order)
+    found = native.shift_indices(levels, parameters, TensorChoices())
+    assert found == reference.shift_indices(levels, parameters, TensorChoices())
+    assert any(found)

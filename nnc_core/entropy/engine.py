@@ -44,6 +44,9 @@ class Bins(ABC):
     def start_band(self, dq_state: int) -> None:
         """Make this place one where a decoder can start."""
 
+    def start_element(self) -> None:  # noqa: B027
+        """Get ready for the bins of one more integer; only statistics count them."""
+
     @abstractmethod
     def check(self) -> None:
         """Complain if the payload has already ended (called now and then)."""

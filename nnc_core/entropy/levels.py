@@ -94,6 +94,7 @@ class LevelCoder:
             self._dq_state = NEXT_STATE[self._dq_state][index & 1]
 
     def _element(self, level: int, row: int, column: int) -> int:
+        self._bins.start_element()
         base = int(self._base[row, column]) if self._base is not None else 0
         marked = bool(self._history[row, column]) if self._history is not None else False
         index = collapse(level, self._dq_state) if self._dq_flag else level

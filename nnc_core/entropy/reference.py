@@ -212,6 +212,10 @@ class _Statistics(Bins):
 
     def __init__(self, size: int) -> None:
         self.totals = [[0] * len(PARAMETER_SETS) for _ in range(size)]
+        self._met = [0] * size
+        self._weights = [1] * size
+        self._elements = 0
+        self._bands = 0
         self._models: list[list[Context]] = []
         self._bins: list[int] = []
         self.start_contexts([0] * size)
@@ -222,13 +226,14 @@ class _Statistics(Bins):
         self._bins = [0] * len(self._models)
 
     def bin(self, context: int, value: bool) -> bool:
-        number = self._bins[context]
-        self._bins[context] += 1
-        if number == BINS_UNTIL_MET:
-            _let_meet(self._models[context])
-        for index, model in enumerate(self._models[context] if (weight := _weight(number)) else ()):
-            self.totals[context][index] += weight * model.bits(value)
-            model.update(value)
+        if weight := self._weights[context]:
+            if self._bins[context] == BINS_UNTIL_MET:
+                _let_meet(self._models[context])
+            self._bins[context] += 1
+            self._met[context] += 1
+            for index, model in enumerate(self._models[context]):
+                self.totals[context][index] += weight * model.bits(value)
+                model.update(value)
         return value
 
     def bypass(self, value: int, bits: int) -> int:
@@ -236,17 +241,23 @@ class _Statistics(Bins):
         return value
 
     def start_band(self, dq_state: int) -> None:
-        """Nothing to note."""
+        """Rows of blocks are runs, where there are several."""
+        self._start_run(self._bands)
+        self._bands += 1
+
+    def start_element(self) -> None:
+        """Elsewhere runs are so many elements."""
+        if not self._bands and self._elements % SAMPLED_RUN == 0:
+            self._start_run(self._elements // SAMPLED_RUN)
+        self._elements += 1
 
     def check(self) -> None:
         """Nothing to run out of."""
 
-
-def _weight(number: int) -> int:
-    """How often the bin with this number since the last restart counts: of many, a sample is enough."""
-    if number < BINS_UNTIL_SAMPLED:
-        return 1
-    return 0 if number // SAMPLED_RUN % SAMPLED_EVERY else SAMPLED_EVERY
+    def _start_run(self, run: int) -> None:
+        """Of contexts that have met many bins a sample is enough."""
+        sampled = 0 if run % SAMPLED_EVERY else SAMPLED_EVERY
+        self._weights = [1 if met < BINS_UNTIL_SAMPLED else sampled for met in self._met]
 
 
 def _let_meet(models: list[Context]) -> None:

@@ -15,6 +15,16 @@ using Token = std::uint16_t;
 inline constexpr int kTokenShift = 4;     // so that a token without its bin says where in memory the context is
 inline constexpr Token kBypass = 0xFF00;  // + number of bins; contexts end at 53 + 4 * 256 + 33
 
+// Which elements are of interest: those whose index has at least this magnitude (0: all), and those that follow on a
+// zero or on another index.
+struct Interest {
+    std::int64_t least = 0;
+    bool after_zero = false, after_other = false;
+
+    static Interest none() { return {kUnlimited, false, false}; }
+    bool in_all() const { return least == 0 || (after_zero && after_other); }
+};
+
 class Binarizer {
   public:
     Binarizer(const Parameters& p, const Choices& choices, const std::int32_t* levels);
@@ -25,6 +35,12 @@ class Binarizer {
     // Calls `band(index, dq_state)` at the start of every row of blocks and `tokens(begin, end)` for runs of tokens.
     template <class Band, class Tokens>
     void run(Band&& band, Tokens&& tokens) {
+        run(band, tokens, [](std::int64_t&) { return Interest(); });
+    }
+
+    // The same for a part of the elements: `interest(count)` says which of the next ones, and may lower their number.
+    template <class Band, class Tokens, class Choose>
+    void run(Band&& band, Tokens&& tokens, Choose&& interest) {
         state_ = 0;
         if (p_.codebook() == 1) require_zeros();
         traverse(
@@ -38,10 +54,14 @@ class Binarizer {
                     if (p_.dq_flag) state_ = after_zeros(state_, segment.length);
                     return;
                 }
-                for (std::int64_t done = 0; done < segment.length; done += kChunk) {
-                    const std::int64_t count = std::min<std::int64_t>(kChunk, segment.length - done);
-                    const Token* end = binarize(segment.first + done, count);
-                    tokens(buffer_.data(), end);
+                for (std::int64_t done = 0; done < segment.length;) {
+                    std::int64_t count = std::min<std::int64_t>(kChunk, segment.length - done);
+                    const Interest wanted = interest(count);
+                    if (wanted.in_all())
+                        tokens(buffer_.data(), binarize(segment.first + done, count));
+                    else
+                        pass_over(segment.first + done, count, wanted, tokens);
+                    done += count;
                 }
             });
     }
@@ -55,6 +75,8 @@ class Binarizer {
     void find_zero_rows();
     void require_zeros() const;
     const Token* binarize(std::int64_t first, std::int64_t count);
+    template <class Tokens>
+    void pass_over(std::int64_t first, std::int64_t count, const Interest& interest, Tokens&& tokens);
     template <bool kDependent>
     Token* binarize_plain(const std::int32_t* levels, std::int64_t count, Token* out);
     Token* binarize_general(std::int64_t first, std::int64_t count, Token* out);
@@ -72,5 +94,25 @@ class Binarizer {
     int state_ = 0;
     int previous_ = 0;  // which neighbour context: 0 after a zero, 1 after a negative, 2 after a positive level
 };
+
+// Steps state and neighbour; makes tokens of what is of interest only.
+template <class Tokens>
+void Binarizer::pass_over(std::int64_t first, std::int64_t count, const Interest& interest, Tokens&& tokens) {
+    const int round = p_.dq_flag ? 1 : 0;  // a level that fits its state is twice the index, or one less
+    unsigned at = 8 * static_cast<unsigned>(state_);
+    bool after_other = previous_ != 0;
+    for (std::int64_t i = first; i < first + count; ++i) {
+        const std::int64_t level = levels_[i], index = ((level < 0 ? -level : level) + round) >> round;
+        if (index >= interest.least || (after_other ? interest.after_other : interest.after_zero)) [[unlikely]] {
+            state_ = static_cast<int>(at / 8);
+            previous_ = !after_other ? 0 : 2 - (levels_[i - 1] < 0);
+            tokens(buffer_.data(), binarize(i, 1));
+        }
+        at = static_cast<unsigned>(kStatesAfter[index & 1] >> at) & 0x38;
+        after_other = index != 0;
+    }
+    state_ = p_.dq_flag ? static_cast<int>(at / 8) : 0;
+    previous_ = !after_other ? 0 : 2 - (levels_[first + count - 1] < 0);
+}
 
 }  // namespace nnc

@@ -1,4 +1,5 @@
 // Choosing the parameter set of every context: what its bins would cost under each of the nine.
+#include <algorithm>
 #include <array>
 #include <cmath>
 
@@ -11,8 +12,9 @@ namespace {
 constexpr int kSets = 9;
 constexpr std::size_t kBufferedBins = 256;
 constexpr std::size_t kUntilMet = 512;
-// After so many bins, only one buffer of a context in so many is followed, and counts for all of them.
-constexpr std::size_t kUntilSampled = 16384, kSampledEvery = 8;
+// A run is so many elements or, where there are several rows of blocks, one of these. A context that has met so many
+// bins is followed in one run of so many only, which then counts for all.
+constexpr std::int64_t kUntilSampled = 24576, kSampledRun = 2048, kSampledEvery = 8;
 
 Rates make_rates() {
     Rates table{};
@@ -46,18 +48,15 @@ class Candidates {
         for (int set = 0; set < kSets; ++set) states_[static_cast<std::size_t>(set)] = Estimators::initial(set);
     }
 
-    void feed(const std::uint8_t* bins, std::size_t count) {
-        const std::size_t before = seen_;
+    void feed(const std::uint8_t* bins, std::size_t count, std::uint64_t weight) {
+        const std::size_t apart = std::min(count, kUntilMet - std::min(seen_, kUntilMet));
         seen_ += count;
-        if (before < kUntilMet) {
-            follow<0, 1, 2>(bins, count);
-            follow<3, 7, 8>(bins, count);
-            follow<4, 5, 6>(bins, count);
-        } else if (before < kUntilSampled) {
-            follow_met(bins, count, 1);
-        } else if (before / kBufferedBins % kSampledEvery == 0) {
-            follow_met(bins, count, kSampledEvery);
+        if (apart) {
+            follow<0, 1, 2>(bins, apart, weight);
+            follow<3, 7, 8>(bins, apart, weight);
+            follow<4, 5, 6>(bins, apart, weight);
         }
+        if (count > apart) follow_met(bins + apart, count - apart, weight);
     }
 
     std::uint8_t best() const {
@@ -74,7 +73,7 @@ class Candidates {
   private:
     // Three sets at a time: their states fit the registers, and none waits for the others.
     template <int kA, int kB, int kC>
-    void follow(const std::uint8_t* bins, std::size_t count) {
+    void follow(const std::uint8_t* bins, std::size_t count, std::uint64_t weight) {
         Estimators a = states_[kA], b = states_[kB], c = states_[kC];
         std::uint64_t cost_a = 0, cost_b = 0, cost_c = 0;
         for (std::size_t i = 0; i < count; ++i) {
@@ -89,9 +88,9 @@ class Candidates {
         states_[kA] = a;
         states_[kB] = b;
         states_[kC] = c;
-        costs_[kA] += cost_a;
-        costs_[kB] += cost_b;
-        costs_[kC] += cost_c;
+        costs_[kA] += weight * cost_a;
+        costs_[kB] += weight * cost_b;
+        costs_[kC] += weight * cost_c;
     }
 
     void follow_met(const std::uint8_t* bins, std::size_t count, std::uint64_t weight) {
@@ -130,17 +129,109 @@ class Candidates {
 // A context's bins, gathered until there are enough for one pass.
 struct Gathered {
     Candidates candidates;
+    std::int64_t met = 0;      // of all bins those that were followed
+    std::uint64_t weight = 1;  // for how many bins one counts in this run; 0: none is followed
     std::size_t count = 0;
     std::array<std::uint8_t, kBufferedBins> bins;
 
+    bool saturated() const { return met >= kUntilSampled; }
+    void start_run(std::int64_t run) {
+        flush();
+        weight = !saturated() ? 1 : run % kSampledEvery == 0 ? static_cast<std::uint64_t>(kSampledEvery) : 0;
+    }
     void add(unsigned bin) {
         bins[count] = static_cast<std::uint8_t>(bin);
         if (++count == kBufferedBins) flush();
     }
     void flush() {
-        if (count) candidates.feed(bins.data(), count);
+        if (count) candidates.feed(bins.data(), count, weight);
+        met += static_cast<std::int64_t>(count);
         count = 0;
     }
+};
+
+// All contexts of a tensor, and in which of its runs they are followed.
+class Statistics {
+  public:
+    Statistics(const Parameters& p, const ContextLayout& layout, bool history)
+        : p_(p), layout_(layout), banded_(count_bands(p) > 1), contexts_(static_cast<std::size_t>(layout.indexed())) {
+        for_each_signalled_context(p, layout, history, [&](int context) { signalled_.push_back(context); });
+    }
+
+    void start_band(std::int64_t band) {
+        if (band > 0)
+            for (Gathered& context : contexts_) {
+                context.flush();
+                context.candidates.restart();
+            }
+        if (banded_ || band == 0) start_run(band);
+    }
+
+    // What is of interest of the next elements; lowers `count` to those of this run.
+    Interest take(std::int64_t& count) {
+        if (!banded_) {
+            if (element_ == kSampledRun) {
+                start_run(run_ + 1);
+                element_ = 0;
+            }
+            count = std::min(count, kSampledRun - element_);
+            element_ += count;
+        }
+        return interest_;
+    }
+
+    void add(const Token* begin, const Token* end) {
+        for (const Token* token = begin; token != end; ++token) {
+            if (*token >= kBypass) {
+                token += 2;
+                continue;
+            }
+            Gathered& context = contexts_[*token >> kTokenShift];
+            if (context.weight) context.add(*token & 1);
+        }
+    }
+
+    std::vector<std::uint8_t> best() {
+        std::vector<std::uint8_t> indices(contexts_.size());
+        for (const int context : signalled_) {
+            contexts_[static_cast<std::size_t>(context)].flush();
+            indices[static_cast<std::size_t>(context)] = contexts_[static_cast<std::size_t>(context)].candidates.best();
+        }
+        return indices;
+    }
+
+  private:
+    void start_run(std::int64_t run) {
+        run_ = run;
+        for (Gathered& context : contexts_) context.start_run(run);
+        interest_ = p_.temporal() || p_.codebook() > 0 || p_.history ? Interest() : Interest::none();
+        for (const int context : signalled_)
+            if (contexts_[static_cast<std::size_t>(context)].weight) widen(context);
+    }
+
+    // Take in what can use this context.
+    void widen(int context) {
+        const std::int64_t n = layout_.n;
+        const auto from = [&](std::int64_t magnitude) { interest_.least = std::min(interest_.least, magnitude); };
+        if (context >= layout_.x2)
+            from(n + (std::int64_t{1} << (context - layout_.x2)));
+        else if (context >= layout_.gtx)
+            from(1 + (context - layout_.gtx) / 2);
+        else if (context >= layout_.sign)
+            from(1);
+        else if (context % 3 == 0)
+            interest_.after_zero = true;
+        else
+            interest_.after_other = true;
+    }
+
+    const Parameters& p_;
+    const ContextLayout& layout_;
+    bool banded_;
+    std::vector<Gathered> contexts_;
+    std::vector<int> signalled_;
+    std::int64_t run_ = 0, element_ = 0;
+    Interest interest_;
 };
 
 }  // namespace
@@ -149,33 +240,12 @@ const Rates kRates = make_rates();
 
 std::vector<std::uint8_t> shift_indices(const Parameters& p, const Choices& choices, const std::int32_t* levels) {
     Binarizer binarizer(p, choices, levels);
-    const ContextLayout& layout = binarizer.layout();
-    std::vector<Gathered> contexts(static_cast<std::size_t>(layout.indexed()));
-    binarizer.run(
-        [&](std::int64_t band, int) {
-            if (band == 0) return;
-            for (Gathered& context : contexts) {
-                context.flush();
-                context.candidates.restart();
-            }
-        },
-        [&](const Token* begin, const Token* end) {
-            for (const Token* token = begin; token != end; ++token) {
-                if (*token < kBypass)
-                    contexts[*token >> kTokenShift].add(*token & 1);
-                else
-                    token += 2;
-            }
-        });
-
-    std::vector<std::uint8_t> indices(static_cast<std::size_t>(layout.indexed()));
     const bool history = p.has_history_flag() && choices.hist_dep_sig_prob_enabled_flag;
-    for_each_signalled_context(p, layout, history, [&](int context) {
-        Gathered& gathered = contexts[static_cast<std::size_t>(context)];
-        gathered.flush();
-        indices[static_cast<std::size_t>(context)] = gathered.candidates.best();
-    });
-    return indices;
+    Statistics statistics(p, binarizer.layout(), history);
+    binarizer.run([&](std::int64_t band, int) { statistics.start_band(band); },
+                  [&](const Token* begin, const Token* end) { statistics.add(begin, end); },
+                  [&](std::int64_t& count) { return statistics.take(count); });
+    return statistics.best();
 }
 
 }  // namespace nnc

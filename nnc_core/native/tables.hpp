@@ -66,6 +66,15 @@ inline constexpr std::uint8_t kNextState[8][2] = {
     {0, 2}, {7, 5}, {1, 3}, {6, 4}, {2, 0}, {5, 7}, {3, 1}, {4, 6},
 };
 
+// By parity, the next states as a row of bytes, each 8 times the state.
+inline constexpr std::array<std::uint64_t, 2> kStatesAfter = [] {
+    std::array<std::uint64_t, 2> rows{};
+    for (int state = 0; state < 8; ++state)
+        for (std::size_t odd = 0; odd < 2; ++odd)
+            rows[odd] |= std::uint64_t{8} * kNextState[state][odd] << (8 * state);
+    return rows;
+}();
+
 inline constexpr int kRateUnitBits = 15;
 inline constexpr std::uint64_t kShiftIndexRate = 3u << kRateUnitBits;
 

@@ -372,10 +372,12 @@ SHORT_WINDOW_MEETS: Final = (0, 0, 0, 3, 4, 4, 4, 7, 8)
 LONG_WINDOW_MEETS: Final = (0, 0, 0, 3, 4, 4, 4, 3, 3)
 """Which parameter set's estimator stands for that of each set from then on (7 and 8 keep apart in the short window)."""
 
-BINS_UNTIL_SAMPLED: Final = 16384
-SAMPLED_RUN: Final = 256
+BINS_UNTIL_SAMPLED: Final = 24576
+SAMPLED_RUN: Final = 2048
 SAMPLED_EVERY: Final = 8
-"""After so many bins an encoder follows only one run of 256 in 8, which then counts for all."""
+"""Of a context that has met so many bins an encoder follows one run of 2048 elements in 8, which then counts for all.
+
+Where there are several rows of blocks, at the start of which contexts start anew, a run is one of these."""
 
 
 @cache
