@@ -70,8 +70,7 @@ inline constexpr std::uint8_t kNextState[8][2] = {
 inline constexpr std::array<std::uint64_t, 2> kStatesAfter = [] {
     std::array<std::uint64_t, 2> rows{};
     for (int state = 0; state < 8; ++state)
-        for (std::size_t odd = 0; odd < 2; ++odd)
-            rows[odd] |= std::uint64_t{8} * kNextState[state][odd] << (8 * state);
+        for (std::size_t odd = 0; odd < 2; ++odd) rows[odd] |= std::uint64_t{8} * kNextState[state][odd] << (8 * state);
     return rows;
 }();
 
