@@ -12,7 +12,7 @@ CXX_FILES := $(filter %.cpp %.hpp %.h,$(NATIVE))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint conformance suite interop bench bench-large convert-check
+.PHONY: help demo test lint conformance suite interop bench bench-report bench-large convert-check
 .PHONY: fuzz fuzz-native sanitize
 .PHONY: test-web test-ecosystem
 .PHONY: wheels clean
@@ -52,6 +52,9 @@ bench: $(VENV)/.bench $(PEER)/.ready  ## measure speed, memory and calibration (
 	$(BIN)/python conformance/bench_updates.py
 	$(BIN)/python conformance/bench_lossy_updates.py
 	$(BIN)/python conformance/bench_calibrated.py $(CALIBRATED)
+
+bench-report:  ## make a page of what `make bench` found: build/bench.html
+	$(BIN)/python conformance/bench_report.py
 
 bench-large: $(VENV)/.dev  ## measure the memory that models of 3 GB take (LARGE='--gb N' for others)
 	$(BIN)/python annex_tests/bench_large.py $(LARGE)
