@@ -174,10 +174,11 @@ def test_the_units_have_their_elements_and_first_bytes(compressed: Path) -> None
     with nnc_core.open(compressed) as file:
         unit = next(unit for unit in file.units if "hidden.weight" in unit.names)
         traced = file.bitstream.trace(unit)
-    flat = page["units"][unit.index][-1]
-    shown = [flat[at : at + 5] for at in range(0, len(flat), 5)]
-    assert [page["words"][name] for name, *_ in shown] == [element.name for element in traced]
-    assert [(place, bits) for _, _, place, bits, _ in shown] == [(e.bit_offset, len(e.bits)) for e in traced]
+    *_, shape, values = page["units"][unit.index]
+    flat = page["shapes"][shape]
+    assert [page["words"][name] for name in flat[::4]] == [element.name for element in traced]
+    assert list(zip(flat[2::4], flat[3::4], strict=True)) == [(e.bit_offset, len(e.bits)) for e in traced]
+    assert values[1] == unit.size
 
 
 def test_hostile_names_are_data_and_never_markup(hostile: Path) -> None:

@@ -30,6 +30,9 @@ globalThis.checks = {
     return [sum(boxes.map((box) => box.w * box.h)), most((box) => box.x + box.w), most((box) => box.y + box.h)];
   },
 
+  slivers: (least) => [...document.querySelectorAll(".tile")]
+    .filter((tile) => Math.min(tile.offsetWidth, tile.offsetHeight) < least).map((tile) => tile.title),
+
   rows: (selector) => [...document.querySelectorAll(`${selector} tbody tr`)].map((row) => [...row.cells].map((cell) => cell.textContent)),
   texts: (selector) => [...document.querySelectorAll(selector)].map((node) => node.textContent),
   text: (selector) => document.querySelector(selector).innerText,

@@ -114,6 +114,13 @@ def test_the_treemap_fills_its_place_with_all_bytes(page: Browser, digits: Path)
     assert page.run("byModule(first).bytes") == page.run("byKind(first).bytes") == page.run("sum(first.bytes)")
 
 
+def test_the_treemap_draws_no_slivers_of_many_equal_tensors(page: Browser, many: Path) -> None:
+    page.show(*WIDE)
+    page.visit(many)
+    assert len(page.ask("slivers", 4)) <= 1  # what is no tensor
+    assert page.ask("count", ".tile") > 200
+
+
 def test_a_unit_shows_its_elements_bits_and_bytes(page: Browser, digits: Path) -> None:
     page.visit(digits)
     page.ask("focus", "#bitstream [role=listbox]")

@@ -13,9 +13,11 @@ from nnc_adapters.cli import console
 from nnc_adapters.cli.batch import Job, run
 from nnc_adapters.cli.options import PIPE, readable
 from nnc_adapters.containers import plain
+from nnc_adapters.shared import titles
 from nnc_core import Limits, NnrFile
 from nnc_core import open as open_bitstream
 from nnc_core.errors import UnsupportedError
+from nnc_core.tables.code_points import TopologyStorageFormat
 
 __all__ = ["bitstreams", "bitstreams_in", "look"]
 
@@ -74,7 +76,7 @@ def _format(file: NnrFile) -> str:
     try:
         return registry.adapter(file.topology.storage_format).name
     except UnsupportedError:
-        return f"storage format {file.topology.storage_format:d}"
+        return titles.name_of(TopologyStorageFormat, file.topology.storage_format)
 
 
 def _decode(file: NnrFile, threads: int | None) -> None:

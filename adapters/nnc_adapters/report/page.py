@@ -8,10 +8,11 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 from importlib.resources import files
-from typing import Any
+from typing import Any, NamedTuple
 
 from nnc_adapters.report.data import Report, StreamReport, TensorReport, UnitReport
 from nnc_adapters.shared.text import printable
+from nnc_core.syntax import TracedElement
 
 __all__ = ["page"]
 
@@ -54,14 +55,30 @@ def _hash(text: str) -> str:
 
 
 def _report(report: Report) -> dict[str, Any]:
-    names: dict[str, int] = {}
-    units = [_unit(unit, names) for unit in report.stream.units]
+    known = _Known({}, {})
+    units = [_unit(unit, known) for unit in report.stream.units]
     return {
         "original": None if report.original is None else printable(report.original),
         "streams": [_stream(stream) for stream in report.streams],
         "units": units,
-        "words": list(names),
+        "shapes": list(known.shapes),
+        "words": list(known.words),
     }
+
+
+class _Known(NamedTuple):
+    """What units have in common, by the number that stands for it: names, and lists of elements without values."""
+
+    words: dict[str, int]
+    shapes: dict[tuple[int, ...], int]
+
+    def word(self, text: str) -> int:
+        return self.words.setdefault(text, len(self.words))
+
+    def shape(self, elements: Iterable[TracedElement]) -> int:
+        """The number of a list of elements: of each its name, descriptor, place and number of bits."""
+        found = tuple(n for e in elements for n in (self.word(e.name), self.word(e.descriptor), e.bit_offset, _bits(e)))
+        return self.shapes.setdefault(found, len(self.shapes))
 
 
 def _stream(stream: StreamReport) -> dict[str, Any]:
@@ -100,26 +117,23 @@ def _tensor(t: TensorReport) -> dict[str, Any]:
     return {key: value for key, value in found.items() if value is not None}
 
 
-def _unit(unit: UnitReport, names: dict[str, int]) -> list[Any]:
-    """A unit in short; names and descriptors of elements are numbers of words."""
+def _unit(unit: UnitReport, known: _Known) -> list[Any]:
+    """A unit in short: its place, what it is called, its first bytes, and its elements."""
     head = base64.b64encode(unit.head).decode()
     place = [unit.index, unit.offset, unit.size, unit.payload_offset, unit.within, unit.omitted]
     title = [unit.type.removeprefix("NNR_"), unit.kind, printable(unit.content)[:_LONGEST]]
-    return [*place, *title, head, [entry for e in unit.elements for entry in _element(e, names)]]
+    return [*place, *title, head, known.shape(unit.elements), [_value(e.value) for e in unit.elements]]
 
 
-def _element(element: Any, names: dict[str, int]) -> Iterable[Any]:
-    """Name, descriptor, place, number of bits and value of an element."""
+def _bits(element: TracedElement) -> int:
     value = element.value
-    large = isinstance(value, bytes | bytearray | memoryview)
-    yield names.setdefault(element.name, len(names))
-    yield names.setdefault(element.descriptor, len(names))
-    yield element.bit_offset
-    yield 8 * len(value) if large and not element.bits else len(element.bits)
-    yield f"{len(value)} bytes" if large else _value(value)
+    large = isinstance(value, bytes | bytearray | memoryview) and not element.bits
+    return 8 * len(value) if large else len(element.bits)  # type: ignore[arg-type]
 
 
 def _value(value: Any) -> Any:
+    if isinstance(value, bytes | bytearray | memoryview):
+        return f"{len(value)} bytes"
     if value is None or (isinstance(value, int) and abs(value) < 1 << 53):
         return None if value is None else int(value)
     return printable(str(value))[:_LONGEST]

@@ -1,6 +1,6 @@
 // A treemap of bytes: rectangles are buttons, of which those with more inside open when they are pressed.
 
-const [SHOWN, DEEPEST, HEAD] = [150, 3, 20];
+const [SHOWN, DEEPEST, HEAD] = [250, 3, 20];
 
 function node(name) {
   return { name, bytes: 0, inside: new Map(), tensor: null, kind: null };
@@ -64,7 +64,7 @@ function entries(root) {
     rest.bytes += small.bytes;
     rest.inside.set(rest.inside.size, small);
   }
-  return [...all.slice(0, SHOWN - 1), rest];
+  return [...all.slice(0, SHOWN - 1), rest].sort((a, b) => b.bytes - a.bytes);
 }
 
 // How many items from `start` on make a row along a side: as many as make its rectangles less narrow.

@@ -1,16 +1,15 @@
 // The bitstream viewer: the units in order, and of one of them every syntax element with its place, bits and bytes.
 
 const FIRST_UNITS = 300;
-const unitOf = ([index, offset, size, payload, within, omitted, type, kind, content, head, flat]) =>
-  ({ index, offset, size, payload, within, omitted, type, kind, content, head, flat });
+const unitOf = ([index, offset, size, payload, within, omitted, type, kind, content, head, shape, values]) =>
+  ({ index, offset, size, payload, within, omitted, type, kind, content, head, shape, values });
 
 function elementsOf(unit) {
-  const list = [];
-  for (let at = 0; at < unit.flat.length; at += 5) {
-    const [name, descriptor, place, bits, value] = unit.flat.slice(at, at + 5);
-    list.push({ name: data.words[name], descriptor: data.words[descriptor], place, bits, value });
-  }
-  return list;
+  const shape = data.shapes[unit.shape];
+  return unit.values.map((value, at) => {
+    const [name, descriptor, place, bits] = shape.slice(4 * at, 4 * at + 4);
+    return { name: data.words[name], descriptor: data.words[descriptor], place, bits, value };
+  });
 }
 
 const bytesOf = (unit) => Uint8Array.from(atob(unit.head), (letter) => letter.charCodeAt(0));
@@ -73,8 +72,9 @@ function details(unit) {
 function matching(units, words, type) {
   const text = words.toLowerCase();
   const named = new Set(data.words.flatMap((word, place) => (text && word.toLowerCase().includes(text) ? [place] : [])));
-  const hit = (unit) => !text || `${unit.index} ${unit.kind} ${unit.content}`.toLowerCase().includes(text)
-    || unit.flat.some((value, at) => (at % 5 === 0 ? named.has(value) : at % 5 === 4 && String(value).toLowerCase().includes(text)));
+  const shapes = data.shapes.map((shape) => shape.some((word, at) => at % 4 === 0 && named.has(word)));
+  const hit = (unit) => !text || shapes[unit.shape] || `${unit.index} ${unit.kind} ${unit.content}`.toLowerCase().includes(text)
+    || unit.values.some((value) => String(value).toLowerCase().includes(text));
   return units.filter((unit) => (!type || unit.type === type) && hit(unit));
 }
 
