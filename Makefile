@@ -47,11 +47,13 @@ suite: $(VENV)/.dev  ## pack the conformance bitstreams and what decoders must m
 interop: $(VENV)/.dev $(PEER)/.ready  ## exchange bitstreams with the public codec NNCodec, compare sizes
 	$(BIN)/python conformance/interop.py
 
-bench: $(VENV)/.bench $(PEER)/.ready  ## measure speed, memory and calibration (CALIBRATED=--full for all of that)
+bench: $(VENV)/.bench $(PEER)/.ready  ## measure speed, memory, sizes and calibration (CALIBRATED=--full for all of that)
 	$(BIN)/python conformance/bench.py
 	$(BIN)/python conformance/bench_updates.py
 	$(BIN)/python conformance/bench_lossy_updates.py
 	$(BIN)/python conformance/bench_calibrated.py $(CALIBRATED)
+	$(BIN)/python conformance/bench_quality.py
+	$(BIN)/python conformance/bench_rate.py
 
 bench-report:  ## make a page of what `make bench` found: build/bench.html
 	$(BIN)/python conformance/bench_report.py

@@ -52,6 +52,8 @@ def compress(
     *,
     folder: Path | None = None,
     parameters: CodingParameters | None = None,
+    plan: ModelPlan | None = None,
+    keep_plan: Callable[[ModelPlan], None] | None = None,
     calibrate: Calibrating | None = None,
     keep_optimizer: bool = True,
     opaque: bool = False,
@@ -78,7 +80,9 @@ def compress(
     returns the model with its ``inputs`` and ``sensitivities`` (see `SourceModel`), as
     `nnc_adapters.shared.calibration` measures them. Raises `ModelError` where the model cannot be read, or inputs do
     not fit it, `UnsupportedError` and `MissingDependencyError` where its format cannot, `LimitError` where it exceeds
-    ``limits``. ``progress`` is told the tensors that are done, ``meter`` the bytes.
+    ``limits``. ``progress`` is told the tensors that are done, ``meter`` the bytes. Instead of ``parameters`` there may
+    be a ``plan``, as `predict` returns it; ``keep_plan`` is told the one that was used, when all is
+    written.
     """
     started = time.perf_counter()
     source = Path(source)
@@ -95,6 +99,8 @@ def compress(
             model,
             stream,
             parameters=parameters,
+            plan=plan,
+            keep_plan=keep_plan,
             threads=threads,
             progress=progress,
             meter=meter,
@@ -110,6 +116,8 @@ def compress_model(
     stream: BinaryIO,
     *,
     parameters: CodingParameters | None = None,
+    plan: ModelPlan | None = None,
+    keep_plan: Callable[[ModelPlan], None] | None = None,
     threads: int | None = None,
     progress: Progress | None = None,
     meter: Meter | None = None,
@@ -122,11 +130,14 @@ def compress_model(
     started = time.perf_counter()
     size = source if isinstance(source, int) else size_of(source)
     planned = Watched(model.tensors, passed=passing(meter, "planning", size))
-    plan = nnc_core.plan(replace(model, tensors=planned), _in_bytes(parameters, model, source), threads=threads)
+    if plan is None:
+        plan = nnc_core.plan(replace(model, tensors=planned), _in_bytes(parameters, model, source), threads=threads)
     cautions = Cautions(plan)
-    tensors = Watched(model.tensors, look=cautions.look, passed=passing(meter, "coding", planned.nbytes))
+    tensors = Watched(model.tensors, look=cautions.look, passed=passing(meter, "coding", planned.nbytes or size))
     watched = replace(model, tensors=tensors)
     after = nnc_core.write(stream, watched, plan=plan, threads=threads, progress=progress, limits=limits)
+    if keep_plan is not None:
+        keep_plan(plan)
     before = source if isinstance(source, int) else _bytes_before(source, model.topology, tensors.nbytes)
     rules = parameters.rules if parameters else ()
     calibrated = [name for name in model.inputs if plan.tensors[name].method == Method.QUANTIZED]
@@ -179,6 +190,7 @@ def predict(
     source: str | Path,
     *,
     parameters: CodingParameters | None = None,
+    plan: ModelPlan | None = None,
     calibrate: Calibrating | None = None,
     keep_optimizer: bool = True,
     opaque: bool = False,
@@ -190,7 +202,8 @@ def predict(
     source = Path(source)
     options = Options(_limits(source, limits), keep_optimizer, opaque, chosen=_overruled(parameters))
     model = _read(registry.find(source), source, options, calibrate, drop_masked=drop_masked)
-    plan = nnc_core.plan(model, _in_bytes(parameters, model, source), threads=threads)
+    if plan is None:
+        plan = nnc_core.plan(model, _in_bytes(parameters, model, source), threads=threads)
     return plan, nnc_core.predict(model, plan, threads=threads)
 
 

@@ -49,7 +49,7 @@ class Cautions:
             yield f"{_destroyed(self._destroyed)}; a smaller qp keeps more, nnc verify measures the loss"
         if coded < _LITTLE * before:
             share = 100 * coded / before
-            yield f"only {share:.0f} % of the model are tensors that were coded, the rest is carried as it is, deflated"
+            yield f"only {share:.0f} % of the model is tensors; the rest was compressed without loss, like a zip file"
         yield from remarks
 
 

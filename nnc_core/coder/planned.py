@@ -174,7 +174,7 @@ def _jobs(model: SourceModel, plan: ModelPlan, names: Iterable[str]) -> Iterator
         if name not in plan.tensors:
             raise ModelError("is not in the plan", tensor=name)
         if name in blocks:
-            arrays = {member: np.asarray(model.tensors[member]) for member in blocks[name].names.values()}
+            arrays = {member: np.asarray(_tensor(model, member)) for member in blocks[name].names.values()}
             plans = {member: plan.tensors[member] for member in arrays}
             size = sum(4 * array.size for array in arrays.values())
             yield Job(partial(_code_block, blocks[name], arrays, plans, form), size)
@@ -182,6 +182,12 @@ def _jobs(model: SourceModel, plan: ModelPlan, names: Iterable[str]) -> Iterator
             array = np.asarray(model.tensors[name])
             inputs = model.inputs.get(name)
             yield Job(partial(_code, name, array, plan.tensors[name], form, inputs), 4 * array.size)
+
+
+def _tensor(model: SourceModel, member: str) -> Any:
+    if member not in model.tensors:
+        raise ModelError("is in a block of the plan, and not in the model", tensor=member)
+    return model.tensors[member]
 
 
 def _code(name: str, array: NDArray[Any], plan: TensorPlan, form: Format, inputs: LayerInputs | None = None) -> _Coded:

@@ -69,9 +69,12 @@ def data_units(
     if (array.dtype.kind in "iu") != (plan.method == Method.INTEGERS):
         raise ModelError(f"has dtype {array.dtype}, and is planned as {plan.method.value}", tensor=name)
     array = array.reshape(array.shape or (1,))
-    if plan.method == Method.QUANTIZED and inputs is not None and not plan.exact:
-        return tuple(_quantized(name, array, plan, form, _calibration(name, array.shape, inputs)))
-    return tuple(_CODERS[plan.method](name, array, plan, form))
+    try:
+        if plan.method == Method.QUANTIZED and inputs is not None and not plan.exact:
+            return tuple(_quantized(name, array, plan, form, _calibration(name, array.shape, inputs)))
+        return tuple(_CODERS[plan.method](name, array, plan, form))
+    except ValueError as error:
+        raise ModelError(f"cannot be coded as planned: {error}", tensor=name) from None
 
 
 class _Calibrated(NamedTuple):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from enum import Enum
-from typing import Any
+from typing import Any, Final
 
+from nnc_core.approximator.rates import MAX_LAMBDA_SCALE
 from nnc_core.errors import ModelError
 from nnc_core.nnr_model.blocks import Block
 from nnc_core.tables.blocks import Member
@@ -98,17 +99,45 @@ class ModelPlan:
             data = json.loads(text)
             if data["nnc_plan"] != _VERSION:
                 raise ModelError(f"is a plan of version {data['nnc_plan']}, expected {_VERSION}")
-            tensors = {name: _tensor_plan(plan) for name, plan in data["tensors"].items()}
+            tensors = {name: _tensor_plan(name, plan) for name, plan in data["tensors"].items()}
             blocks = tuple(_block(identifier, names) for identifier, names in data.get("blocks", {}).items())
+            if missing := {name for block in blocks for name in (block.weight, *block.names.values())} - tensors.keys():
+                raise ModelError("is in a block of the plan that does not have it", tensor=min(missing))
             indexed = bool(data.get("indexed_reference_flag", False))
             density, profile, thorough = int(data["qp_density"]), int(data["general_profile_idc"]), data.get("thorough")
+            _check("qp_density", density)
+            _check("general_profile_idc", profile)
             return cls(density, profile, tensors, blocks, indexed, bool(thorough))
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise ModelError(f"is not a plan of nnc_core: {error!r}") from None
 
 
-def _tensor_plan(data: dict[str, Any]) -> TensorPlan:
-    return TensorPlan(**{**data, "method": Method(data["method"])})
+_RANGES: Final = {
+    "qp": (-(1 << 12), (1 << 12) - 1),
+    "offset": (-(1 << 63), (1 << 64) - 1),
+    "cabac_unary_length_minus1": (0, 255),
+    "scan_order": (0, 4),
+    "lambda_scale": (0, MAX_LAMBDA_SCALE),
+    "qp_density": (0, 7),
+    "general_profile_idc": (0, 1),
+}
+
+
+def _tensor_plan(name: str, data: dict[str, Any]) -> TensorPlan:
+    plan = TensorPlan(**{**data, "method": Method(data["method"])})
+    for each in fields(TensorPlan):
+        value = getattr(plan, each.name)
+        expected = (int, float) if each.name == "lambda_scale" else type(each.default)
+        if not isinstance(value, expected) or (isinstance(value, bool) and expected is not bool):
+            raise TypeError(f"{each.name} is {value!r}")
+        _check(each.name, value, name)
+    return plan
+
+
+def _check(field_name: str, value: Any, tensor: str | None = None) -> None:
+    least, most = _RANGES.get(field_name, (value, value))
+    if not least <= value <= most:
+        raise ModelError(f"has {field_name} {value} in its plan, expected {least}..{most}", tensor=tensor)
 
 
 def _block(identifier: str, names: Mapping[str, str]) -> Block:

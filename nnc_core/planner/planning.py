@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor
@@ -14,7 +15,8 @@ from numpy.typing import NDArray
 
 from nnc_core.approximator.step import step_size
 from nnc_core.bitstream.marks import escaped
-from nnc_core.coder.planned import frame_size, squared_errors, unit_sizes
+from nnc_core.bitstream.references import with_reference_list
+from nnc_core.coder.planned import frame_size, squared_errors, unit_sizes, write_planned
 from nnc_core.coder.pool import Job, in_order
 from nnc_core.coder.units import Format, as_floats, known
 from nnc_core.errors import ModelError
@@ -121,6 +123,7 @@ def _on_target(
     sizes = partial(unit_sizes, model, **run)
     if p.target_size is not None:
         rest, most = _size_of_others(plan, model, weights, sizes), target_bytes(p.target_size, model)
+        rest -= _saved_by_list(rate.coarsest(plan, probes), model, run)
     elif p.bits_per_weight is not None:
         count = sum(each.probe.values.size * each.probe.weight for each in weights.values() if each.probe is not None)
         rest, most = 0, int(p.bits_per_weight * round(count) / 8)
@@ -133,6 +136,15 @@ def _on_target(
         others = f", of which {rest} are not weights" if rest else ""
         raise ModelError(f"does not fit into {most} bytes: the least it can take is {least}{others}")
     return found
+
+
+def _saved_by_list(plan: ModelPlan, model: SourceModel, run: Mapping[str, Any]) -> int:
+    """How many bytes fewer names take in one list, if that is to be made: the same whatever the weights take."""
+    if not plan.indexed_reference_flag:
+        return 0
+    whole = io.BytesIO()
+    write_planned(whole, model, plan, **run)
+    return len(whole.getvalue()) - len(with_reference_list(whole.getvalue()))
 
 
 def _size_of_others(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -30,12 +31,16 @@ from nnc_adapters.cli.options import (
     threads_option,
 )
 from nnc_adapters.cli.sections import Sectioned
+from nnc_adapters.shared.files import about, check_free, replacing
 from nnc_core import CodingParameters, Limits, Method, ModelPlan, Prediction
 
 _DEFAULT = CodingParameters()
 _LISTED = 5
 _TARGETS = ("qp", "nonweight_qp", "sqnr", "bits_per_weight", "target_size", "lossless")
 _PROFILES = {"2022": 0, "2024": 1}
+_DECISIONS = {*_TARGETS, "level", "qp_density", "no_dq", "no_param_opt", "no_row_skip", "scan_order", "unary"}
+_DECISIONS |= {"profile", "index_names", "rules"}
+"""Options in whose place a plan speaks."""
 
 
 @click.command(cls=Sectioned)
@@ -55,6 +60,14 @@ _PROFILES = {"2022": 0, "2024": 1}
     type=file_path,
     metavar="NPZ",
     help="Inputs of an ONNX or Keras model, by name; its outputs then change less.",
+)
+@click.option("--save-plan", type=file_path, metavar="JSON", help="Write what is decided about each tensor to a file.")
+@click.option(
+    "--plan",
+    "plan_file",
+    type=file_path,
+    metavar="JSON",
+    help="Code as such a file says, which may have been edited, in place of targets and coding tools.",
 )
 @click.option("--dry-run", is_flag=True, help="Predict size and error of each tensor; write nothing.")
 @click.option(
@@ -103,6 +116,8 @@ def compress(
     as_json: bool,
     dry_run: bool,
     calibrate: Path | None,
+    plan_file: Path | None,
+    save_plan: Path | None,
     drop_masked: bool,
     opaque: bool,
     strip_debug: bool,
@@ -113,8 +128,12 @@ def compress(
     IN is a file or a folder, or - for stdin, if it is one file. There may be several, each of which gets a bitstream of
     its own; with -r these are the models in folders.
     """
+    if len(sources) > 1 or recurse:
+        _check_one(plan_file=plan_file, save_plan=save_plan)
+    plan, keep_plan = _plan(plan_file), _keeping(save_plan, force=force)
     reading: dict[str, Any] = {
         "parameters": _parameters(**forget_configured(click.get_current_context(), coding, _TARGETS)),
+        "plan": plan,
         "calibrate": calibrate,
         "keep_optimizer": not drop_optimizer,
         "drop_masked": drop_masked,
@@ -123,7 +142,7 @@ def compress(
         "limits": limits,
     }
     if dry_run:
-        _predict(sources, reading, as_json=as_json)
+        _predict(sources, reading, keep_plan, as_json=as_json)
         return
     found = jobs(
         sources, output=output, output_dir=output_dir, recurse=recurse, remove=remove, members=registry.models_in
@@ -133,7 +152,14 @@ def compress(
         target = stdout(as_json=as_json, force=force) if str(output) == PIPE else output
         with readable(job.source) as model, console.progress("compressing") as meter:
             report = api.compress(
-                model, target, folder=job.folder, strip_debug=strip_debug, force=force, meter=meter, **reading
+                model,
+                target,
+                folder=job.folder,
+                keep_plan=keep_plan,
+                strip_debug=strip_debug,
+                force=force,
+                meter=meter,
+                **reading,
             )
         if calibrate is not None:
             console.message(_calibration(report))
@@ -153,11 +179,47 @@ def _tell(report: api.CompressReport, source: Path | None, *, as_json: bool) -> 
         console.message(name + _summary(report))
 
 
-def _predict(sources: tuple[Path, ...], reading: dict[str, Any], *, as_json: bool) -> None:
+def _check_one(**files: Path | None) -> None:
+    for name, path in files.items():
+        if path is not None:
+            raise click.UsageError(f"--{name.removesuffix('_file').replace('_', '-')} takes one model")
+
+
+def _plan(path: Path | None) -> ModelPlan | None:
+    """What a file says; a usage error beside options that say otherwise."""
+    if path is None:
+        return None
+    context = click.get_current_context()
+    for param in context.command.params:
+        source = context.get_parameter_source(param.name or "")
+        if param.name in _DECISIONS and source == click.core.ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"--plan and {param.opts[-1]} are mutually exclusive")
+    with about(path):
+        return ModelPlan.from_json(path.read_text("utf-8", errors="replace"))
+
+
+def _keeping(path: Path | None, *, force: bool) -> Callable[[ModelPlan], None] | None:
+    """What writes a plan to a file."""
+    if path is None:
+        return None
+    check_free(path, force=force)
+
+    def keep(plan: ModelPlan) -> None:
+        with replacing(path, force=force) as stream:
+            stream.write(f"{plan.to_json()}\n".encode())
+
+    return keep
+
+
+def _predict(
+    sources: tuple[Path, ...], reading: dict[str, Any], keep_plan: Callable[[ModelPlan], None] | None, *, as_json: bool
+) -> None:
     if len(sources) > 1:
         raise click.UsageError("--dry-run takes one model")
     with readable(sources[0]) as model:
         plan, predictions = api.predict(model, **reading)
+    if keep_plan is not None:
+        keep_plan(plan)
     _show_prediction(plan, predictions, as_json=as_json)
 
 
