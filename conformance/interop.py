@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import interop_features
+import interop_quality
 import interop_updates
 import numpy as np
 import peer_codec
@@ -274,18 +275,23 @@ def main() -> int:
         results = [check(case, Path(folder)) for case in track(list(cases()), "checking", console=console)]
         listed = track(list(interop_features.features()), "features", console=console)
         features = [interop_features.check(feature, Path(folder)) for feature in listed]
+        qualities = [interop_quality.check(quality, Path(folder)) for quality in interop_quality.qualities()]
         chains = [interop_updates.check(chain, Path(folder)) for chain in interop_updates.chains()]
         rows = conformance(Path(folder), console)
-    failed = sum(bool(r.failures) for r in [*results, *features, *chains]) + sum(r.status == "failed" for r in rows)
+    failed = sum(bool(r.failures) for r in [*results, *features, *qualities, *chains]) + sum(
+        r.status == "failed" for r in rows
+    )
     if as_json:
         described = {"sizes": list(map(asdict, results)), "features": list(map(asdict, features))}
         described["conformance"] = [{"row": r.row.name, "status": r.status, "reason": r.reason} for r in rows]
         described["chains"] = list(map(asdict, chains))
+        described["qualities"] = list(map(asdict, qualities))
         print(json.dumps(described, indent=1))
     else:
         count = f"{len(results)} cases, {len(features)} features, {len(chains)} chains of updates, {failed} failed"
-        tables = interop_features.table_of(features), interop_updates.table_of(chains), reports.table(rows, Peer.name)
-        Console().print(table_of(results), *tables, count)
+        tables = interop_features.table_of(features), interop_quality.table_of(qualities)
+        others = interop_updates.table_of(chains), reports.table(rows, Peer.name)
+        Console().print(table_of(results), *tables, *others, count)
     return 1 if failed else 0
 
 
