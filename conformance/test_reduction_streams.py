@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from typing import Any
 
 import numpy as np
@@ -9,9 +10,10 @@ import pytest
 from numpy.typing import NDArray
 
 import nnc_core
-from nnc_core import ModelError, approx_coder
+from nnc_core import BitstreamError, LimitError, Limits, ModelError, approx_coder
 from nnc_core.approximator import ApproxData, ApproxInfo
-from nnc_core.bitstream import Bitstream
+from nnc_core.bitstream import Bitstream, BitstreamWriter
+from nnc_core.coder import part18 as coder
 from nnc_core.nnr_model import ModelInfo, model_info_of
 from nnc_core.pipeline import Package, Section, Stage, changing, standard
 from nnc_core.reduction import (
@@ -27,7 +29,9 @@ from nnc_core.reduction import (
     sparsification_map,
     sparsify,
 )
-from nnc_core.tables.code_points import NnrUnitType
+from nnc_core.syntax.model_parameter_set import ModelParameterSet
+from nnc_core.syntax.pruning import BitMask, PrunedElement, PruningTopologyContainer
+from nnc_core.tables.code_points import NnrUnitType, PruningRepresentationType
 
 GONE = np.array([[0, 0, 0], [1, 1, 1]], bool)
 SPARSE = np.array([[1, 0, 0], [0, 0, 0]], bool)
@@ -246,3 +250,38 @@ def test_factors_of_low_rank_are_recomposed_by_the_decoder() -> None:
     info = ApproxInfo(qp={"w": -40, "b": -40})
     decoded = approx_coder.decode(approx_coder.encode(info, {}, model_info_of(found.recomposed()), data))
     np.testing.assert_allclose(decoded["parameters"]["w"], weight, atol=0.02)
+
+
+# --- hostile streams --------------------------------------------------------------------------------------------------
+
+
+def with_container(container: PruningTopologyContainer, references: tuple[str, ...] = ()) -> bytes:
+    stream = io.BytesIO()
+    mps = ModelParameterSet(
+        topology_carriage_flag=True,
+        mps_quantization_method_flags=1,
+        mps_topology_indexed_reference_flag=bool(references),
+        mps_qp_density=2,
+        mps_quantization_parameter=0,
+    )
+    BitstreamWriter(stream, mps, references=references).pruning(container)
+    return stream.getvalue()
+
+
+def test_an_index_beyond_the_reference_list_is_refused() -> None:
+    entry = PrunedElement(None, 77, (3,))
+    container = PruningTopologyContainer(PruningRepresentationType.NNR_TPL_DICT, prune_flag=True, dictionary=(entry,))
+    data = with_container(container, ("a", "b"))
+    with pytest.raises(BitstreamError, match=r"element_id_index.*the value 77 is not allowed"):
+        _ = nnc_core.open(data).model_info
+    with pytest.raises(BitstreamError, match="an index below 2"):
+        coder.decode(data)
+
+
+def test_masks_are_bounded_like_tensors() -> None:
+    """Deflated, a mask of zeros takes next to nothing, whatever its length."""
+    data = with_container(PruningTopologyContainer(sparse_flag=True, sparse_mask=BitMask(1 << 20, bytes(1 << 17))))
+    assert len(data) < 300
+    assert len(nnc_core.open(data).model_info["sparse_bit_mask"]) == 1 << 20
+    with pytest.raises(LimitError, match="count_bits"):
+        _ = nnc_core.open(data, limits=Limits(tensor_elements=1 << 19)).model_info

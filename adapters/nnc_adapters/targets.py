@@ -63,6 +63,8 @@ def pruned_writer(file: NnrFile, target: Path, into: Path | None) -> _Writer:
         raise ModelError(f"tensors in their shapes after pruning go to files that end in {alone}", file=str(target))
     from nnc_adapters.shared.masks import in_shape_after_pruning
 
+    if not file.model_info.keys() & {"prune_bit_mask", "sparse_bit_mask"}:
+        raise ModelError("the bitstream does not tell what was pruned; decompress it without --pruned (pruned=True)")
     shapes = {name: info.shape for name, info in file.tensors.items()}
 
     def write(tensors: _Tensors, options: Options, force: bool) -> None:

@@ -114,6 +114,13 @@ def test_tensors_can_be_written_in_their_shapes_after_pruning(checkpoint: Path, 
         decompress(tmp_path / "m.nnr", tmp_path / "small.pt", pruned=True)
 
 
+def test_a_bitstream_that_tells_nothing_of_pruning_has_no_shapes_after_it(tmp_path: Path) -> None:
+    torch.save({"w": torch.randn(8, 8)}, tmp_path / "m.pt")
+    compress(tmp_path / "m.pt", tmp_path / "m.nnr")
+    with pytest.raises(ModelError, match="does not tell what was pruned"):
+        decompress(tmp_path / "m.nnr", tmp_path / "small.npz", pruned=True)
+
+
 def test_the_command_line_has_the_same_options(checkpoint: Path, tmp_path: Path) -> None:
     run = CliRunner().invoke
     assert run(main, ["compress", str(checkpoint), "--drop-masked"]).exit_code == 0

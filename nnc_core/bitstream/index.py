@@ -87,8 +87,14 @@ class Bitstream:
 
     @cached_property
     def pruning(self) -> PruningTopologyContainer | None:
-        """The pruning topology container; raises `BitstreamError` where it is damaged."""
-        return self._descriptions.pruning()
+        """The pruning topology container; raises `BitstreamError` where it is damaged.
+
+        Masks have a bit for each element, and what bounds a tensor bounds them too: `LimitError`.
+        """
+        container = self._descriptions.pruning()
+        for mask in (container.prune_mask, container.sparse_mask) if container is not None else ():
+            self._limits.check("tensor_elements", mask.count_bits, "count_bits")
+        return container
 
     def payload(self, *units: UnitRecord) -> Buffer:
         """The payload bytes of a unit: a view, or the joined bytes of several."""

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from nnc_core.bitstream import Bitstream
 from nnc_core.coder.performance_maps import performance_maps
+from nnc_core.errors import BitstreamError
 from nnc_core.nnr_model.model_info import ModelInfo, PerformanceMaps
 from nnc_core.syntax.pruning import BitMask, PrunedElement, PruningTopologyContainer
 from nnc_core.syntax.topology import TopologyUnitHeader
@@ -82,7 +83,13 @@ def _add_pruning(container: PruningTopologyContainer, references: Sequence[str],
 
 
 def _element_name(element: PrunedElement, references: Sequence[str]) -> str:
-    return references[element.element_id_index or 0] if references else element.element_id or ""
+    index = element.element_id_index
+    if index is None:
+        return element.element_id or ""
+    if index >= len(references):
+        wanted = f"an index below {len(references)}, the number of names in the reference list"
+        raise BitstreamError(f"the value {index} is not allowed", element="element_id_index", expected=wanted)
+    return references[index]
 
 
 def _bits(mask: BitMask) -> NDArray[np.uint8]:
