@@ -70,6 +70,32 @@ def test_small_tensors_of_onnx_are_loaded_too(tmp_path: Path, bitstream: Path) -
     assert "out.bias" not in nnc_core.decode(bitstream)
 
 
+def test_a_model_of_another_framework_is_a_state_dict(bitstream: Path) -> None:
+    expected = nnc_adapters.load_tensors(bitstream)
+    found = nnc_adapters.pytorch.state_dict(bitstream)
+    assert found.keys() == expected.keys()
+    for name, tensor in found.items():
+        np.testing.assert_array_equal(tensor.numpy(), expected[name], strict=True)
+
+
+@pytest.mark.parametrize("kind", ["FLOAT8E4M3FN", "FLOAT8E5M2", "BFLOAT16", "BOOL", "UINT64"])
+@pytest.mark.parametrize("raw", [False, True])
+def test_tensors_of_every_type_are_loaded_bit_for_bit(tmp_path: Path, kind: str, raw: bool) -> None:
+    data_type = onnx.TensorProto.DataType.Value(kind)
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(data_type)
+    values = np.random.default_rng(2).integers(0, 2, 12).astype(dtype)
+    content = values.tobytes() if raw else values
+    tensor = onnx.helper.make_tensor("t", data_type, [3, 4], content, raw)
+    node = onnx.helper.make_node("Identity", ["t"], ["y"])
+    result = onnx.helper.make_tensor_value_info("y", data_type, [3, 4])
+    graph = onnx.helper.make_graph([node], "g", [], [result], [tensor])
+    onnx.save(onnx.helper.make_model(graph, producer_name="test"), tmp_path / "m.onnx")
+    nnc_adapters.compress(tmp_path / "m.onnx", tmp_path / "m.nnr")
+    loaded = nnc_adapters.load_tensors(tmp_path / "m.nnr")["t"]
+    assert loaded.dtype == dtype
+    assert loaded.tobytes() == values.tobytes()
+
+
 @pytest.mark.parametrize("suffix", [".safetensors", ".npz"])
 def test_any_model_is_exported_by_the_suffix_of_the_output(checkpoint: Path, nnc: Nnc, suffix: str) -> None:
     target = checkpoint.with_suffix(suffix)

@@ -30,14 +30,15 @@ INTEGERS = frozenset(
     }
 )
 
-WHOLE_BYTES = FLOATS | INTEGERS | {TensorProto.BOOL, TensorProto.UINT64}
-"""The types that `load` knows."""
-
 SHORT_FLOATS = frozenset(
     TensorProto.DataType.Value(name)
-    for name in ("FLOAT8E4M3FN", "FLOAT8E4M3FNUZ", "FLOAT8E5M2", "FLOAT8E5M2FNUZ", "FLOAT4E2M1")
+    for name in ("FLOAT8E4M3FN", "FLOAT8E4M3FNUZ", "FLOAT8E5M2", "FLOAT8E5M2FNUZ", "FLOAT8E8M0", "FLOAT4E2M1")
     if hasattr(TensorProto, name)
 )
+
+_BYTE_FLOATS = frozenset(kind for kind in SHORT_FLOATS if not TensorProto.DataType.Name(kind).startswith("FLOAT4"))
+WHOLE_BYTES = FLOATS | INTEGERS | {TensorProto.BOOL, TensorProto.UINT64} | _BYTE_FLOATS
+"""The types that `load` knows."""
 
 # The location of bytes that were lifted out of the model file itself; no file can have this name.
 ITSELF = "\0"
@@ -211,4 +212,6 @@ def _from_field(tensor: TensorProto, native: np.dtype[Any]) -> NDArray[Any]:
     if tensor.data_type in (TensorProto.FLOAT16, TensorProto.BFLOAT16):
         # their bits are stored as integers
         return numbers.astype(np.uint16).view(native)
+    if tensor.data_type in _BYTE_FLOATS:
+        return numbers.astype(np.uint8).view(native)
     return numbers.astype(native)

@@ -10,12 +10,15 @@ from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, BinaryIO, cast, overload
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 import nnc_core
 from nnc_adapters.api import compress_model
 from nnc_adapters.base import Options
+from nnc_adapters.export import every_tensor
 from nnc_adapters.pytorch import reader, roles
 from nnc_adapters.pytorch.calibration import calibrated
 from nnc_adapters.pytorch.layout import REPOSITORY, File, Model, is_companion, is_weights, scan
@@ -180,9 +183,9 @@ def state_dict(
 ) -> dict[str, torch.Tensor]:
     """The tensors of a bitstream (a path, or the bytes) as a state dict; tied tensors share their storage again.
 
-    Without a topology of PyTorch, the tensors are those that are coded, and local scaling is applied. Raises
-    `BitstreamError`, `UnsupportedError` or `LimitError` where the bitstream cannot be decoded, `ModelError` where its
-    topology is damaged.
+    Of a model in another format these are all tensors by name, and without a topology those that are coded; then local
+    scaling is applied. Raises `BitstreamError`, `UnsupportedError` or `LimitError` where the bitstream cannot be
+    decoded, `ModelError` where its topology is damaged.
     """
     limits = limits or Limits()
     opened = NnrFile(source, limits) if isinstance(source, bytes) else nnc_core.open(source, limits=limits)
@@ -190,7 +193,8 @@ def state_dict(
         topology = file.topology
         if topology is None or topology.storage_format != TopologyStorageFormat.NNR_TPL_PYT:
             found = _scaled(source, limits, threads) if _has_scaling(file) else tensors
-            return {name: torch.from_numpy(array) for name, array in found.items()}
+            with every_tensor(found, topology, Options(limits)) as every:
+                return {name: _from_numpy(np.array(every[name])) for name in every}
         description = Description(topology.data, limits)
         return dict(_restored(description, tensors, limits))
 
@@ -204,6 +208,13 @@ def _scaled(source: str | Path | bytes, limits: Limits, threads: int | None) -> 
     """The tensors with local scaling multiplied into weights."""
     data, info = source if isinstance(source, bytes) else Path(source).read_bytes(), ModelInfo()
     return approximator.restored(coder.decode(data, info, limits=limits, threads=threads), info)["parameters"]
+
+
+def _from_numpy(array: NDArray[Any]) -> torch.Tensor:
+    """The same numbers, also of types that numpy does not have itself."""
+    if array.dtype.kind != "V":
+        return torch.from_numpy(array)
+    return torch.from_numpy(array.view(f"i{array.dtype.itemsize}")).view(getattr(torch, array.dtype.name))
 
 
 def _restored(
