@@ -142,7 +142,7 @@ def test_a_piece_that_runs_code_is_refused_and_not_run(torch, adapter, checkpoin
     [
         ({"relative_path": "../m.pt"}, "not the name of a file"),
         ({"relative_path": "absent.distcp"}, "lists this file, and it is not there"),
-        ({"relative_path": 5}, "is no name"),
+        ({"relative_path": 5}, "is not a name"),
         ({"offset": -1}, "not a number of bytes"),
         ({"offset": 1}, "cannot be"),
         ({"offset": 1 << 40}, "cannot be"),

@@ -223,7 +223,7 @@ def test_an_honest_item_is_read(tmp_path):
         (b"", "empty"),
         (b"\0" * 8, "'ftyp'|ftyp"),
         (b"RIFF" * 10, "box"),
-        (FTYP + b"\0\0\0", "no box"),
+        (FTYP + b"\0\0\0", "not a box"),
         (FTYP + b"\0\0\0\4meta", "of 4 bytes"),
         (FTYP + b"\0\0\0\1meta", "of 1 bytes"),
         (FTYP + b"\0\0\0\1meta" + bytes(8), "of 0 bytes"),
@@ -414,7 +414,7 @@ def test_file_names_that_mean_the_same_or_nothing_are_refused(tmp_path):
     with pytest.raises(ModelError, match="twice"):
         read_all("folder", tmp_path / "x")
     (tmp_path / "x" / "1-a.nnr").rename(tmp_path / "x" / "1-%ff.nnr")
-    with pytest.raises(ModelError, match="no name"):
+    with pytest.raises(ModelError, match="not the name"):
         read_all("folder", tmp_path / "x")
 
 

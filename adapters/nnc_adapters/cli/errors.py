@@ -122,5 +122,5 @@ def code_of(error: Exception) -> ExitCode:
 def _silence_stdout() -> None:
     try:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except OSError:  # stdout is no real file
+    except OSError:  # stdout is not a real file
         return

@@ -118,7 +118,7 @@ class Npz(Zip):
         """The bytes of the vector."""
         header = _VECTOR.match(data)
         if not header:
-            raise ValueError("a member is no .npy file with a vector of bytes")
+            raise ValueError("a member is not an .npy file with a vector of bytes")
         vector = memoryview(data)[header.end() :]
         if whole and int(header["size"]) != len(vector):
             raise ValueError(f"a vector of {int(header['size'])} bytes, of which {len(vector)} are there")

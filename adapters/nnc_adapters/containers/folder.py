@@ -79,7 +79,7 @@ def _key(file: Path, name: str) -> str:
     try:
         return names.unquoted(name)
     except ValueError as error:
-        raise ModelError(f"is no name of a tensor: {error}", file=str(file)) from None
+        raise ModelError(f"is not the name of a tensor: {error}", file=str(file)) from None
 
 
 def _read(file: Path) -> bytes:

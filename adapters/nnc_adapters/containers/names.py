@@ -29,7 +29,7 @@ def for_file(name: str) -> str:
 
 
 def unquoted(text: str) -> str:
-    """The name; ValueError where the bytes behind the digits are no UTF-8."""
+    """The name; ValueError where the bytes behind the digits are not UTF-8."""
     return "" if text == _EMPTY else unquote(text, errors="strict")
 
 

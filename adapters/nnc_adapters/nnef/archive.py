@@ -57,7 +57,7 @@ def safe_name(name: str) -> str:
 def files_of(path: Path, limits: Limits) -> Files:
     """The files of an archive by name, ``graph.nnef`` among them.
 
-    Raises `ModelError` for what is no archive, names that lead out of it, links, and damage; `LimitError` where its
+    Raises `ModelError` for what is not an archive, names that lead out of it, links, and damage; `LimitError` where its
     files exceed ``limits.units`` in number or ``limits.decoded_bytes`` in size.
     """
     found: Files = {}

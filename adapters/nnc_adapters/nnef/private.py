@@ -77,7 +77,7 @@ def _header(shape: tuple[int, ...], fields: Any) -> Header:
     try:
         item_type, bits, reserved = fields["item_type"], fields["bits_per_item"], tuple(fields.get("reserved", ()))
         if any(type(number) is not int for number in (item_type, bits, *reserved)):
-            raise TypeError("a number is no integer")
+            raise TypeError("a number is not an integer")
         return Header(shape, ItemType(item_type), bits, reserved)
     except (AttributeError, LookupError, TypeError, ValueError) as error:
         raise ModelError(f"{_TENSORS} of the private topology is damaged: {error!r}") from None

@@ -134,7 +134,7 @@ def without_comments(data: bytes) -> bytes:
 def variables(data: bytes) -> dict[str, tuple[int, ...]]:
     """The variables whose label and shape are literals, in order; of others nothing is known.
 
-    `ModelError` for what is not the text of a graph, and a label that is declared with different shapes or is no text.
+    `ModelError` for what is not the text of a graph, and a label that is declared with different shapes or is not text.
     """
     tokens = _tokens(checked(data, "graph.nnef"))
     found: dict[str, tuple[int, ...]] = {}

@@ -16,7 +16,7 @@ _CHECKSUM, _MAGIC = slice(148, 156), slice(257, 262)
 
 
 class TarError(ValueError):
-    """The bytes are no tar archive, or have members other than files and folders."""
+    """The bytes are not a tar archive, or have members other than files and folders."""
 
 
 class Member(NamedTuple):
@@ -92,13 +92,13 @@ def _number(field: bytes) -> int:
         return int.from_bytes(field, "big") - (0x80 << 8 * (len(field) - 1))
     digits = field.replace(b"\0", b" ").strip()
     if not set(digits) <= set(b"01234567"):
-        raise TarError(f"{field!r} is no octal number")
+        raise TarError(f"{field!r} is not an octal number")
     return int(digits or b"0", 8)
 
 
 def _number_of(text: str) -> int:
     if not (text.isascii() and text.isdecimal() and len(text) <= 20):
-        raise TarError(f"{text!r} is no number of bytes")
+        raise TarError(f"{text!r} is not a number of bytes")
     return int(text)
 
 

@@ -15,7 +15,7 @@ class Scope:
     """A graph or function: the names it defines, and the graphs in the attributes of its nodes.
 
     ``bodies`` has the graphs of the node at each index, in the order of the attributes; ``carried`` is false where
-    tensors are no weights (training information).
+    tensors are not weights (training information).
     """
 
     path: str

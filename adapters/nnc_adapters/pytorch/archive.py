@@ -18,7 +18,7 @@ _ZIP64 = 1
 
 
 class ArchiveError(ValueError):
-    """The bytes are no zip archive, or one that is not what it says."""
+    """The bytes are not a zip archive, or one that is not what it says."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,7 +80,7 @@ def pieces(data: bytes) -> dict[str, list[Piece]]:
 
 def _text(value: Any) -> str:
     if not isinstance(value, str):
-        raise ValueError(f"{type(value).__name__} is no name")
+        raise ValueError(f"{type(value).__name__} is not a name")
     return value
 
 

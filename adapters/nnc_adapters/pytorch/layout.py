@@ -74,7 +74,7 @@ def is_model(path: Path) -> bool:
 
 
 def scan(data: Data, limits: Limits, *, opaque: bool = False) -> Scan:
-    """Find the tensors of one file; `ModelError` where it is damaged, or of no known kind."""
+    """Find the tensors of one file; `ModelError` where it is damaged, or not of a known kind."""
     with _reading(data.path, partial(_hint, data, limits)):
         if is_archive(data.view):
             return zipped.scan(data.view, limits, opaque=opaque)
@@ -82,7 +82,7 @@ def scan(data: Data, limits: Limits, *, opaque: bool = False) -> Scan:
             return legacy.scan(data.view, limits, opaque=opaque)
         if data.path is None or data.path.suffix == ".safetensors" or safetensors.is_safetensors(data.view):
             return safetensors.scan(data.view)
-        raise ValueError("it begins like no file of PyTorch or safetensors")
+        raise ValueError("it does not begin like a file of PyTorch or safetensors")
 
 
 @contextmanager
@@ -131,7 +131,7 @@ def is_weights(name: str) -> bool:
 
 
 def _repository(folder: Path, limits: Limits, opaque: bool) -> Model:
-    """All files below ``folder``. What is no file of weights, or not of a known kind, is kept as it is."""
+    """All files below ``folder``. What is not a file of weights, or not of a known kind, is kept as it is."""
     weights = (path for path in folder.iterdir() if path.name in _MARKERS or is_weights(path.name))
     below = sorted(files_below(folder, weights, _BOOKKEEPING))
     files = [_member(name, path, limits, opaque) for name, path in below]

@@ -59,7 +59,7 @@ def scan(view: memoryview, limits: Limits, *, opaque: bool = False) -> Scan:
     spans: dict[str, tuple[int, int]] = {}
     for key in map(str, keys.value):
         if key not in dtypes or key in spans or dtypes[key] not in ITEM_SIZES:
-            raise ValueError(f"there is no use for the storage {key}, or it cannot be read")
+            raise ValueError(f"the storage {key} is not used, or cannot be read")
         spans[key] = _span(view, cursor, ITEM_SIZES[dtypes[key]])
     if dtypes.keys() != spans.keys():
         raise ValueError("a storage is missing")

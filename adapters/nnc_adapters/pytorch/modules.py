@@ -240,7 +240,7 @@ def _is_inside_extra(view: View) -> bool:
 
 
 def _extra_states(stream: BinaryIO, root: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
-    """What modules add to their state that is no tensor; PyTorch reads it, as far as it takes it for mere data."""
+    """What modules add to their state that is not a tensor; PyTorch reads it, as far as it takes it for mere data."""
     stream.seek(0)
     try:
         with torch.serialization.safe_globals([io.BytesIO]):

@@ -90,7 +90,7 @@ TORCHSCRIPT = ("__torch__.", "__torch__ ", "torch.jit._pickle ")
 
 
 class PickleError(ValueError):
-    """The bytes are no pickle, or one that only running it could make sense of."""
+    """The bytes are not a pickle, or one that only running it could make sense of."""
 
 
 class ObjectError(PickleError):
@@ -179,8 +179,8 @@ class Pickle:
 def load(stream: Any, *, classes: tuple[str, ...] = (), opaque: bool = False) -> Pickle:
     """Read one pickle from a binary file object, up to its end; names that begin like one of ``classes`` are admitted.
 
-    So are all others where objects are taken ``opaque``. Raises `PickleError` for what is no pickle, `ObjectError` for
-    one that refers to anything else than mere data.
+    So are all others where objects are taken ``opaque``. Raises `PickleError` for what is not a pickle, `ObjectError`
+    for one that refers to anything else than mere data.
     """
     machine = _Machine(classes, opaque)
     try:
@@ -222,7 +222,7 @@ class _Machine:
     def pop(self) -> Any:
         value = self.stack.pop()
         if value is _MARK:
-            raise PickleError("a pickle takes what it has not put down")
+            raise PickleError("a pickle has a stack underflow")
         return value
 
     def top(self, kind: type[Any]) -> Any:
@@ -370,7 +370,7 @@ def _tensor(view: tuple[Any, ...], dtype: Any, metadata: Any) -> Tensor:
 def _storage(reference: Any) -> Storage:
     """The storage that a persistent id means: ("storage", type, key, place, elements, and what part of it)."""
     if not isinstance(reference, tuple) or len(reference) not in (5, 6) or reference[0] != "storage":
-        raise PickleError("a pickle refers to something that is no storage")
+        raise PickleError("a pickle refers to something that is not a storage")
     _, kind, key, _, elements, *part = reference
     name = kind.name.rpartition(" ")[2] if isinstance(kind, Global) else ""
     if name not in STORAGES or not isinstance(key, (str, int)) or not _is_count(elements):

@@ -201,4 +201,4 @@ def _checked() -> Iterator[None]:
     try:
         yield
     except ModelError as error:
-        raise ModelError(f"the topology makes no model: {error.message}") from error
+        raise ModelError(f"no model can be made from the topology: {error.message}") from error

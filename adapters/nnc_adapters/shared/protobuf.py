@@ -15,7 +15,7 @@ _MAXIMUM_DEPTH = 100  # the bound of protocol buffers' own parsers
 
 
 class WireError(ValueError):
-    """The bytes are no message."""
+    """The bytes are not a message."""
 
 
 class Field(NamedTuple):

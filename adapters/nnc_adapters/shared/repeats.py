@@ -23,7 +23,7 @@ _Repeat = tuple[int, int, int]
 
 
 def shortened(data: bytes) -> bytes | None:
-    """``data`` without repeats; None where it is no text of the kind, or deflate does as well."""
+    """``data`` without repeats; None where it is not a text of the kind, or deflate does as well."""
     if not _SHORTEST < len(data) <= _LONGEST or 2 * len(zlib.compress(data, 1)) > len(data):
         return None
     found = list(_repeats(data))

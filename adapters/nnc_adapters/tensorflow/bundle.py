@@ -189,11 +189,11 @@ def _checksum(item: Item, content: Content) -> int:
 
 
 def string_scalar(item: Item, content: Content) -> bytes:
-    """The one string in a tensor; `ModelError` where it is no such tensor."""
+    """The one string in a tensor; `ModelError` where it is not such a tensor."""
     data = content.raw(item.offset, item.size).data
     try:
         if item.data_type != _STRING or item.shape:
-            raise protobuf.WireError("it is no string")
+            raise protobuf.WireError("it is not a string")
         size, at = protobuf.varint(data, 0, len(data))
     except protobuf.WireError as error:
         raise ModelError(str(error), tensor=item.name) from error

@@ -109,7 +109,7 @@ def open_frozen(content: Content, limits: Limits) -> Opened:
 
 
 def of_saved_model(content: Content, path: str, limits: Limits) -> list[Variable]:
-    """The constants in the graphs of a SavedModel's file ``path``; nothing where that is no such message."""
+    """The constants in the graphs of a SavedModel's file ``path``; nothing where that is not such a message."""
     data = content.raw().data
     try:
         graphs = [

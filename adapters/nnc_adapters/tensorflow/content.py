@@ -96,5 +96,5 @@ class View(io.RawIOBase):
 def of_file(path: Path) -> Content:
     """The whole of a file; `ModelError` where it is none."""
     if not path.is_file():  # a named pipe would be waited for
-        raise ModelError("is no file", file=str(path))
+        raise ModelError("is not a file", file=str(path))
     return Content(path, 0, path.stat().st_size)

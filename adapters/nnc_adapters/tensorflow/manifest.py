@@ -115,7 +115,7 @@ def unpack(data: bytes, limits: Limits) -> Manifest:
 
 
 def _typed(value: Any, kind: type) -> Any:
-    if type(value) is not kind:  # a bool is no number here
+    if type(value) is not kind:  # a bool is not a number here
         raise TypeError(f"{value!r} instead of {kind.__name__}")
     return value
 

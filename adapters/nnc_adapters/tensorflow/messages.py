@@ -34,7 +34,7 @@ class Message:
         try:
             return "" if field is None else bytes(self._data[field.value : field.end]).decode()
         except UnicodeDecodeError as error:
-            raise protobuf.WireError(f"field {number} is no text: {error}") from error
+            raise protobuf.WireError(f"field {number} is not text: {error}") from error
 
     def messages(self, number: int) -> Iterator[Message]:
         """The messages in a repeated field."""

@@ -31,7 +31,7 @@ def boxes(read: Callable[[int, int], bytes], start: int, end: int, *, top: bool 
     at = start
     while at < end:
         if end - at < 8:
-            raise ModelError(f"{end - at} bytes at {at} are no box")
+            raise ModelError(f"{end - at} bytes at {at} are not a box")
         size, kind = struct.unpack(">I4s", read(at, 8))
         body, to_the_end = at + 8, top and size == 0
         if size == 1 and end - at >= 16:
@@ -92,7 +92,7 @@ class Cursor:
         try:
             return data.decode()
         except UnicodeDecodeError as error:
-            raise ModelError(f"a text in the box {self._name!r} is no UTF-8: {error}") from None
+            raise ModelError(f"a text in the box {self._name!r} is not UTF-8: {error}") from None
 
     def rest(self) -> bytes:
         """All that is left."""
