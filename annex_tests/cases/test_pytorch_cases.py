@@ -6,7 +6,6 @@ import argparse
 import collections
 import datetime
 import decimal
-import functools
 import os
 import pathlib
 import pickle
@@ -357,7 +356,6 @@ OBJECTS = {
     "ellipsis": (..., NotImplemented),
     "chained maps": collections.ChainMap({"a": 1}, {"b": 2}),
     "user's dictionary": collections.UserDict(a=1),
-    "defaultdict of defaultdicts": collections.defaultdict(functools.partial(collections.defaultdict, int)),
     "random generator": random.Random(3),
     "counter-based generator": np.random.Generator(np.random.Philox(3)),
     "numpy masked array": np.ma.masked_array([1.0, 2.0], [False, True]),

@@ -30,7 +30,6 @@ _LIGHTNING = ("pytorch_lightning", "lightning.pytorch", "lightning", "lightning_
 DATA = frozenset(
     _of(["builtins"], "int float str bytes bool list tuple dict object range xrange slice frozenset long unicode")
     | _of(["builtins"], "Ellipsis NotImplemented")
-    | _of(["functools"], "partial")  # what it would call is among these as well
     | _of(["collections"], "defaultdict deque ChainMap UserDict UserList UserString")
     | _of(["UserDict"], "UserDict IterableUserDict")
     | _of(["UserList"], "UserList")
