@@ -486,7 +486,7 @@ def test_an_export_of_unknown_kind_is_kept_or_refused(read):
 
 def test_an_empty_folder_is_refused(adapter, tmp_path):
     assert not adapter.sniff(tmp_path)
-    with pytest.raises(ModelError, match="no index"):
+    with pytest.raises(ModelError, match="without weights"):
         adapter.read(tmp_path)
 
 
