@@ -131,7 +131,10 @@ def is_weights(name: str) -> bool:
 
 
 def _repository(folder: Path, limits: Limits, opaque: bool) -> Model:
-    """All files below ``folder``; `ModelError` where none has weights. What is not a file of weights, or not of a known kind, is kept as it is."""
+    """All files below ``folder``; `ModelError` where none has weights.
+
+    What is not a file of weights, or not of a known kind, is kept as it is.
+    """
     if not _is_repository(folder):
         raise ModelError("is a folder without weights", file=str(folder))
     weights = (path for path in folder.iterdir() if path.name in _MARKERS or is_weights(path.name))
