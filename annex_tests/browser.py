@@ -6,6 +6,7 @@ import base64
 import fcntl
 import json
 import os
+import select
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -25,7 +26,12 @@ _FLAGS = (
     "about:blank",
 )
 _CHECKS = Path(__file__).with_name("web").joinpath("checks.js").read_text(encoding="utf-8")
+_PATIENCE = 60
 _ERRORS = ("Runtime.exceptionThrown", "Log.entryAdded", "Inspector.targetCrashed")
+
+
+class BrowserError(Exception):
+    """The browser does not do what it is told."""
 
 
 class Browser:
@@ -79,7 +85,7 @@ class Browser:
             message = self._message()
             if message.get("id") == self._id:
                 if "error" in message:
-                    raise RuntimeError(f"{method}: {message['error']}")
+                    raise BrowserError(f"{method}: {message['error']}")
                 return message["result"]
 
     def wait_for(self, event: str) -> None:
@@ -91,7 +97,7 @@ class Browser:
         """The value of an expression on the page."""
         found = self.send("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
         if "exceptionDetails" in found:
-            raise RuntimeError(found["exceptionDetails"]["exception"].get("description", script))
+            raise BrowserError(found["exceptionDetails"]["exception"].get("description", script))
         return found["result"].get("value")
 
     def ask(self, check: str, *arguments: Any) -> Any:
@@ -128,9 +134,11 @@ class Browser:
 
     def _message(self) -> dict[str, Any]:
         while b"\0" not in self._left:
+            if not select.select([self._from], [], [], _PATIENCE)[0]:
+                raise BrowserError(f"the browser has not answered for {_PATIENCE} seconds")
             received = os.read(self._from, 1 << 16)
             if not received:
-                raise RuntimeError("the browser has ended")
+                raise BrowserError("the browser has ended")
             self._left += received
         line, _, self._left = self._left.partition(b"\0")
         message: dict[str, Any] = json.loads(line)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
-from browser import Browser, browser
+from browser import Browser, BrowserError, browser
 
 
 @pytest.fixture(scope="module")
@@ -14,5 +15,9 @@ def page() -> Iterator[Browser]:
     program = os.environ.get("NNC_BROWSER")
     if not program:
         pytest.skip("needs a browser (make test-web)")
-    with browser(program) as running:
+    with ExitStack() as stack:
+        try:
+            running = stack.enter_context(browser(program))
+        except (BrowserError, OSError) as error:
+            pytest.skip(f"{program} does not start: {error}")
         yield running
