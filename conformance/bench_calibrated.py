@@ -297,7 +297,7 @@ def digits() -> tuple[Network, list[torch.Tensor]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--full", action="store_true", help="whole models, more sizes and variants")
-    parser.add_argument("--sentences", type=int, default=128, help="how many to calibrate with")
+    parser.add_argument("--sentences", type=int, default=512, help="how many to calibrate with")
     parser.add_argument("--only", choices=["errors", "outputs", "digits"], help="one of the parts")
     options = parser.parse_args()
     torch.set_num_threads(1)

@@ -214,6 +214,19 @@ def test_large_images_are_taken_in_pieces_that_add_up(monkeypatch: pytest.Monkey
     np.testing.assert_allclose(pieces, whole, rtol=1e-9)
 
 
+def test_weights_are_probed_with_some_of_many_batches() -> None:
+    class Counted(nn.Linear):
+        calls = 0
+
+        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+            self.calls += 1
+            return super().forward(inputs)
+
+    module = Counted(20, 10)
+    compress(module, calibrate=list(torch.randn(130, 20)))
+    assert module.calls == 130 + 2 * 44
+
+
 def test_layers_with_very_many_inputs_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("nnc_adapters.shared.calibration.WIDEST", 100)
     data = io.BytesIO()

@@ -51,17 +51,24 @@ class Covariance:
     def __init__(self, width: int) -> None:
         self._sum = np.zeros((width, width))
         self._count = 0
+        self._pending: list[NDArray[np.float64]] = []  # fewer rows than columns: products of many are faster
 
     def add(self, inputs: ArrayLike) -> None:
         """Take in inputs (any shape, ending in ``width``). Raises ValueError for another width or values not finite."""
-        batch = np.asarray(inputs, np.float64)
+        batch = np.array(inputs, np.float64)
         if batch.shape[-1:] != self._sum.shape[:1]:
             raise ValueError(f"inputs have shape {batch.shape}, expected (..., {len(self._sum)})")
         batch = batch.reshape(-1, len(self._sum))
         if not np.isfinite(batch).all():
             raise ValueError("inputs have values that are not finite")
-        self._sum += batch.T @ batch
-        self._count += len(batch)
+        self._pending.append(batch)
+        if sum(map(len, self._pending)) >= len(self._sum):
+            self._sum, self._count = self._total()
+            self._pending.clear()
+
+    def _total(self) -> tuple[NDArray[np.float64], int]:
+        rows = np.concatenate([*self._pending, np.zeros((0, len(self._sum)))])
+        return self._sum + rows.T @ rows, self._count + len(rows)
 
     @property
     def width(self) -> int:
@@ -71,9 +78,10 @@ class Covariance:
     @property
     def mean(self) -> NDArray[np.float64]:
         """The covariance, width x width; raises ValueError before there are any inputs."""
-        if self._count == 0:
+        total, count = self._total()
+        if count == 0:
             raise ValueError("there are no inputs to calibrate with")
-        return self._sum / self._count
+        return total / count
 
     def calibration(self, damping: float = DAMPING) -> Calibration:
         """Ready for `quantize_calibrated`."""

@@ -14,7 +14,7 @@ from onnx import ModelProto, TensorProto, ValueInfoProto
 
 from nnc_adapters.onnx.layers import Layer, constants_as_initializers, layers_of
 from nnc_adapters.onnx.values import Folder
-from nnc_adapters.shared.calibration import Recorder, measured
+from nnc_adapters.shared.calibration import Recorder, measured, probing
 from nnc_adapters.shared.inputs import Expected, batches
 from nnc_core.errors import MissingDependencyError, ModelError, UnsupportedError
 from nnc_core.limits import Limits
@@ -43,7 +43,7 @@ def calibrated(model: SourceModel, path: Path, inputs: Mapping[str, Array], limi
 
     def run(name: str | None, values: Array | None) -> Iterator[Array]:
         changed = {} if name is None or values is None else {name: values.astype(types[name])}
-        return (session.outputs({**feed, **changed}) for feed in feeds)
+        return (session.outputs({**feed, **changed}) for feed in probing(feeds))
 
     return measured(model, recorder.layers, types, run)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from copy import deepcopy
 from functools import partial
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn.utils.rnn import PackedSequence
 
-from nnc_adapters.shared.calibration import Convolution, Recorder, measured
+from nnc_adapters.shared.calibration import Convolution, Recorder, measured, probing
 from nnc_core.errors import ModelError
 from nnc_core.nnr_model import SourceModel
 
@@ -37,7 +37,7 @@ def calibrated(model: SourceModel, module: nn.Module, batches: Iterable[Any]) ->
         with recording(module) as recorder:
             for _ in _outputs(module, batches):
                 pass
-        run = partial(_run, module, batches)
+        run = partial(_run, module, probing(batches))
         return measured(model, recorder.layers, module.state_dict(), run)
 
 
@@ -213,7 +213,7 @@ def evaluating(module: nn.Module) -> Iterator[None]:
 
 
 def _run(
-    module: nn.Module, batches: list[Any], name: str | None, values: NDArray[Any] | None
+    module: nn.Module, batches: Sequence[Any], name: str | None, values: NDArray[Any] | None
 ) -> Iterator[NDArray[Any]]:
     if name is None or values is None:
         yield from _outputs(module, batches)
@@ -227,7 +227,7 @@ def _run(
         parameter.copy_(original)
 
 
-def _outputs(module: nn.Module, batches: list[Any]) -> Iterator[NDArray[Any]]:
+def _outputs(module: nn.Module, batches: Sequence[Any]) -> Iterator[NDArray[Any]]:
     for index, batch in enumerate(batches):
         try:
             output = _called(module, batch)

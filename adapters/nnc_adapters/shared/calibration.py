@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,15 +17,19 @@ from nnc_core.errors import ModelError
 from nnc_core.nnr_model import SourceModel
 from nnc_core.planner.sensitivity import probe, sensitivity
 
-__all__ = ["Convolution", "Recorder", "measured", "patches", "same_pads"]
+__all__ = ["Convolution", "Recorder", "measured", "patches", "probing", "same_pads"]
 
 WIDEST: Final = 8192
 """Inputs of a layer, at most; for each pair of them 8 bytes are kept."""
+
+PROBED: Final = 64
+"""Batches, at most, that each weight is probed with: these tell enough, and there are many weights."""
 
 _AT_ONCE: Final = 1 << 23
 """Elements of patches that are looked at together."""
 
 Array = NDArray[Any]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +128,11 @@ class Recorder:
             raise ModelError(f"cannot be calibrated: {error}", tensor=name) from None
 
 
+def probing(batches: Sequence[T]) -> Sequence[T]:
+    """As many of the batches as weights are probed with, evenly chosen."""
+    return batches[:: -(-len(batches) // PROBED)]
+
+
 def measured(
     model: SourceModel,
     layers: Mapping[str, LayerInputs],
@@ -132,8 +141,8 @@ def measured(
 ) -> SourceModel:
     """The model with what was measured of it.
 
-    ``layers`` are its recorded inputs. ``run`` gives the outputs of the model, floating-point numbers, for all
-    calibration inputs, with one tensor replaced by other values if it is among the ``names``. `ModelError` where
+    ``layers`` are its recorded inputs. ``run`` gives the outputs of the model, floating-point numbers, for calibration
+    inputs (see `probing`), with one tensor replaced by other values if it is among the ``names``. `ModelError` where
     outputs are not finite.
     """
     reference = list(run(None, None))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nnc_adapters.shared.calibration import Convolution, Recorder, measured, same_pads
+from nnc_adapters.shared.calibration import Convolution, Recorder, measured, probing, same_pads
 from nnc_adapters.shared.inputs import Expected, batches
 from nnc_core.errors import MissingDependencyError, ModelError
 from nnc_core.nnr_model import SourceModel
@@ -40,12 +40,12 @@ def calibrated(model: SourceModel, path: Path, inputs: Mapping[str, Array]) -> S
 
     def run(name: str | None, values: Array | None) -> Iterator[Array]:
         if name is None or values is None:
-            yield from _outputs(keras, network, feeds)
+            yield from _outputs(keras, network, probing(feeds))
             return
         original = keras.ops.convert_to_numpy(weights[name])
         weights[name].assign(values)
         try:
-            yield from _outputs(keras, network, feeds)
+            yield from _outputs(keras, network, probing(feeds))
         finally:
             weights[name].assign(original)
 
@@ -135,7 +135,7 @@ def _watch(keras: Any, layer: Any, record: Record) -> Callable[[], None]:
     return lambda: delattr(layer, "call")
 
 
-def _outputs(keras: Any, network: Any, feeds: list[dict[str, Array]]) -> Iterator[Array]:
+def _outputs(keras: Any, network: Any, feeds: Sequence[dict[str, Array]]) -> Iterator[Array]:
     """The network's floating-point outputs, one after the other."""
     for feed in feeds:
         arrays = list(feed.values())
