@@ -169,6 +169,7 @@ def patch(
 @threads_option
 @limit_option
 @force_option
+@talking_options
 @json_option
 def fold(
     updates: tuple[Path, ...],
