@@ -231,6 +231,27 @@ def test_performance_maps_travel_beside_planned_models() -> None:
     assert maps["non_zero_ratio"] == pytest.approx(info["performance_maps"]["sparsification"]["non_zero_ratio"])
 
 
+@pytest.mark.parametrize("blocks", [0, 1])
+def test_performance_maps_of_layers_travel_in_layer_parameter_sets(blocks: int) -> None:
+    tensors, info = layers()
+    maps = [sparsification_map({name: tensors[name]}, [0.5], lambda tensors: 0.75) for name in ("one", "two")]
+    info["layer_performance_maps"] = {"one": {"sparsification": maps[0]}}
+    data, settings = ApproxData(parameters=tensors, qp_density=3), ApproxInfo(qp=dict.fromkeys(tensors, -64))
+    stream = approx_coder.encode(settings, {"nnr_pt_block_enabled_flag": blocks}, info, data)
+    kinds = [unit.type for unit in Bitstream(stream).units]
+    assert kinds[2:] == [NnrUnitType.NNR_LPS, *[NnrUnitType.NNR_NDU] * (2 - blocks), NnrUnitType.NNR_LPS, kinds[-1]]
+    decoded_info = ModelInfo()
+    decoded = approx_coder.decode(stream, decoded_info)
+    assert decoded_info["layer_performance_maps"].keys() == {"one"}
+    found = decoded_info["layer_performance_maps"]["one"]["sparsification"]
+    assert found["non_zero_ratio"] == pytest.approx(maps[0]["non_zero_ratio"])
+    for name, array in tensors.items():
+        np.testing.assert_allclose(decoded["parameters"][name], array, atol=2**-8)
+    info["layer_performance_maps"]["two"] = {"decomposition": {}}
+    with pytest.raises(ModelError, match="there is no performance map 'decomposition'"):
+        approx_coder.encode(settings, {}, info, data)
+
+
 def test_a_reduction_is_a_stage_of_a_pipeline() -> None:
     tensors, info = layers()
     pipeline = standard(ApproxInfo(qp=dict.fromkeys(tensors, -32)), {})

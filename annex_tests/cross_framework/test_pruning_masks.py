@@ -70,6 +70,14 @@ def test_a_pruned_checkpoint_of_pytorch_comes_back_as_it_was(checkpoint: Path, t
     assert verify(checkpoint, tmp_path / "m.nnr").accepted
 
 
+def test_modules_tell_their_masks_too(tmp_path: Path) -> None:
+    nnc_adapters.pytorch.compress(network(), tmp_path / "m.nnr")
+    pruned, sparse = masks_in(tmp_path / "m.nnr")
+    assert pruned.keys() | sparse.keys() == {"0.weight_orig", "2.weight_orig"}
+    module = nnc_adapters.pytorch.load(tmp_path / "m.nnr", network())
+    assert torch.equal(module[0].weight_mask, network()[0].weight_mask)
+
+
 def test_masks_stay_exact_at_any_step(checkpoint: Path, tmp_path: Path) -> None:
     compress(checkpoint, tmp_path / "m.nnr", parameters=nnc_core.CodingParameters(qp=-8, nonweight_qp=-8))
     decompress(tmp_path / "m.nnr", tmp_path / "back.pt")

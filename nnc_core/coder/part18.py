@@ -10,8 +10,8 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from itertools import islice
-from typing import NamedTuple
+from itertools import accumulate, islice
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
@@ -27,14 +27,15 @@ from nnc_core.coder.encoder import CodedUnit, Coding, CodingBlock, Node, encode_
 from nnc_core.coder.history import Histories
 from nnc_core.coder.metadata import describe, pruning_of
 from nnc_core.coder.payload import CodedTensor, Effort
-from nnc_core.coder.performance_maps import parameter_set_fields
+from nnc_core.coder.performance_maps import parameter_set_fields, performance_maps
 from nnc_core.coder.pool import Job, in_order
 from nnc_core.limits import Limits
 from nnc_core.nnr_model import Topology
 from nnc_core.nnr_model.blocks import Block, derived_name
-from nnc_core.nnr_model.model_info import ModelInfo, ParameterType, check_model_info
+from nnc_core.nnr_model.model_info import ModelInfo, ParameterType, PerformanceMaps, check_model_info
 from nnc_core.syntax.context import InputParameters
 from nnc_core.syntax.driver import Buffer
+from nnc_core.syntax.layer_parameter_set import LayerParameterSet
 from nnc_core.syntax.model_parameter_set import ModelParameterSet
 from nnc_core.tables.blocks import FACTORS, PAYLOAD_ORDER, WEIGHTS, Member, members, named_members
 from nnc_core.tables.code_points import (
@@ -101,10 +102,13 @@ def encode_all(
     index = model_info.get("parameter_index", {})
     numbers = (index.get(block.block.weight, number) for number, block in enumerate(blocks))
     jobs = (_job(number, block, before, enc_info, coding) for number, block in zip(numbers, blocks, strict=True))
-    units = [unit for each in in_order(jobs, threads) for unit in each]
+    coded = list(in_order(jobs, threads))
+    units = [unit for each in coded for unit in each]
+    firsts = dict(zip(accumulate(map(len, coded), initial=0), (block.block.weight for block in blocks), strict=False))
     after = before | {name: left for unit in units for name, left in unit.histories(before).items()}
     beside = dict(_beside(units)) if coding.out_of_band else {}
-    return Encoded(_written(units, enc_info, model_info, coding, limits), after, beside)
+    layers = dict(_layer_parameter_sets(firsts, model_info))
+    return Encoded(_written(units, layers, enc_info, model_info, coding, limits), after, beside)
 
 
 def decode(
@@ -130,6 +134,8 @@ def decode(
     for key in ("prune_bit_mask", "sparse_bit_mask"):
         if key in info:
             info[key] = np.asarray(info[key]).tolist()
+    if layers := dict(_layer_maps(found, blocks)):
+        info["layer_performance_maps"] = layers
     density = found.mps.mps_qp_density if found.mps is not None else None
     return joined(blocks, 0 if density is None else density)
 
@@ -182,8 +188,23 @@ def _node(number: int, info: EncInfo) -> Node | None:
     )
 
 
+def _layer_parameter_sets(firsts: Mapping[int, str], model_info: ModelInfo) -> Iterator[tuple[int, LayerParameterSet]]:
+    """The parameter sets in front of some units; ``firsts`` are the numbers of blocks' first ones, and the weights."""
+    before = False
+    for number, weight in firsts.items():
+        maps = model_info.get("layer_performance_maps", {}).get(weight, {})
+        if maps or before:  # the one before holds until there is another
+            yield number, LayerParameterSet(**parameter_set_fields(maps, layer=True))
+        before = bool(maps)
+
+
 def _written(
-    units: Sequence[CodedUnit], info: EncInfo, model_info: ModelInfo, coding: Coding, limits: Limits | None
+    units: Sequence[CodedUnit],
+    layers: Mapping[int, LayerParameterSet],
+    info: EncInfo,
+    model_info: ModelInfo,
+    coding: Coding,
+    limits: Limits | None,
 ) -> bytes:
     stream = io.BytesIO()
     names = [name for unit in units for name in _names(unit)]
@@ -197,7 +218,9 @@ def _written(
         writer.topology(Topology(storage_format, b""))
     if (container := pruning_of(model_info, references)) is not None:
         writer.pruning(container)
-    for unit in units:
+    for number, unit in enumerate(units):
+        if number in layers:
+            writer.layer_parameter_set(layers[number])
         writer.data_unit(unit.header, unit.payload.data)
     return stream.getvalue()
 
@@ -229,6 +252,19 @@ def _beside(units: Iterable[CodedUnit]) -> Iterator[tuple[str, InputParameters]]
 
 
 # --- decoding ---------------------------------------------------------------------------------------------------------
+
+
+def _layer_maps(found: Bitstream, blocks: Iterable[DataBlock]) -> Iterator[tuple[str, PerformanceMaps]]:
+    """The performance maps of the layer parameter sets in force for each block, by its weight."""
+    maps: dict[str, PerformanceMaps] = {}
+    current: Mapping[str, Any] = {}
+    for unit in found.units:
+        if isinstance(unit.header, LayerParameterSet):
+            current = performance_maps(unit.header)
+        elif current:
+            maps.update(dict.fromkeys(unit.names, cast(PerformanceMaps, current)))
+    for block in (block.block for block in blocks):
+        yield from ((block.weight, maps[name]) for name in block.names.values() if name in maps)
 
 
 def _approximations(unit: DataUnit, histories: Histories | None) -> dict[str, Approximation]:

@@ -86,7 +86,8 @@ class ModelInfo(TypedDict, total=False):
 
     A tensor of type ``unspecified`` is none of the other types; of one that is not mentioned nothing is known.
     Tensors with the same ``block_identifier`` form a block. ``parameter_index`` is the coding order.
-    ``parameter_dimensions`` are those that are not in the bitstream.
+    ``parameter_dimensions`` are those that are not in the bitstream. ``layer_performance_maps``, by the name of a
+    weight, are an addition: maps of single layers, all but decomposition, which travel in layer parameter sets.
     """
 
     parameter_type: dict[str, ParameterType]
@@ -95,6 +96,7 @@ class ModelInfo(TypedDict, total=False):
     parameter_index: dict[str, int]
     topology_storage_format: int | None
     performance_maps: PerformanceMaps
+    layer_performance_maps: dict[str, PerformanceMaps]
     prune_rep_type: int
     prune_bit_mask: Sequence[int] | NDArray[np.uint8]
     prune_tpl_elem_ids: list[str]

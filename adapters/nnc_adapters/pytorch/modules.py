@@ -27,6 +27,7 @@ from nnc_adapters.pytorch.views import ITEM_SIZES, Data, View
 from nnc_adapters.pytorch.writer import Description
 from nnc_adapters.reports import CompressReport, Progress
 from nnc_adapters.shared.files import replacing
+from nnc_adapters.shared.masks import with_pruning_topology
 from nnc_core import (
     CodingParameters,
     Limits,
@@ -132,7 +133,7 @@ def _source(module: nn.Module | Mapping[str, Any], keep_optimizer: bool, opaque:
     model = reader.described(files, options)
     if isinstance(module, nn.Module):
         model = replace(model, model_info=model_info(module, _shapes(model)))
-    return model, len(data.view)
+    return with_pruning_topology(model, roles.masks(model.tensors)), len(data.view)
 
 
 def _shapes(model: SourceModel) -> roles.Shapes:
