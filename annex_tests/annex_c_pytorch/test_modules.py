@@ -149,7 +149,9 @@ def test_what_does_not_fit_the_module_is_refused(torch, network):
 
 
 def test_names_of_the_package_are_those_it_documents():
-    assert set(nnc_adapters.pytorch.__all__) == {"PytorchAdapter", "compress", "load", "state_dict"}
+    on_modules = {"compress", "load", "state_dict"}
+    training = {"compress_scaled", "compressibility_loss", "diversity_loss", "evaluation", "keep_zeros"}
+    assert set(nnc_adapters.pytorch.__all__) == {"PytorchAdapter"} | on_modules | training
     with pytest.raises(AttributeError, match="nothing"):
         _ = nnc_adapters.pytorch.nothing
 
