@@ -11,6 +11,8 @@ from suite.procedures import outcomes_of
 from suite.quick import QUICK
 from suite.rows import SUITE, all_rows, selected, updated
 
+from nnc_core.bitstream import Bitstream
+
 ROWS = all_rows()
 TABLES = SHARED / "spec" / "conformance-tables.md"
 
@@ -62,3 +64,16 @@ def test_the_description_is_updated_in_place() -> None:
     other = updated(text, {row.id: ([1], ["0"], ["f"])})
     assert 'bytes = [1]\nsha256 = ["0"]\nexpected = ["f"]' in other
     assert len(other.splitlines()) == len(text.splitlines())
+
+
+def test_no_bitstream_depends_on_a_compression_library(quick_suite: tuple[Folder, list[Generated]]) -> None:
+    """Blocks of deflate begin with their type: what is there is stored (a last block of type 0), not compressed."""
+    compressed = {}
+    for row in QUICK:
+        for name in row.files if not row.out_of_band else ():
+            data = quick_suite[0].stream(name).read_bytes()
+            for unit in Bitstream(data).units:
+                formats = ("topology_compression_format", "quantization_compression_format")
+                if any(getattr(unit.header, each, 0) for each in formats):
+                    compressed[f"{name} {unit.index}"] = data[unit.payload_offset :][:3]
+    assert set(compressed.values()) == {b"\x78\x01\x01"}

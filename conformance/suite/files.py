@@ -84,5 +84,5 @@ def _arrays(prefix: str, values: Mapping[str, Any]) -> Iterator[tuple[str, NDArr
 
 def _array(value: Any) -> NDArray[Any]:
     array = np.atleast_1d(np.asarray(value))
-    kinds: dict[str, Any] = {"f": np.float32, "i": np.int32, "b": np.int32}
+    kinds: dict[str, Any] = {"f": np.float32, "i": np.int32, "u": np.int32, "b": np.int32}
     return array.astype(kinds.get(array.dtype.kind, array.dtype))

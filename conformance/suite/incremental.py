@@ -126,7 +126,9 @@ class Sender:
         """Code a change of the model; return what a decoder makes of it."""
         residual = self._is_residual()
         wanted = _difference(change, self._last) if residual else change
-        data = self._approximated(_sparse(dict(wanted), self.configuration["sparsity"]))
+        data = self._approximated(
+            _sparse(dict(wanted), self.configuration["sparsity"], self.configuration.get("filter_spars_gain", 0))
+        )
         units = self._units(data, self._trees[residual])
         self._trees[residual] = self._after(units, self._trees[residual])
         decoded = {name: reconstructed(data, self.model)[name] for name in _names(units)}
@@ -219,7 +221,7 @@ def _folded_types(model: Model, tensors: Tensors) -> dict[str, int]:
     return {model.info["block_identifier"].get(name, name): 0b1010 for name in scaled}
 
 
-def _sparse(tensors: dict[str, NDArray[np.float32]], share: float) -> dict[str, NDArray[np.float32]]:
+def _sparse(tensors: dict[str, NDArray[np.float32]], share: float, gain: float) -> dict[str, NDArray[np.float32]]:
     """Drop the smallest changes of all weights (G.1.5), then rows with little left (G.1.6); vectors keep all."""
     weights = [name for name, values in tensors.items() if values.ndim > 1]
     if not share or not weights:
@@ -227,11 +229,11 @@ def _sparse(tensors: dict[str, NDArray[np.float32]], share: float) -> dict[str, 
     magnitudes = np.sort(np.concatenate([abs(tensors[name]).reshape(-1) for name in weights]), kind="stable")
     threshold = magnitudes[int(share * magnitudes.size)]
     kept = {name: np.where(abs(tensors[name]) < threshold, np.float32(0), tensors[name]) for name in weights}
-    return tensors | {name: _without_poor_rows(values) for name, values in kept.items()}
+    return tensors | {name: _without_poor_rows(values, gain) for name, values in kept.items()}
 
 
-def _without_poor_rows(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """A tensor without the rows that have less than a quarter of the mean of what all have."""
+def _without_poor_rows(values: NDArray[np.float32], gain: float) -> NDArray[np.float32]:
+    """A tensor without the rows that have less than ``gain`` times the mean of what all have."""
     left = abs(values.astype(np.float64)).reshape(len(values), -1).sum(1)
-    poor = 4 * len(left) * left < left.sum()
+    poor = len(left) * left < gain * left.sum()
     return np.where(poor.reshape(-1, *[1] * (values.ndim - 1)), np.float32(0), values)

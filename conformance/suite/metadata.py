@@ -6,6 +6,9 @@ class that of its row of the last weight. All sums are exact, so that every mach
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from suite.standins import Model
@@ -114,5 +117,6 @@ def add_pruning(model: Model, which: str) -> None:
     model.info["bit_mask_order_flag"] = True
 
 
-def _bits(masks: object) -> list[int]:
-    return [int(bit) for mask in masks for bit in mask]  # type: ignore[attr-defined]
+def _bits(masks: Iterable[NDArray[np.bool_]]) -> Any:
+    """The bits of all masks; an array, as a list of so many would take gigabytes at full size."""
+    return np.concatenate([mask.reshape(-1) for mask in masks]).astype(np.uint8)

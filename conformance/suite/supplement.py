@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from suite.descriptions import normalized
 from suite.files import described
 from suite.standins import integers
 from suite.whole import Made
@@ -81,7 +82,7 @@ class _Stream:
         return Coding(density, base_qp, self.profile, cabac_unary_length_minus1=9, effort=Effort(True, True, False))
 
     def made(self) -> Made:
-        return Made(self.stream.getvalue(), self.expected)
+        return Made(normalized(self.stream.getvalue(), stored=True), self.expected)
 
 
 def _levels(seed: str, *shape: int, largest: int = 14) -> NDArray[np.int32]:
@@ -135,7 +136,7 @@ def _inputs() -> Made:
     s.add("outside", Approximation(_levels("outside", 5, 6)), **absent)
     s.add("inside", Approximation(_levels("inside", 5, 6)))
     known = {"outside": InputParameters((5, 6), 9)}
-    return s.made()._replace(out_of_band=input_parameters_to_json(known))
+    return Made(s.stream.getvalue(), s.expected, input_parameters_to_json(known))
 
 
 def _parameter_sets() -> Made:

@@ -292,8 +292,3 @@ def _size(values: Array, least: float) -> float:
     """The power of two above the mean magnitude, but not less than ``least``."""
     mean = float(abs(on_grid(values, _GRADIENT)).sum() / values.size)
     return max(least, float(2.0 ** np.frexp(mean)[1]))
-
-
-def accuracy(network: Sequence[Layer], p: Parameters, data: Data) -> float:
-    """The share of the images that the network knows."""
-    return float((forward(network, p, data.images).argmax(1) == data.labels).mean())

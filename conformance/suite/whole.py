@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from suite.descriptions import normalized
 from suite.files import described
 from suite.metadata import add_performance_maps, add_pruning, pruned_rows, without_rows
 from suite.rows import Row
@@ -54,7 +55,7 @@ def coded(model: Model, configuration: Mapping[str, Any]) -> Made:
         data = approximated(model, configuration)
     made = coder.encode_all(enc_info(configuration), model.info, data, threads=1)
     beside = input_parameters_to_json(made.input_parameters) if made.input_parameters else ""
-    return Made(made.bitstream, {**reconstructed(data, model), **described(model.info)}, beside)
+    return Made(normalized(made.bitstream), {**reconstructed(data, model), **described(model.info)}, beside)
 
 
 def _reduce(model: Model, configuration: Mapping[str, Any]) -> None:
