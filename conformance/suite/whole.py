@@ -55,7 +55,9 @@ def coded(model: Model, configuration: Mapping[str, Any]) -> Made:
         data = approximated(model, configuration)
     made = coder.encode_all(enc_info(configuration), model.info, data, threads=1)
     beside = input_parameters_to_json(made.input_parameters) if made.input_parameters else ""
-    return Made(normalized(made.bitstream), {**reconstructed(data, model), **described(model.info)}, beside)
+    topology_only = configuration.get("encode_tpl_only")
+    bitstream = normalized(made.bitstream) if topology_only else made.bitstream
+    return Made(bitstream, {**reconstructed(data, model), **described(model.info)}, beside)
 
 
 def _reduce(model: Model, configuration: Mapping[str, Any]) -> None:
