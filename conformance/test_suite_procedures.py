@@ -386,5 +386,6 @@ def test_the_archive_has_what_implementers_need_and_depends_on_nothing_else(tmp_
 def test_a_row_that_is_made_differently_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["generate", "1.5", "--suite", str(tmp_path)]) == 0
     (made,) = generate([replace(ROWS["1.5"], sha256=("0" * 64,))], Folder(tmp_path))
-    assert made.problems == [f"{ROWS['1.5'].id} has other bytes than in suite.toml"]
+    (problem,) = made.problems
+    assert problem.startswith(f"{ROWS['1.5'].id} has other bytes than in suite.toml")
     assert "1 rows" in capsys.readouterr().err

@@ -13,6 +13,8 @@ from suite.rows import SUITE, Row, runs, updated
 from suite.supplement import SUPPLEMENT
 from suite.whole import Made
 
+_MEANT = "if the encoder was meant to change, run 'python -m conformance generate --update'"
+
 
 class Generated(NamedTuple):
     """The row as it has been written; ``problems`` says what is not as the description has it."""
@@ -25,8 +27,10 @@ class Generated(NamedTuple):
     @property
     def problems(self) -> list[str]:
         pairs = zip(self.row.files, self.sha256, self.row.sha256 or [""] * 4, strict=False)
-        found = [f"{name} has other bytes than in suite.toml" for name, is_, was in pairs if is_ != was]
-        return found or ["other expected values than in suite.toml"] * (self.expected != self.row.expected)
+        found = [f"{name} has other bytes than in suite.toml; {_MEANT}" for name, is_, was in pairs if is_ != was]
+        return found or [f"{self.row.id} has other expected values than in suite.toml; {_MEANT}"] * (
+            self.expected != self.row.expected
+        )
 
 
 def generate(rows: Sequence[Row], folder: Folder, *, full_size: bool = False) -> Iterator[Generated]:
