@@ -41,6 +41,10 @@ against errors, with a target and without, from which on descriptions are deflat
 bits are worth is tuned for each tensor."""
 
 
+_PROBED = 512
+"""The values in a piece of a sample that tells where to begin the search for a target; what counts is measured then."""
+
+
 class _Finding(NamedTuple):
     """A tensor after the pass that reads: its plan, and the statistics of weights whose step is still to be chosen.
 
@@ -219,7 +223,8 @@ def _find(
     found = statistics(values)
     if reason := _obstacle(values, found, vector, free):
         return _Finding(exact_plan(name, array, replace(start, exact=True, reason=reason), form))
-    probe = rate.sample(np.where(np.isfinite(values), values, np.float32(0))) if p.targeted and not vector else None
+    finite = np.where(np.isfinite(values), values, np.float32(0)) if p.targeted and not vector else None
+    probe = None if finite is None else rate.sample(finite, _PROBED)
     return _relative(found, vector, start, form)._replace(sample=sample, probe=probe)
 
 

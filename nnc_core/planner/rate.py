@@ -34,14 +34,14 @@ class Sample(NamedTuple):
     weight: float
 
 
-def sample(values: NDArray[np.float32]) -> Sample:
-    """A tensor of finite values, or pieces of it that are spread evenly, as one row."""
+def sample(values: NDArray[np.float32], piece: int = _PIECE) -> Sample:
+    """A tensor of finite values, or four pieces of it that are spread evenly, as one row."""
     matrix = values.reshape(len(values), -1)
-    if values.size <= _PIECES * _PIECE:
+    if values.size <= _PIECES * piece:
         return Sample(matrix, 1.0)
     flat = matrix.reshape(-1)
-    starts = [(flat.size - _PIECE) * piece // (_PIECES - 1) for piece in range(_PIECES)]
-    pieces = np.concatenate([flat[at : at + _PIECE] for at in starts])
+    starts = [(flat.size - piece) * number // (_PIECES - 1) for number in range(_PIECES)]
+    pieces = np.concatenate([flat[at : at + piece] for at in starts])
     return Sample(pieces.reshape(1, -1), flat.size / pieces.size)
 
 
