@@ -19,7 +19,9 @@ from hypothesis import strategies as st
 
 import nnc_core
 from nnc_core import CodingParameters
+from nnc_core.coder import payload
 from nnc_core.coder.pool import LEAST_WINDOW, WORTHWHILE, Job, Window, in_order, merged
+from nnc_core.entropy import native
 
 RESNET_56 = [
     432,
@@ -192,3 +194,31 @@ def test_any_executor_gives_the_same_bytes_and_tensors() -> None:
 def test_threads_do_not_change_the_bytes() -> None:
     expected = nnc_core.encode(TENSORS, threads=1, parameters=CodingParameters(scan_order=1))
     assert nnc_core.encode(TENSORS, threads=5, parameters=CodingParameters(scan_order=1)) == expected
+
+
+def test_threads_share_a_large_tensor_that_has_entry_points(monkeypatch: pytest.MonkeyPatch) -> None:
+    shared: list[int] = []
+
+    class Encoder(native.Encoder):
+        def tensor(self, levels: Any, parameters: Any, choices: Any, threads: int = 1) -> None:
+            shared.append(threads)
+            super().tensor(levels, parameters, choices, threads)
+
+    class Decoder(native.Decoder):
+        def tensor(self, *arguments: Any) -> Any:
+            shared.append(arguments[-1])
+            return super().tensor(*arguments)
+
+    monkeypatch.setattr(payload, "Encoder", Encoder)
+    monkeypatch.setattr(payload, "Decoder", Decoder)
+    monkeypatch.setattr(payload, "SHARED", 1 << 14)
+    large = np.random.default_rng(1).normal(size=(300, 200)).astype(np.float32)
+    tensors = {"large": large, "small": large[:10, :10].copy()}
+    alone, together = (nnc_core.encode(tensors, scan_order=2, threads=n) for n in (1, 3))
+    assert together == alone
+    assert set(shared) == {1, 3}
+    shared.clear()
+    decoded = nnc_core.decode(alone, threads=3)
+    assert shared == [3, 1]
+    for name, array in nnc_core.decode(alone, threads=1).items():
+        assert np.array_equal(decoded[name], array)

@@ -231,3 +231,53 @@ def test_shift_indices_are_those_of_the_reference_where_contexts_are_sampled(
     found = native.shift_indices(levels, parameters, TensorChoices())
     assert found == reference.shift_indices(levels, parameters, TensorChoices())
     assert any(found)
+
+
+@settings(max_examples=60, deadline=None)
+@given(tensors(), st.data())
+def test_threads_that_share_a_tensor_change_nothing(
+    item: tuple[np.ndarray, TensorParameters, TensorChoices], data: st.DataObject
+) -> None:
+    levels, parameters, choices = item
+    encoders = native.Encoder(), native.Encoder()
+    for encoder, threads in zip(encoders, (1, 3), strict=True):
+        encoder.iae(7, 8)
+        encoder.tensor(levels, parameters, choices, threads)
+        encoder.iae(-5, 8)
+    payload, shared = (encoder.finish() for encoder in encoders)
+    assert shared == payload
+    assert encoders[1].entry_points == encoders[0].entry_points
+
+    told = list(encoders[0].entry_points[0])
+    if told and data.draw(st.booleans()):  # a header that is wrong
+        place = data.draw(st.integers(0, len(told) - 1))
+        told[place] = told[place]._replace(bit_offset=data.draw(st.integers(0, 1 << 40)))
+    decoder = native.Decoder(payload)
+    assert decoder.iae(8) == 7
+    decoded = decoder.tensor(*levels.shape, parameters, told, 3)
+    assert np.array_equal(decoded.levels, levels)
+    assert decoded.entry_points == encoders[0].entry_points[0]
+    assert decoder.iae(8) == -5
+    assert decoder.finish() == len(payload)
+
+
+@settings(max_examples=60, deadline=None)
+@given(tensors(), st.data())
+def test_threads_that_share_a_damaged_tensor_find_what_one_finds(
+    item: tuple[np.ndarray, TensorParameters, TensorChoices], data: st.DataObject
+) -> None:
+    levels, parameters, choices = item
+    encoder = native.Encoder()
+    encoder.tensor(levels, parameters, choices)
+    payload = bytearray(encoder.finish())
+    payload[data.draw(st.integers(0, len(payload) - 1))] ^= data.draw(st.integers(1, 255))
+    outcomes = []
+    for threads in (1, 3):
+        decoder = native.Decoder(bytes(payload))
+        try:
+            outcomes.append(
+                decoder.tensor(*levels.shape, parameters, encoder.entry_points[0], threads).levels.tobytes()
+            )
+        except BitstreamError as error:
+            outcomes.append(repr(error).encode())
+    assert outcomes[0] == outcomes[1]

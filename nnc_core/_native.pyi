@@ -1,5 +1,6 @@
 """The native engine, as `nnc_core.entropy.native` and `nnc_core.approximator.native` use it."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -43,6 +44,7 @@ class Encoder:
         row_skip_enabled_flag: bool,
         hist_dep_sig_prob_enabled_flag: bool,
         shift_indices: bytes | None = None,
+        threads: int = 1,
     ) -> None: ...
     def finish(self) -> bytes: ...
     @property
@@ -54,7 +56,11 @@ class Decoder:
     def __init__(self, payload: NDArray[np.uint8]) -> None: ...
     def iae(self, bits: int) -> int: ...
     def tensor(
-        self, parameters: TensorParameters, levels: NDArray[np.int32]
+        self,
+        parameters: TensorParameters,
+        levels: NDArray[np.int32],
+        entry_points: Sequence[_Entry] = ...,
+        threads: int = 1,
     ) -> tuple[bool, bool, bytes, list[_Entry]]: ...
     def finish(self) -> int: ...
 

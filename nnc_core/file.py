@@ -163,7 +163,8 @@ class NnrFile(LazyMapping[NDArray[Any]]):
     ) -> Iterator[tuple[str, NDArray[Any]]]:
         """Decode every tensor in bitstream order, several at a time."""
         self._check_total()
-        jobs = (Job(partial(_decode, each, self._known(each)), _decoded_size(each)) for each in self._carriers)
+        share = thread_count(threads) if executor is None else 1
+        jobs = (Job(partial(_decode, each, self._known(each), share), _decoded_size(each)) for each in self._carriers)
         for carrier, decoded in zip(self._carriers, in_order(jobs, threads, executor), strict=True):
             yield from self._noted(carrier, decoded).items()
 
@@ -175,7 +176,8 @@ class NnrFile(LazyMapping[NDArray[Any]]):
         with thread_pool(count) as pool:
             window: Window[_Outcome] = Window(pool)
             try:
-                yield _Ahead(self._carriers, list(map(self._job, self._carriers)), window if count > 1 else None)
+                jobs = [self._job(each, count) for each in self._carriers]
+                yield _Ahead(self._carriers, jobs, window if count > 1 else None)
             finally:
                 window.cancel()
 
@@ -239,12 +241,12 @@ class NnrFile(LazyMapping[NDArray[Any]]):
     def _places(self) -> Mapping[str, _Carrier]:
         return {name: carrier for carrier in self._carriers for name in carrier.names}
 
-    def _job(self, carrier: _Carrier) -> _DecodingJob:
-        return Job(partial(self._decoded, carrier), _decoded_size(carrier))
+    def _job(self, carrier: _Carrier, threads: int) -> _DecodingJob:
+        return Job(partial(self._decoded, carrier, threads), _decoded_size(carrier))
 
-    def _decoded(self, carrier: _Carrier) -> _Tensors:
+    def _decoded(self, carrier: _Carrier, threads: int = 1) -> _Tensors:
         self._limits.check("decoded_bytes", _decoded_size(carrier), f"tensor {carrier.names[0]!r}")
-        return self._noted(carrier, _decode(carrier, self._known(carrier)))
+        return self._noted(carrier, _decode(carrier, self._known(carrier), threads))
 
     def _known(self, carrier: _Carrier) -> Histories | None:
         """What the bitstreams before left of the tensors in some units."""
@@ -285,9 +287,9 @@ def _decoded_size(carrier: _Carrier) -> int:
     return sum(output_elements(unit) * unit_dtype(unit.header).itemsize for unit in carrier.units)
 
 
-def _decode(carrier: _Carrier, histories: Histories | None) -> DecodedUnit:
+def _decode(carrier: _Carrier, histories: Histories | None, threads: int) -> DecodedUnit:
     """The tensors that some units make, and what these leave for the next update."""
-    decoded = [decode_unit(unit, histories) for unit in carrier.units]
+    decoded = [decode_unit(unit, histories, threads) for unit in carrier.units]
     if carrier.plain:
         return decoded[0]
     try:

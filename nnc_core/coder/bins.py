@@ -28,7 +28,7 @@ def traced_bins(unit: DataUnit, histories: Histories | None = None) -> Iterator[
     if unit.header.nnr_compressed_data_unit_payload_type == PayloadType.NNR_PT_RAW_FLOAT:
         return
     decoder = TracingDecoder(unit.payload)
-    for part, (rows, width, parameters) in zip(parts(unit), shapes(unit, histories), strict=True):
+    for part, (rows, width, parameters, _) in zip(parts(unit), shapes(unit, histories), strict=True):
         first = len(decoder.bins)
         decoder.name_contexts(parameters)
         if qp_bits(unit):

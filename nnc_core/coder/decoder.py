@@ -58,18 +58,19 @@ def read_qp(unit: DataUnit) -> tuple[str, int] | None:
     return None
 
 
-def decode_unit(unit: DataUnit, histories: Histories | None = None) -> DecodedUnit:
+def decode_unit(unit: DataUnit, histories: Histories | None = None, threads: int = 1) -> DecodedUnit:
     """Decode and reconstruct the tensors of a data unit.
 
     ``histories`` has what the units before left; where it is None, parents are not checked, and units that need them
-    are refused. Raises a `BitstreamError` that names unit and tensor for a damaged payload, an `UpdateError` where the
-    parent is missing or another one, `UnsupportedError` for what is not defined.
+    are refused. Several ``threads`` share a large tensor that has entry points. Raises a `BitstreamError` that names
+    unit and tensor for a damaged payload, an `UpdateError` where the parent is missing or another one,
+    `UnsupportedError` for what is not defined.
     """
     try:
         if unit.header.nnr_compressed_data_unit_payload_type == PayloadType.NNR_PT_RAW_FLOAT:
             return DecodedUnit(dict(_converted(unit, parts(unit), raw_values(unit))), {})
         tensors = parts(unit)
-        levels = _decode(unit, tensors, histories)
+        levels = _decode(unit, tensors, histories, threads)
         values = {part.name: _values(unit, part, levels[part.name]) for part in tensors}
         return DecodedUnit(dict(_converted(unit, tensors, values)), _after(unit, levels, histories))
     except BitstreamError as error:
@@ -84,13 +85,17 @@ def decode_levels(unit: DataUnit, histories: Histories | None = None) -> dict[st
     return _decode(unit, parts(unit), histories)
 
 
-def _decode(unit: DataUnit, tensors: Sequence[Part], histories: Histories | None) -> dict[str, CodedTensor]:
+def _decode(
+    unit: DataUnit, tensors: Sequence[Part], histories: Histories | None, threads: int = 1
+) -> dict[str, CodedTensor]:
     h = unit.header
     _check_supported(h)
     found = {part.name: _history(h, part.name, histories) for part in tensors}
     matrices = [_shape(h, unit.context, part, found[part.name]) for part in tensors]
+    if len(matrices) == 1:
+        matrices = [matrices[0]._replace(entry_points=h.entry_points)]
     try:
-        decoded = _named(tensors, decode_payload(unit.payload, matrices, qp_bits(unit)))
+        decoded = _named(tensors, decode_payload(unit.payload, matrices, qp_bits(unit), threads))
     except BitstreamError:
         if None in found.values():
             raise _missing(h, unit.names[0]) from None

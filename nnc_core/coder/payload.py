@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,9 @@ from nnc_core.tables.entry_point import EntryPoint
 # The least probable symbol has 2 of at most 511 parts of the range: no bin costs less than 1 / 177 of a bit.
 _MOST_BINS_PER_BYTE = 8 * 177
 _FEW = 1024
+
+SHARED: Final = 16 << 20
+"""Bytes of a tensor's levels from which on it is worth the while of several threads."""
 
 
 class CodedTensor(NamedTuple):
@@ -39,18 +42,22 @@ class Shape(NamedTuple):
     rows: int
     width: int
     parameters: TensorParameters
+    entry_points: Sequence[EntryPoint] = ()
 
 
-def decode_payload(payload: Buffer, shapes: Sequence[Shape], qp_bits: int) -> Iterator[CodedTensor]:
+def decode_payload(payload: Buffer, shapes: Sequence[Shape], qp_bits: int, threads: int = 1) -> Iterator[CodedTensor]:
     """Read the tensors of a payload, which must end with the last; ``qp_bits`` is 0 where no QP precedes each.
+
+    Several ``threads`` share a large tensor that has entry points.
 
     Raises `PayloadError` or `TruncatedError`, before it takes memory for what so few bytes cannot hold.
     """
     _check_plausible(shapes, len(payload))
     decoder = Decoder(payload)
-    for rows, width, parameters in shapes:
+    for rows, width, parameters, told in shapes:
         qp = decoder.iae(qp_bits) if qp_bits else None
-        levels, choices, entry_points = decoder.tensor(rows, width, parameters)
+        share = threads if 4 * rows * width >= SHARED else 1
+        levels, choices, entry_points = decoder.tensor(rows, width, parameters, told, share)
         yield CodedTensor(levels, qp, choices, entry_points)
     consumed = decoder.finish()
     if consumed != len(payload):
@@ -58,22 +65,26 @@ def decode_payload(payload: Buffer, shapes: Sequence[Shape], qp_bits: int) -> It
 
 
 class Effort(NamedTuple):
-    """What an encoder may try: optimised shift indices, skipped rows, the contexts of the history."""
+    """What an encoder may try: optimised shift indices, skipped rows, the contexts of the history.
+
+    So many ``threads`` may share a large tensor that has entry points.
+    """
 
     param_opt_flag: bool = True
     row_skip_enabled_flag: bool = True
     hist_dep_sig_prob_enabled_flag: bool = False
+    threads: int = 1
 
 
 def encode_payload(
-    tensors: Sequence[CodedTensor], parameters: Sequence[TensorParameters], qp_bits: int
+    tensors: Sequence[CodedTensor], parameters: Sequence[TensorParameters], qp_bits: int, threads: int = 1
 ) -> tuple[bytes, list[list[EntryPoint]]]:
     """Code tensors into a payload; also return the entry points of each. Raises ValueError as `Encoder.tensor`."""
     encoder = Encoder()
     for tensor, p in zip(tensors, parameters, strict=True):
         if tensor.qp is not None:
             encoder.iae(tensor.qp, qp_bits)
-        encoder.tensor(tensor.levels, p, tensor.choices)
+        encoder.tensor(tensor.levels, p, tensor.choices, threads if tensor.levels.nbytes >= SHARED else 1)
     payload = encoder.finish()
     return payload, encoder.entry_points
 
@@ -95,6 +106,7 @@ def encode_shortest(
             [_best(tensor, p, qp_bits, effort) for tensor, p in zip(tensors, parameters, strict=True)],
             parameters,
             qp_bits,
+            effort.threads,
         )
         for parameters in alternatives
     ]
@@ -120,7 +132,7 @@ def _search(tensor: CodedTensor, alternatives: Sequence[TensorParameters], qp_bi
 
     def shortest(number: int, trials: Iterable[TensorChoices]) -> _Trial:
         p = alternatives[number]
-        coded = ((encode_payload([tensor._replace(choices=c)], [p], qp_bits), c) for c in trials)
+        coded = ((encode_payload([tensor._replace(choices=c)], [p], qp_bits, effort.threads), c) for c in trials)
         return min((_Trial(*both, number, c) for both, c in coded), key=_size)
 
     levels, first = tensor.levels, alternatives[0]

@@ -18,7 +18,7 @@ from nnc_core.coder.block import unit_dtype
 from nnc_core.coder.encoder import CodedUnit
 from nnc_core.coder.metadata import pruning_of
 from nnc_core.coder.performance_maps import parameter_set_fields
-from nnc_core.coder.pool import Job, in_order
+from nnc_core.coder.pool import Job, in_order, thread_count
 from nnc_core.coder.units import Format, block_units, data_units, squared_error
 from nnc_core.errors import ModelError
 from nnc_core.limits import Limits
@@ -134,7 +134,8 @@ def _started(stream: BinaryIO, model: SourceModel, plan: ModelPlan, limits: Limi
 def _coded(
     model: SourceModel, plan: ModelPlan, names: Iterable[str], threads: int | None, executor: Executor | None
 ) -> Iterator[_Coded]:
-    return in_order(_jobs(model, plan, names), threads, executor, running=1.5, result_size=_held)
+    share = thread_count(threads) if executor is None else 1
+    return in_order(_jobs(model, plan, names, share), threads, executor, running=1.5, result_size=_held)
 
 
 def _model_parameter_set(plan: ModelPlan, model: SourceModel) -> ModelParameterSet:
@@ -165,9 +166,9 @@ def _held(coded: _Coded) -> int:
     return sum(len(unit.payload) for unit in coded.units)
 
 
-def _jobs(model: SourceModel, plan: ModelPlan, names: Iterable[str]) -> Iterator[Job[_Coded]]:
+def _jobs(model: SourceModel, plan: ModelPlan, names: Iterable[str], threads: int) -> Iterator[Job[_Coded]]:
     """One job for each tensor or block, in model order; a block stands where its weight does."""
-    form = Format(plan.qp_density, plan.general_profile_idc)
+    form = Format(plan.qp_density, plan.general_profile_idc, threads)
     blocks = {block.weight: block for block in plan.blocks}
     inside = {name for block in plan.blocks for name in block.names.values()}
     for name in names:

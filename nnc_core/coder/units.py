@@ -48,10 +48,11 @@ _HEADER, _ENTRY_POINT = 24, 4  # about what a data unit takes besides name and p
 
 
 class Format(NamedTuple):
-    """What the parameter sets of the bitstream say about all tensors."""
+    """What the parameter sets of the bitstream say about all tensors, and how many threads may share one of them."""
 
     qp_density: int
     general_profile_idc: int = GeneralProfileIdc.EXTENDED
+    threads: int = 1
 
 
 def data_units(
@@ -113,7 +114,7 @@ def block_units(
         form.qp_density,
         general_profile_idc=form.general_profile_idc,
         cabac_unary_length_minus1=plan.cabac_unary_length_minus1,
-        effort=effort_of(plan),
+        effort=effort_of(plan, form),
     )
     units = encode_block(CodingBlock(members, block.names, weight.shape), coding)
     for unit in units:
@@ -455,11 +456,11 @@ def _coded(
     header.cabac_unary_length_minus1 = unary
     header.scan_order = parameters.scan_order
     tensor = CodedTensor(levels, plan.qp if quantized else None)
-    payload, (points,), _ = encode_shortest([tensor], [[parameters]], 6 + form.qp_density, effort_of(plan))
+    payload, (points,), _ = encode_shortest([tensor], [[parameters]], 6 + form.qp_density, effort_of(plan, form))
     header.entry_points = tuple(points)
     return CodedUnit(header, np.frombuffer(payload, np.uint8))
 
 
-def effort_of(plan: TensorPlan) -> Effort:
+def effort_of(plan: TensorPlan, form: Format) -> Effort:
     """What is to be tried for a tensor."""
-    return Effort(plan.param_opt_flag, plan.row_skip_enabled_flag)
+    return Effort(plan.param_opt_flag, plan.row_skip_enabled_flag, threads=form.threads)

@@ -5,6 +5,8 @@ Coding releases the interpreter lock, so that tensors can be coded in several th
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -29,8 +31,10 @@ class Encoder:
         """Code a signed number in `bits` (0..32) equiprobable bins. Raises ValueError if it does not fit."""
         self._encoder.iae(value, bits)
 
-    def tensor(self, levels: NDArray[np.int32], parameters: TensorParameters, choices: TensorChoices) -> None:
-        """Code the integers of a tensor (int32, rows x width).
+    def tensor(
+        self, levels: NDArray[np.int32], parameters: TensorParameters, choices: TensorChoices, threads: int = 1
+    ) -> None:
+        """Code the integers of a tensor (int32, rows x width); several ``threads`` share its rows of blocks.
 
         With dependent quantization these are the multiples of the step size. Raises ValueError for integers that are
         not on the quantizer's lattice, outside the codebook or -2**31, and for parameters of another shape.
@@ -41,6 +45,7 @@ class Encoder:
             choices.row_skip_enabled_flag,
             choices.hist_dep_sig_prob_enabled_flag,
             None if choices.shift_indices is None else bytes(choices.shift_indices),
+            threads,
         )
 
     def finish(self) -> bytes:
@@ -64,11 +69,23 @@ class Decoder:
         except _native.CodewordError as error:
             raise _bitstream_error(error) from None
 
-    def tensor(self, rows: int, width: int, parameters: TensorParameters) -> DecodedTensor:
-        """Read a tensor; its integers are int32, rows x width. Raises PayloadError or TruncatedError."""
+    def tensor(
+        self,
+        rows: int,
+        width: int,
+        parameters: TensorParameters,
+        entry_points: Sequence[EntryPoint] = (),
+        threads: int = 1,
+    ) -> DecodedTensor:
+        """Read a tensor; its integers are int32, rows x width. Raises PayloadError or TruncatedError.
+
+        Several ``threads`` share its rows of blocks if ``entry_points`` are true; the result is the same without.
+        """
         levels = np.empty((rows, width), np.int32)
         try:
-            row_skip, history, indices, points = self._decoder.tensor(_parameters((rows, width), parameters), levels)
+            row_skip, history, indices, points = self._decoder.tensor(
+                _parameters((rows, width), parameters), levels, entry_points if threads > 1 else (), threads
+            )
         except _native.CodewordError as error:
             raise _bitstream_error(error) from None
         choices = TensorChoices(row_skip, history, tuple(indices))

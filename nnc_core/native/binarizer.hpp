@@ -49,26 +49,38 @@ class Binarizer {
                 previous_ = 0;
                 band(index, state_);
             },
-            [&](const Segment& segment) {
-                if (is_left_out(segment)) {
-                    if (p_.dq_flag) state_ = after_zeros(state_, segment.length);
-                    return;
-                }
-                for (std::int64_t done = 0; done < segment.length;) {
-                    std::int64_t count = std::min<std::int64_t>(kChunk, segment.length - done);
-                    const Interest wanted = interest(count);
-                    if (wanted.in_all())
-                        tokens(buffer_.data(), binarize(segment.first + done, count));
-                    else
-                        pass_over(segment.first + done, count, wanted, tokens);
-                    done += count;
-                }
-            });
+            [&](const Segment& segment) { run_segment(segment, tokens, interest); });
+    }
+
+    // The tokens of one row of blocks, from this state on.
+    template <class Tokens>
+    void run_band(std::int64_t band, int state, Tokens&& tokens) {
+        state_ = state;
+        previous_ = 0;
+        traverse_band(p_, band, [&](const Segment& segment) {
+            run_segment(segment, tokens, [](std::int64_t&) { return Interest(); });
+        });
     }
 
   private:
     static constexpr std::int64_t kChunk = 1024;
 
+    template <class Tokens, class Choose>
+    void run_segment(const Segment& segment, Tokens& tokens, Choose&& interest) {
+        if (is_left_out(segment)) {
+            if (p_.dq_flag) state_ = after_zeros(state_, segment.length);
+            return;
+        }
+        for (std::int64_t done = 0; done < segment.length;) {
+            std::int64_t count = std::min<std::int64_t>(kChunk, segment.length - done);
+            const Interest wanted = interest(count);
+            if (wanted.in_all())
+                tokens(buffer_.data(), binarize(segment.first + done, count));
+            else
+                pass_over(segment.first + done, count, wanted, tokens);
+            done += count;
+        }
+    }
     bool is_left_out(const Segment& segment) const {
         return p_.codebook() == 1 || (!row_skip_list_.empty() && row_skip_list_[static_cast<std::size_t>(segment.row)]);
     }

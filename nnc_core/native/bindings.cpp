@@ -89,12 +89,12 @@ struct PayloadDecoder {
 };
 
 void encode_tensor(LockedEncoder& self, const TensorParameters& t, Matrix<const std::int32_t> levels, bool row_skip,
-                   bool history, std::optional<nb::bytes> shift_indices) {
+                   bool history, std::optional<nb::bytes> shift_indices, int threads) {
     const std::int32_t* data = t.checked(levels);
     const Choices choices = make_choices(row_skip, history, shift_indices);
     nb::gil_scoped_release release;
     const std::lock_guard lock(self.mutex);
-    self.encoder.tensor(t.p, choices, data);
+    self.encoder.tensor(t.p, choices, data, threads);
 }
 
 nb::bytes choose_shift_indices(const TensorParameters& t, Matrix<const std::int32_t> levels, bool row_skip,
@@ -109,14 +109,18 @@ nb::bytes choose_shift_indices(const TensorParameters& t, Matrix<const std::int3
     return to_bytes(indices);
 }
 
-auto decode_tensor(PayloadDecoder& self, const TensorParameters& t, Matrix<std::int32_t> levels) {
+auto decode_tensor(PayloadDecoder& self, const TensorParameters& t, Matrix<std::int32_t> levels,
+                   const std::vector<Entry>& entry_points, int threads) {
     std::int32_t* data = t.checked(levels);
+    std::vector<EntryPoint> told;
+    for (const auto& [bit_offset, cabac_offset, dq_state] : entry_points)
+        told.push_back({bit_offset, cabac_offset, dq_state});
     std::vector<EntryPoint> points;
     Choices choices;
     {
         nb::gil_scoped_release release;
         const std::lock_guard lock(self.mutex);
-        choices = self.decoder.tensor(t.p, data, points);
+        choices = self.decoder.tensor(t.p, data, points, told, threads);
     }
     return std::make_tuple(choices.row_skip_enabled_flag, choices.hist_dep_sig_prob_enabled_flag,
                            to_bytes(choices.shift_indices), to_tuples(points));
@@ -227,7 +231,7 @@ NB_MODULE(_native, m) {
             },
             nb::arg("value"), nb::arg("bits"))
         .def("tensor", &encode_tensor, nb::arg("parameters"), nb::arg("levels"), nb::arg("row_skip_enabled_flag"),
-             nb::arg("hist_dep_sig_prob_enabled_flag"), nb::arg("shift_indices") = nb::none())
+             nb::arg("hist_dep_sig_prob_enabled_flag"), nb::arg("shift_indices") = nb::none(), nb::arg("threads") = 1)
         .def("finish",
              [](LockedEncoder& self) {
                  const std::lock_guard lock(self.mutex);
@@ -249,7 +253,8 @@ NB_MODULE(_native, m) {
                 return self.decoder.iae(bits);
             },
             nb::arg("bits"))
-        .def("tensor", &decode_tensor, nb::arg("parameters"), nb::arg("levels"))
+        .def("tensor", &decode_tensor, nb::arg("parameters"), nb::arg("levels"),
+             nb::arg("entry_points") = std::vector<Entry>(), nb::arg("threads") = 1)
         .def("finish", [](PayloadDecoder& self) {
             const std::lock_guard lock(self.mutex);
             return self.decoder.finish();

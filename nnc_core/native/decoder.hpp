@@ -18,13 +18,23 @@ class Decoder {
 
     std::int64_t iae(int bits);
     // Writes rows * width integers to `levels`. Returns what the encoder chose; notes the entry points.
-    Choices tensor(const Parameters& p, std::int32_t* levels, std::vector<EntryPoint>& entry_points);
+    //
+    // Several `threads` share the rows of blocks where `told`, the entry points of a header, is true; where it is not,
+    // everything is as without them.
+    Choices tensor(const Parameters& p, std::int32_t* levels, std::vector<EntryPoint>& entry_points,
+                   const std::vector<EntryPoint>& told = {}, int threads = 1);
     // Checks the end of the codeword; number of payload bytes that it occupies.
     std::int64_t finish();
 
   private:
     Choices side_information(const Parameters& p, const ContextLayout& layout, Contexts& contexts,
                              std::vector<std::uint8_t>& row_skip_list);
+    void sequential(const Parameters& p, const ContextLayout& layout, Contexts& contexts, const Choices& choices,
+                    const std::vector<std::uint8_t>& row_skip_list, std::int32_t* levels,
+                    std::vector<EntryPoint>& entry_points);
+    bool parallel(const Parameters& p, const ContextLayout& layout, const Contexts& contexts, const Choices& choices,
+                  const std::vector<std::uint8_t>& row_skip_list, std::int32_t* levels,
+                  const std::vector<EntryPoint>& told, int threads);
     void check_position() const;
     void check_start() const;
     void require_unfinished() const;

@@ -1,6 +1,10 @@
 #include "encoder.hpp"
 
+#include <algorithm>
 #include <stdexcept>
+#include <utility>
+
+#include "threads.hpp"
 
 namespace nnc {
 
@@ -10,10 +14,10 @@ void Encoder::iae(std::int64_t value, int bits) {
         (bits < 32 && value != 0 &&
          (bits == 0 || value < -(std::int64_t{1} << (bits - 1)) || value >= std::int64_t{1} << (bits - 1))))
         throw std::invalid_argument("a value does not fit its number of bits");
-    bypass(static_cast<std::uint32_t>(value & ((std::int64_t{1} << bits) - 1)), bits);
+    word_.bypass(static_cast<std::uint32_t>(value & ((std::int64_t{1} << bits) - 1)), bits);
 }
 
-void Encoder::tensor(const Parameters& p, const Choices& choices, const std::int32_t* levels) {
+void Encoder::tensor(const Parameters& p, const Choices& choices, const std::int32_t* levels, int threads) {
     if (finished_) throw std::logic_error("the codeword is finished");
     Binarizer binarizer(p, choices, levels);
     LeanContexts contexts(binarizer.layout());
@@ -21,14 +25,38 @@ void Encoder::tensor(const Parameters& p, const Choices& choices, const std::int
 
     std::vector<Mark>& marks = marks_.emplace_back();
     const bool banded = count_bands(p) > 1;
+    if (threads > 1 && banded && parallel(p, binarizer, contexts, threads)) return;
     binarizer.run(
         [&](std::int64_t, int dq_state) {
             if (!banded) return;
-            engine_.restrict_range();
+            word_.start_band(marks, dq_state);
             contexts.restart();
-            marks.push_back({position(), engine_.low9(), dq_state});
         },
-        [&](const Token* begin, const Token* end) { tokens(begin, end, contexts.data()); });
+        [&](const Token* begin, const Token* end) { word_.tokens(begin, end, contexts.data()); });
+}
+
+// Whether that is possible: nothing is changed before all rows of blocks are coded.
+bool Encoder::parallel(const Parameters& p, const Binarizer& binarizer, const LeanContexts& contexts, int threads) {
+    std::vector<int> states;
+    Binarizer walk = binarizer;
+    walk.run([&](std::int64_t, int dq_state) { states.push_back(dq_state); }, [](const Token*, const Token*) {},
+             [](std::int64_t&) { return Interest::none(); });
+    std::vector<Codeword> bands(states.size(), Codeword(RangeEncoder::at_entry_point()));
+    const auto code = [&](std::int64_t band) {
+        const auto i = static_cast<std::size_t>(band);
+        Binarizer own = binarizer;
+        LeanContexts models = contexts;
+        models.restart();
+        own.run_band(band, states[i],
+                     [&](const Token* begin, const Token* end) { bands[i].tokens(begin, end, models.data()); });
+        return true;
+    };
+    if (!in_threads(count_bands(p), threads, code)) return false;
+    for (std::size_t i = 0; i < bands.size(); ++i) {
+        word_.start_band(marks_.back(), states[i]);
+        word_.append(std::move(bands[i]));
+    }
+    return true;
 }
 
 void Encoder::side_information(const Parameters& p, const Choices& choices, const Binarizer& binarizer,
@@ -36,27 +64,27 @@ void Encoder::side_information(const Parameters& p, const Choices& choices, cons
     const ContextLayout& layout = binarizer.layout();
     const auto at = [](int i) { return static_cast<std::size_t>(i); };
     const bool history = p.has_history_flag() && choices.hist_dep_sig_prob_enabled_flag;
-    if (p.has_history_flag()) bypass(history, 1);
-    if (p.has_row_skip()) bypass(choices.row_skip_enabled_flag, 1);
-    for (const std::uint8_t skip : binarizer.row_skip_list()) encode(contexts[at(layout.row_skip)], skip);
+    if (p.has_history_flag()) word_.bypass(history, 1);
+    if (p.has_row_skip()) word_.bypass(choices.row_skip_enabled_flag, 1);
+    for (const std::uint8_t skip : binarizer.row_skip_list()) word_.encode(contexts[at(layout.row_skip)], skip);
 
     if (!choices.shift_indices.empty() && choices.shift_indices.size() != at(layout.indexed()))
         throw std::invalid_argument("shift_indices must have one value for each context");
     for_each_signalled_context(p, layout, history, [&](int context) {
         const int index = choices.shift_indices.empty() ? 0 : choices.shift_indices[at(context)];
         if (index > 8) throw std::invalid_argument("a shift index lies in 0..8");
-        encode(contexts[at(layout.shift)], index > 0);
-        if (index > 0) bypass(static_cast<std::uint32_t>(index - 1), 3);
+        word_.encode(contexts[at(layout.shift)], index > 0);
+        if (index > 0) word_.bypass(static_cast<std::uint32_t>(index - 1), 3);
         contexts[at(context)].reset(index);
     });
 }
 
-void Encoder::encode(LeanContext& context, unsigned bin) {
+void Codeword::encode(LeanContext& context, unsigned bin) {
     engine_.encode(context, bin);
     if (engine_.is_full()) engine_.flush(bytes_);
 }
 
-void Encoder::bypass(std::uint32_t value, int count) {
+void Codeword::bypass(std::uint32_t value, int count) {
     for (int rest = count; rest > 0; rest -= 16) {
         const int group = std::min(rest, 16);
         engine_.bypass((value >> (rest - group)) & ((1u << group) - 1), group);
@@ -64,7 +92,7 @@ void Encoder::bypass(std::uint32_t value, int count) {
     }
 }
 
-void Encoder::tokens(const Token* begin, const Token* end, LeanContext* contexts) {
+void Codeword::tokens(const Token* begin, const Token* end, LeanContext* contexts) {
     RangeEncoder engine = engine_;  // a local whose address is not taken stays in registers
     for (const Token* token = begin; token != end; ++token) {
         if (*token < kBypass) [[likely]] {
@@ -84,11 +112,51 @@ void Encoder::tokens(const Token* begin, const Token* end, LeanContext* contexts
     engine_ = engine;
 }
 
+void Codeword::start_band(std::vector<Mark>& marks, int dq_state) {
+    engine_.restrict_range();
+    marks.push_back({position(), engine_.low9(), dq_state});
+}
+
+void Codeword::append(Codeword band) {
+    band.engine_.settle(band.bytes_);
+    int rest = band.engine_.bits();
+    std::uint64_t held = 0;  // the next bits of `band`, and how many they are
+    int count = 0;
+    std::size_t next = 0;
+    const auto take = [&](int wanted) {
+        while (count < wanted && next < band.bytes_.size()) {
+            held = held << 8 | band.bytes_[next++];
+            count += 8;
+        }
+        while (count < wanted) {
+            held = held << 1 | (band.engine_.low() >> --rest & 1);
+            ++count;
+        }
+        count -= wanted;
+        const auto value = static_cast<unsigned>(held >> count);
+        held &= (std::uint64_t{1} << count) - 1;
+        return value;
+    };
+    std::int64_t left = static_cast<std::int64_t>(band.bytes_.size()) * 8 + rest - 9;
+    engine_.add(take(9));
+    while (left > 0) {
+        const int group = static_cast<int>(std::min<std::int64_t>(left, 16));
+        engine_.append(take(group), group);
+        if (engine_.is_full()) engine_.flush(bytes_);
+        left -= group;
+    }
+    engine_.continue_as(band.engine_);
+}
+
+std::vector<std::uint8_t> Codeword::finish() {
+    engine_.finish(bytes_);
+    return std::move(bytes_);
+}
+
 std::vector<std::uint8_t> Encoder::finish() {
     if (finished_) throw std::logic_error("the codeword is finished");
     finished_ = true;
-    engine_.finish(bytes_);
-    std::vector<std::uint8_t> payload = std::move(bytes_);
+    std::vector<std::uint8_t> payload = word_.finish();
     const auto window = [&](std::int64_t position) {  // the nine bits that a decoder holds there
         unsigned bits = 0;
         for (std::int64_t i = position; i < position + 9; ++i)

@@ -63,6 +63,14 @@ inline unsigned either(unsigned which, unsigned a, unsigned b) {
 // never past the first byte, because Low < 2^(doublings + 9).
 class RangeEncoder {
   public:
+    RangeEncoder() = default;
+    // One whose codeword begins with a row of blocks.
+    static RangeEncoder at_entry_point() {
+        RangeEncoder engine;
+        engine.restrict_range();
+        return engine;
+    }
+
     void encode(LeanContext& context, unsigned bin) {
         const unsigned s0 = context.s0, s1 = context.s1, q = 16 * s0 + s1;
         const unsigned width = static_cast<unsigned>(kWidths[q >> 7] >> ((range_ >> 2) & 0x38)) & 0xFF;
@@ -95,6 +103,21 @@ class RangeEncoder {
         for (int shift = 24; shift >= 0; shift -= 8) bytes.push_back(static_cast<std::uint8_t>(word >> shift));
         low_ &= (std::uint64_t{1} << have_) - 1;
     }
+
+    // What a codeword that begins here adds to this one: its first nine bits, and more of them, at most 16 at a time.
+    void add(unsigned first) { low_ += first; }
+    void append(unsigned value, int count) {
+        low_ = (low_ << count) + value;
+        have_ += count;
+    }
+    void continue_as(const RangeEncoder& other) { range_ = other.range_; }
+    void settle(std::vector<std::uint8_t>& bytes) {
+        if (low_ >> have_) carry(bytes);
+        low_ &= (std::uint64_t{1} << have_) - 1;
+    }
+    // The bits of Low that are not output yet, and their number.
+    std::uint64_t low() const { return low_; }
+    int bits() const { return have_; }
 
     // Doublings since the bytes that are output already.
     int pending() const { return have_ - 9; }
@@ -129,6 +152,16 @@ class RangeEncoder {
 class RangeDecoder {
   public:
     RangeDecoder(const std::uint8_t* data, std::size_t size) : data_(data), size_(size) { refill(); }
+
+    // One at the start of a row of blocks, where so many bits have been taken and the register holds this offset.
+    RangeDecoder(const std::uint8_t* data, std::size_t size, std::int64_t position, unsigned offset)
+        : data_(data), size_(size), next_(static_cast<std::size_t>(position + 9 + 7) / 8), range_(256) {
+        window_ = std::uint64_t{offset} << 55;
+        spare_ = static_cast<int>(static_cast<std::int64_t>(next_) * 8 - (position + 9));
+        if (spare_ > 0 && next_ <= size_)
+            window_ |= std::uint64_t{data_[next_ - 1] & ((1u << spare_) - 1)} << (55 - spare_);
+        refill();
+    }
 
     // A bin that is mostly predicted well: a branch does not have to wait for the offset.
     unsigned decode(Context& context) {

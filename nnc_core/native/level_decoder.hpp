@@ -17,6 +17,10 @@ class LevelDecoder {
         : p_(p), layout_(layout), contexts_(contexts), history_(history) {}
 
     void restart() { previous_ = 0; }
+    void restart(int state) {
+        previous_ = 0;
+        state_ = state;
+    }
     int state() const { return state_; }
     void skip(std::int64_t count) {
         if (p_.dq_flag) state_ = after_zeros(state_, count);

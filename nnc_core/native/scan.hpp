@@ -21,20 +21,26 @@ inline std::int64_t count_bands(const Parameters& p) {
     return side ? (p.rows + side - 1) / side : 1;
 }
 
+// Calls `segment(Segment)` for the elements of one row of blocks in coding order.
+template <class Visit>
+void traverse_band(const Parameters& p, std::int64_t band, Visit&& segment) {
+    const std::int64_t side = p.block_size();
+    const std::int64_t high = side ? side : p.rows;
+    const std::int64_t wide = side ? side : p.width;
+    const std::int64_t top = band * high, bottom = std::min(top + high, p.rows);
+    for (std::int64_t left = 0; left < p.width; left += wide) {
+        const std::int64_t length = std::min(wide, p.width - left);
+        for (std::int64_t row = top; row < bottom; ++row) segment(Segment{row, row * p.width + left, length});
+    }
+}
+
 // Calls `band(index)` at the start of every row of blocks and `segment(Segment)` for all elements in coding order.
 template <class Band, class Visit>
 void traverse(const Parameters& p, Band&& band, Visit&& segment) {
     if (p.rows == 0 || p.width == 0) return;
-    const std::int64_t side = p.block_size();
-    const std::int64_t high = side ? side : p.rows;
-    const std::int64_t wide = side ? side : p.width;
-    for (std::int64_t top = 0; top < p.rows; top += high) {
-        band(top / high);
-        const std::int64_t bottom = std::min(top + high, p.rows);
-        for (std::int64_t left = 0; left < p.width; left += wide) {
-            const std::int64_t length = std::min(wide, p.width - left);
-            for (std::int64_t row = top; row < bottom; ++row) segment(Segment{row, row * p.width + left, length});
-        }
+    for (std::int64_t i = 0; i < count_bands(p); ++i) {
+        band(i);
+        traverse_band(p, i, segment);
     }
 }
 
