@@ -13,7 +13,7 @@ corpus=${CORPUS:-build/fuzz-corpus}
 mkdir -p build "$corpus"
 native=nnc_core/native
 # shellcheck disable=SC2046
-"$clang" -std=c++20 -O1 -g -ffp-contract=off -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined \
+"$clang" -std=c++20 -O1 -g -pthread -ffp-contract=off -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined \
     -I"$native" conformance/native/fuzz_payload.cpp \
     "$native"/binarizer.cpp "$native"/decoder.cpp "$native"/encoder.cpp "$native"/statistics.cpp -o build/fuzz_payload
 exec build/fuzz_payload -max_len=512 -timeout=10 -rss_limit_mb=1024 -max_total_time="${SECONDS_:-120}" \

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from nnc_core.errors import LimitError
@@ -64,18 +65,25 @@ def unit_prefix(nnr_unit_type: NnrUnitType, header: bytes, payload_size: int, pa
 
     ``partial_data_counter`` 0 means that the unit is no fragment. `LimitError` if no size field can hold the size.
     """
+    size = unit_size(len(header), payload_size, in_parts=partial_data_counter > 0)
+    if size > LONG:
+        raise LimitError("nnr_unit_size", size, LONG)
+    return _common(nnr_unit_type, size, partial_data_counter) + header
+
+
+@lru_cache
+def _common(nnr_unit_type: NnrUnitType, size: int, partial_data_counter: int) -> bytes:
+    """What all units begin with; among many small ones few are different."""
     h = UnitHeader(
+        nnr_unit_size=size,
         nnr_unit_type=nnr_unit_type,
         partial_data_counter_present_flag=partial_data_counter > 0,
         partial_data_counter=partial_data_counter,
     )
-    h.nnr_unit_size = unit_size(len(header), payload_size, in_parts=h.partial_data_counter_present_flag)
-    if h.nnr_unit_size > LONG:
-        raise LimitError("nnr_unit_size", h.nnr_unit_size, LONG)
     writer = Writer()
     nnr_unit_size(writer, h)
     nnr_unit_header(writer, h)
-    return writer.data() + header
+    return writer.data()
 
 
 def unit(nnr_unit_type: NnrUnitType, header: bytes, payload: Buffer = b"", partial_data_counter: int = 0) -> bytes:
