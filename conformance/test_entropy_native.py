@@ -218,7 +218,7 @@ def test_what_cannot_be_coded_is_refused(module: object) -> None:
 
 @pytest.mark.parametrize(
     ("rows", "width", "scan_order", "dq_flag", "scale"),
-    [(80, 1100, 0, False, 0.9), (500, 1100, 0, True, 0.3), (200, 400, 1, False, 0.8)],
+    [(80, 1100, 0, False, 0.9), (500, 1100, 0, True, 0.3), (600, 200, 1, False, 0.9)],
 )
 def test_shift_indices_are_those_of_the_reference_where_contexts_are_sampled(
     rows: int, width: int, scan_order: int, dq_flag: bool, scale: float

@@ -112,19 +112,19 @@ template <class Tokens>
 void Binarizer::pass_over(std::int64_t first, std::int64_t count, const Interest& interest, Tokens&& tokens) {
     const int round = p_.dq_flag ? 1 : 0;  // a level that fits its state is twice the index, or one less
     unsigned at = 8 * static_cast<unsigned>(state_);
-    bool after_other = previous_ != 0;
+    int previous = previous_;
     for (std::int64_t i = first; i < first + count; ++i) {
         const std::int64_t level = levels_[i], index = ((level < 0 ? -level : level) + round) >> round;
-        if (index >= interest.least || (after_other ? interest.after_other : interest.after_zero)) [[unlikely]] {
+        if (index >= interest.least || (previous ? interest.after_other : interest.after_zero)) [[unlikely]] {
             state_ = static_cast<int>(at / 8);
-            previous_ = !after_other ? 0 : 2 - (levels_[i - 1] < 0);
+            previous_ = previous;
             tokens(buffer_.data(), binarize(i, 1));
         }
         at = static_cast<unsigned>(kStatesAfter[index & 1] >> at) & 0x38;
-        after_other = index != 0;
+        previous = index == 0 ? 0 : 2 - (level < 0);
     }
     state_ = p_.dq_flag ? static_cast<int>(at / 8) : 0;
-    previous_ = !after_other ? 0 : 2 - (levels_[first + count - 1] < 0);
+    previous_ = previous;
 }
 
 }  // namespace nnc
