@@ -9,6 +9,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from nnc_adapters.api import write_into
 from nnc_adapters.onnx import OnnxAdapter
+from nnc_adapters.shared import files
 from nnc_core.errors import ModelError
 from nnc_core.nnr_model import Topology
 from nnc_core.tables.code_points import TopologyStorageFormat
@@ -114,13 +115,13 @@ def test_a_replaced_model_never_sees_the_data_of_the_new_one(read, tmp_path, run
     half = {name: array / 2 for name, array in read.tensors.items()}
     feeds = {"x": np.ones((1, 40), np.float32)}
     seen = [run(target, feeds)[0]]
-    replace = os.replace
+    move = files._move
 
-    def watched(source, place):
-        replace(source, place)
+    def watched(source, place, *, force):
+        move(source, place, force=force)
         seen.append(run(target, feeds)[0])
 
-    monkeypatch.setattr("nnc_adapters.shared.files.os.replace", watched)
+    monkeypatch.setattr(files, "_move", watched)
     for tensors, name in ((half, "out.onnx.2.data"), (read.tensors, "out.onnx.data")):
         adapter.write(tensors, read.topology, target, force=True)
         assert sorted(p.name for p in tmp_path.iterdir()) == ["base.onnx", "out.onnx", name]
