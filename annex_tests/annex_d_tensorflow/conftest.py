@@ -44,6 +44,7 @@ def network(tf: Any) -> Any:
     """A small image classifier after a step of training, so that its optimizer has something to remember."""
     import keras
 
+    keras.utils.clear_session()  # names are numbered across all tests
     keras.utils.set_random_seed(17)
     layers = keras.layers
     model = keras.Sequential(
