@@ -77,7 +77,8 @@ def _read(path: Path, options: Options, lossless: bool) -> SourceModel:
         reasons |= {v.label: "not coded in the archive" for v in variables if v.file.endswith(DAT)}
     thrift = selection.Thrift(all_floats=options.all_floats)
     coded = {v.label for v in variables if v.label in options.chosen or _is_coded(v, reasons, options, thrift)}
-    others = [] if options.only else [v for v in variables if v.label not in coded]
+    # what is coded in the archive has no file that it could stay in
+    others = [v for v in variables if v.label not in coded and not (options.only and v.file.endswith(DAT))]
     exact = {v.label for v in others if _fits(v) and _costs_less(v, thrift)}
     tensors = [v for v in variables if v.label in coded | exact]
     topology, dropped = _topology(text, tensors, files, options)
