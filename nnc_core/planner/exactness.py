@@ -35,6 +35,8 @@ _DOUBT: Final = 1.25
 _STEP_EXPONENTS = range(-32, 32)
 _MOST = (1 << 31) - 1
 _ONE_BLOCK = 1 << 18
+_OWN_UNIT: Final = 24
+"""Bytes that a small tensor takes beside its payload, roughly: the header of its unit, and what names it."""
 
 
 def exact_by_value(array: NDArray[Any]) -> str:
@@ -233,4 +235,4 @@ def worth_coding(array: NDArray[Any]) -> bool:
         size = _size("", sample, plan("", sample, TensorPlan(), form), form)
     except ModelError:
         return False
-    return size < len(zlib.compress(sample.tobytes(), 6))
+    return size + _OWN_UNIT < len(zlib.compress(sample.tobytes(), 6))

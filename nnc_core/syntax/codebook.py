@@ -64,15 +64,15 @@ class IntegerCodebook:
 def codebook_bits(codebook: IntegerCodebook) -> int:
     """The number of bits that ``integer_codebook()`` takes."""
     sizer = Sizer()
-    integer_codebook(sizer, codebook, Limits())
+    integer_codebook(sizer, codebook)
     return sizer.bits
 
 
-def integer_codebook(s: Syntax, c: IntegerCodebook, limits: Limits) -> None:
-    """``integer_codebook()``."""
+def integer_codebook(s: Syntax, c: IntegerCodebook, limits: Limits | None = None) -> None:
+    """``integer_codebook()``, with ``limits.codebook_size`` entries at most."""
     c.codebook_egk = s.u(4, "codebook_egk", c.codebook_egk, EGK)
     c.codebook_size = s.ue(2, "codebook_size", c.codebook_size, range(1, 1 << 32))
-    limits.check("codebook_size", c.codebook_size, "codebook_size")
+    (limits or Limits()).check("codebook_size", c.codebook_size, "codebook_size")
     half = c.codebook_size >> 1
     offsets = range(-half, c.codebook_size - half)
     c.codebook_centre_offset = s.ie(2, "codebook_centre_offset", c.codebook_centre_offset, offsets)
