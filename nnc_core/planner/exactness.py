@@ -35,8 +35,8 @@ _DOUBT: Final = 1.25
 _STEP_EXPONENTS = range(-32, 32)
 _MOST = (1 << 31) - 1
 _ONE_BLOCK = 1 << 18
-_OWN_UNIT: Final = 24
-"""Bytes that a small tensor takes beside its payload, roughly: the header of its unit, and what names it."""
+_OWN_UNIT: Final = 12
+"""Bytes that a small tensor takes beside its payload, at least: the header of its unit, without its name."""
 
 
 def exact_by_value(array: NDArray[Any]) -> str:
