@@ -35,8 +35,8 @@ _DOUBT: Final = 1.25
 _STEP_EXPONENTS = range(-32, 32)
 _MOST = (1 << 31) - 1
 _ONE_BLOCK = 1 << 18
-_OWN_UNIT: Final = 12
-"""Bytes that a small tensor takes beside its payload, at least: the header of its unit, without its name."""
+_UNITS_OF_FLOATS: Final = 12
+"""Bytes that exact floats take for their units beside the payloads, at least; small ones are often in doubt."""
 
 
 def exact_by_value(array: NDArray[Any]) -> str:
@@ -230,9 +230,10 @@ def worth_coding(array: NDArray[Any]) -> bool:
         return False
     form = Format(2)
     sample = sample_of(np.ascontiguousarray(array))
+    whole = known(array).dtype.kind in "iu"
     try:
-        plan = integer_plan if known(array).dtype.kind in "iu" else exact_plan
+        plan = integer_plan if whole else exact_plan
         size = _size("", sample, plan("", sample, TensorPlan(), form), form)
     except ModelError:
         return False
-    return size + _OWN_UNIT < len(zlib.compress(sample.tobytes(), 6))
+    return size + (0 if whole else _UNITS_OF_FLOATS) < len(zlib.compress(sample.tobytes(), 6))
