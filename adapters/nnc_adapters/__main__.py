@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nnc_adapters.cli import main
+from nnc_adapters.program import main
 
 if __name__ == "__main__":
-    main(prog_name="nnc")
+    main()

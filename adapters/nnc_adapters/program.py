@@ -11,4 +11,4 @@ def main() -> None:
         from nnc_adapters.cli import main as run
     except KeyboardInterrupt:
         sys.exit(130)
-    run()
+    run(prog_name="nnc")

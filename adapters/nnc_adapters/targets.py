@@ -42,7 +42,7 @@ def default_target(source: Path, topology: Topology | None, into: Path | None) -
 def writer(source: Path, topology: Topology | None, target: Path, into: Path | None) -> _Writer:
     """What writes tensors, given as options and whether to replace a file say, to ``target``.
 
-    `ModelError` where there is no model to write, or the suffix of ``target`` is that of another format.
+    `ModelError` where the bitstream carries no model, or the suffix of ``target`` is that of another format.
     """
     if into is not None:
         model, existing = registry.find(into), into

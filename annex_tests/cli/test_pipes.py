@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from terminal import on_terminal
 
 import nnc_core
 from nnc_adapters.cli import options
@@ -113,23 +114,6 @@ def test_names_that_stdout_cannot_write_are_escaped(encoding: str, switches: lis
 
 def test_there_is_no_progress_bar_without_a_terminal(model: Path) -> None:
     assert b"\x1b" not in run("compress", model).stderr
-
-
-def on_terminal(arguments: list[str | Path], stream: str, **environment: str) -> tuple[int, bytes]:
-    """Run the program with one of its streams on a terminal: its exit code, and what the terminal got."""
-    pty = pytest.importorskip("pty", reason="the system has no pseudo-terminals")
-    ours, theirs = pty.openpty()
-    streams = {"stdout": PIPE, "stderr": PIPE, stream: theirs}
-    result = subprocess.run([*NNC, *arguments], env={**os.environ, **environment}, timeout=120, **streams)
-    os.close(theirs)
-    got = b""
-    try:
-        while piece := os.read(ours, 4096):
-            got += piece
-    except OSError:  # how a terminal ends
-        pass
-    os.close(ours)
-    return result.returncode, got
 
 
 def test_a_dumb_terminal_gets_no_progress_bar_either(model: Path) -> None:

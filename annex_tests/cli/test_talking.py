@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import re
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import Result
+from terminal import on_terminal
 
 import nnc_adapters
 import nnc_core
@@ -128,30 +128,20 @@ def test_programs_can_listen(caplog: pytest.LogCaptureFixture) -> None:
     assert any(record.getMessage().startswith("w: quantized") for record in caplog.records)
 
 
-def on_terminal(*arguments: str | Path) -> bytes:
-    pty = pytest.importorskip("pty", reason="the system has no pseudo-terminals")
-    ours, theirs = pty.openpty()
-    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "120"}
-    command = [sys.executable, "-m", "nnc_adapters.cli", *arguments]
-    subprocess.run(command, env=environment, timeout=120, stdout=subprocess.PIPE, stderr=theirs, check=True)
-    os.close(theirs)
-    got = b""
-    try:
-        while piece := os.read(ours, 4096):
-            got += piece
-    except OSError:  # how a terminal ends
-        pass
-    os.close(ours)
+def told(*arguments: str | Path) -> bytes:
+    """What the program writes to stderr, if that is a terminal."""
+    code, got = on_terminal([*arguments], "stderr", TERM="xterm", COLUMNS="120")
+    assert code == 0
     return got
 
 
 def test_a_terminal_gets_bytes_with_speed_and_time(model: Path, bitstream: Path) -> None:
-    got = on_terminal("compress", model, "-f")
+    got = told("compress", model, "-f")
     assert b"coding" in got
     assert re.search(rb"[\d.]+/[\d.]+ [kM]B", got)
     for switch in ("--no-progress", "-q"):
-        assert b"\x1b" not in on_terminal("compress", model, "-f", switch)
-    assert b"comparing" in on_terminal("verify", model, bitstream)
+        assert b"\x1b" not in told("compress", model, "-f", switch)
+    assert b"comparing" in told("verify", model, bitstream)
 
 
 def test_progress_can_be_asked_for_without_a_terminal(model: Path) -> None:

@@ -117,7 +117,7 @@ def test_the_treemap_fills_its_place_with_all_bytes(page: Browser, digits: Path)
 def test_the_treemap_draws_no_slivers_of_many_equal_tensors(page: Browser, many: Path) -> None:
     page.show(*WIDE)
     page.visit(many)
-    assert len(page.ask("slivers", 4)) <= 1  # what is no tensor
+    assert len(page.ask("slivers", 4)) <= 1  # all but the tensors
     assert page.ask("count", ".tile") > 200
 
 

@@ -123,7 +123,7 @@ class Decoder:
         if self._has_mps and unit.unit_type == NNR_MPS:
             raise InvalidError("the bitstream has two model parameter sets")
         if not self._has_mps and unit.unit_type in (NNR_LPS, NNR_NDU, NNR_AGG):
-            raise InvalidError("there is no model parameter set")
+            raise InvalidError("the model parameter set is missing")
         if self._open and (unit.unit_type != self._open[0] or unit.counter != self._open[1] - 1):
             raise InvalidError("the parts of a unit do not follow each other")
 
