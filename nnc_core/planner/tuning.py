@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import replace
 from functools import cache, partial
@@ -19,7 +19,7 @@ from nnc_core.nnr_model import SourceModel
 from nnc_core.planner.exactness import sample_of
 from nnc_core.planner.plan import Method, ModelPlan, TensorPlan
 
-__all__ = ["tuned"]
+__all__ = ["tuned", "worths"]
 
 _WORTHS: Final = (0.7, 1.4)
 """By what lambda_scale is multiplied."""
@@ -30,36 +30,40 @@ _PARTS, _REACH = 3, 6
 """Steps are tried 2**-_PARTS octaves apart, and so many of them at most in one direction."""
 
 
-def tuned(
-    plan: ModelPlan,
-    model: SourceModel,
-    names: Iterable[str],
-    *,
-    pooled: bool,
-    threads: int | None = None,
-    executor: Executor | None = None,
-) -> ModelPlan:
-    """The plan with those steps, ``lambda_scale`` and ``scan_order`` of the named tensors that suit them best.
+def worths(plan: ModelPlan, sizes: Mapping[str, int], *, pooled: bool) -> dict[str, float]:
+    """What a byte is worth in each tensor that is quantized, as a squared error; ``sizes`` are elements by name.
 
     A bit is worth what it is in the ``plan`` as it comes. Where only the ``pooled`` error counts, it is worth the same
     in all tensors, in the mean over their values.
     """
     form = Format(plan.qp_density, plan.general_profile_idc)
-    names = [name for name in names if plan.tensors[name].method == Method.QUANTIZED]
-    worths = {name: _worth(plan.tensors[name], form) for name in names}
-    if pooled:
-        sizes = {name: np.asarray(model.tensors[name]).size for name in names}
-        mean = sum(sizes[name] * worths[name] for name in names) / max(1, sum(sizes.values()))
-        worths = dict.fromkeys(names, mean)
+    names = [name for name in sizes if plan.tensors[name].method == Method.QUANTIZED]
+    found = {name: _worth(plan.tensors[name], form) for name in names}
+    if not pooled:
+        return found
+    mean = sum(sizes[name] * found[name] for name in names) / max(1, sum(sizes[name] for name in names))
+    return dict.fromkeys(names, mean)
+
+
+def tuned(
+    plan: ModelPlan,
+    model: SourceModel,
+    worths: Mapping[str, float],
+    *,
+    threads: int | None = None,
+    executor: Executor | None = None,
+) -> dict[str, TensorPlan]:
+    """The tensors that have `worths`, with the step, ``lambda_scale`` and ``scan_order`` that suit them best."""
+    form = Format(plan.qp_density, plan.general_profile_idc)
+    shared = {name for block in plan.blocks for name in block.names.values()}
 
     def job(name: str) -> Job[TensorPlan]:
         array = np.asarray(model.tensors[name])
         free = name not in model.inputs and name not in shared
         return Job(partial(_tuned, array, plan.tensors[name], worths[name], form, free), 4 * array.size)
 
-    shared = {name for block in plan.blocks for name in block.names.values()}
-    found = in_order(map(job, names), threads, executor, running=2, result_size=lambda _: 0)
-    return replace(plan, tensors={**plan.tensors, **dict(zip(names, found, strict=True))})
+    found = in_order(map(job, worths), threads, executor, running=2, result_size=lambda _: 0)
+    return dict(zip(worths, found, strict=True))
 
 
 def _worth(plan: TensorPlan, form: Format) -> float:
