@@ -14,7 +14,7 @@ from nnc_core.errors import ModelError, UnsupportedError
 from nnc_core.limits import Limits
 from nnc_core.nnr_model import SourceModel, Topology
 
-__all__ = ["DEFAULTS", "EVERYTHING", "Accepted", "Adapter", "Options", "SourceModel", "Topology"]
+__all__ = ["ANY_SIZE", "DEFAULTS", "EVERYTHING", "Accepted", "Adapter", "Options", "SourceModel", "Topology"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +61,9 @@ EVERYTHING = Accepted(lambda name: True)
 DEFAULTS = Options()
 """What a user gets without asking."""
 
+ANY_SIZE = Limits(decoded_bytes=1 << 62)
+"""For descriptions that are only looked at: no model is made of them."""
+
 
 class Adapter(ABC):
     """Reads and writes one exchange format; registered under the entry point group ``nnc.adapters``.
@@ -68,8 +71,8 @@ class Adapter(ABC):
     ``name`` is what ``nnc formats`` calls it, ``suffixes`` are how the names of its files end, in small letters,
     ``topology_storage_format`` is a `TopologyStorageFormat`, or a number from 129 to 255 for a format that the standard
     does not know. ``annex`` is the letter of the standard's annex, ``packages`` are the modules that it imports, and
-    ``install`` is what to give to pip to have them. ``layout`` names the framework in
-    whose order the axes of tensors are, see `kinds`.
+    ``install`` is what to give to pip to have them. ``layout`` names the framework in whose order the axes of tensors
+    are, see `kinds`.
     """
 
     name: ClassVar[str]
@@ -139,6 +142,10 @@ class Adapter(ABC):
     def masks(self, tensors: Mapping[str, NDArray[Any]]) -> Mapping[str, str]:
         """Which of a model's tensors are masks that hide parts of weights while it is pruned, each with its weight."""
         return {}
+
+    def layout_of(self, topology: Topology) -> str:
+        """The framework in whose order the axes of a model's tensors are, if that is not `layout` for all models."""
+        return self.layout
 
     def kinds(self, model: SourceModel) -> Mapping[str, str | None]:
         """What each tensor is to the network, as far as the model tells: a row of `nnc_adapters.convert.layouts`.

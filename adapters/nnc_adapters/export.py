@@ -25,7 +25,7 @@ from nnc_core.errors import ModelError
 from nnc_core.limits import Limits
 from nnc_core.nnr_model import Topology
 
-__all__ = ["SUFFIXES", "every_tensor", "export", "load_tensors"]
+__all__ = ["SUFFIXES", "every_tensor", "export", "load_tensors", "takes"]
 
 _Tensors = Mapping[str, NDArray[Any]]
 
@@ -74,6 +74,11 @@ def every_tensor(decoded: _Tensors, topology: Topology | None, options: Options)
         restored = Path(folder, "model" + adapter.default_suffix(topology))
         adapter.write(decoded, topology, restored, options)
         yield adapter.tensors(restored, options)
+
+
+def takes(target: Path) -> bool:
+    """Whether `export` writes files that are called like this one."""
+    return target.name.lower().endswith(SUFFIXES)
 
 
 def export(tensors: _Tensors, target: Path, *, force: bool = False) -> None:

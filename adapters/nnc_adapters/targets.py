@@ -16,9 +16,11 @@ from nnc_core import NnrFile
 from nnc_core.errors import ModelError
 from nnc_core.nnr_model import Topology
 
-__all__ = ["BITSTREAM", "default_target", "fits", "pruned_writer", "write_into", "writer"]
+__all__ = ["BITSTREAM", "BITSTREAMS", "check_fits", "default_target", "fits", "pruned_writer", "write_into", "writer"]
 
 BITSTREAM = ".nnr"
+"""How the names of bitstreams end that are written."""
+BITSTREAMS = (BITSTREAM, ".nnc", ".nctm")
 """How the names of bitstreams end."""
 
 _Tensors = Mapping[str, NDArray[Any]]
@@ -49,16 +51,16 @@ def writer(source: Path, topology: Topology | None, target: Path, into: Path | N
         return lambda tensors, options, force: write_into(model, tensors, existing, target, options, force=force)
     if topology is not None:
         adapter = registry.adapter(topology.storage_format)
-        if fits(adapter, topology, target.name.lower()):
+        if fits(topology, target):
             return lambda tensors, options, force: adapter.write(tensors, topology, target, options, force=force)
-    if not target.name.lower().endswith(export.SUFFIXES):
-        raise _error(source, topology, target)
+    if not export.takes(target):
+        raise ModelError(_NO_TOPOLOGY, file=str(source)) if topology is None else _contradiction(topology, target)
     return lambda tensors, options, force: _export(tensors, topology, target, options, force)
 
 
 def pruned_writer(file: NnrFile, target: Path, into: Path | None) -> _Writer:
     """What writes the tensors of a bitstream in their shapes after pruning; `ModelError` for what it cannot write."""
-    if into is not None or not target.name.lower().endswith(export.SUFFIXES):
+    if into is not None or not export.takes(target):
         alone = " or ".join(export.SUFFIXES)
         raise ModelError(f"tensors in their shapes after pruning go to files that end in {alone}", file=str(target))
     from nnc_adapters.shared.masks import in_shape_after_pruning
@@ -75,23 +77,28 @@ def pruned_writer(file: NnrFile, target: Path, into: Path | None) -> _Writer:
     return write
 
 
-def fits(adapter: Adapter, topology: Topology, name: str) -> bool:
+def check_fits(topology: Topology, target: Path) -> None:
+    """`ModelError` where ``target`` is called like a model of another format than that of ``topology``."""
+    if not fits(topology, target):
+        raise _contradiction(topology, target)
+
+
+def fits(topology: Topology, target: Path) -> bool:
     """Whether a file of this name may be such a model: its suffix says so, or nothing."""
-    if name.endswith(adapter.suffixes_of(topology)):
+    name = target.name.lower()
+    if name.endswith(registry.adapter(topology.storage_format).suffixes_of(topology)):
         return True
-    known = (BITSTREAM, *export.SUFFIXES, *(suffix for each in registry.adapters() for suffix in each.suffixes))
+    known = (*BITSTREAMS, *export.SUFFIXES, *(suffix for each in registry.adapters() for suffix in each.suffixes))
     return not name.endswith(known)
 
 
-def _error(source: Path, topology: Topology | None, target: Path) -> ModelError:
-    if topology is None:
-        return ModelError(_NO_TOPOLOGY, file=str(source))
+def _contradiction(topology: Topology, target: Path) -> ModelError:
     adapter = registry.adapter(topology.storage_format)
     usual = adapter.default_suffix(topology) or "a folder"
     alone = " and ".join(export.SUFFIXES)
     return ModelError(
-        f"the suffix contradicts the format: the bitstream holds a model of {adapter.name} ({usual}); nnc convert "
-        f"writes it into one of another framework, {alone} take its tensors alone",
+        f"the suffix contradicts the format, which is that of a model of {adapter.name} ({usual}); nnc convert writes "
+        f"the weights into a model of another framework, {alone} take them alone",
         file=str(target),
     )
 

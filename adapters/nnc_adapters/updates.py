@@ -222,14 +222,11 @@ def _update(path: Path, limits: Limits, known: Mapping[str, InputParameters] | N
 
 def _write(model: _Model, tensors: Mapping[str, NDArray[Any]], target: Path, limits: Limits, force: bool) -> None:
     """Write a model in its own format, or its tensors to a file of safetensors or npz."""
-    if targets.fits(model.adapter, model.topology, target.name.lower()):
-        model.adapter.write(tensors, model.topology, target, Options(limits), force=force)
-    elif target.name.lower().endswith(export.SUFFIXES):
+    if export.takes(target) and not targets.fits(model.topology, target):
         export.export(tensors, target, force=force)
     else:
-        usual = model.adapter.default_suffix(model.topology) or "a folder"
-        message = f"the suffix contradicts the format: what is patched is a model of {model.adapter.name} ({usual})"
-        raise ModelError(f"{message}; {' and '.join(export.SUFFIXES)} take its tensors alone", file=str(target))
+        targets.check_fits(model.topology, target)
+        model.adapter.write(tensors, model.topology, target, Options(limits), force=force)
 
 
 @contextmanager

@@ -13,8 +13,9 @@ from nnc_adapters.convert.layouts import Framework, Same, layout
 from nnc_adapters.convert.mapping import MappingFile, load
 from nnc_adapters.convert.matching import By, Matched, match
 from nnc_adapters.convert.moving import moved
-from nnc_adapters.convert.names import pytorch_kinds, tensorflow_kinds
 from nnc_adapters.convert.network import Network, Parameter
+from nnc_adapters.pytorch.kinds import kinds as pytorch_kinds
+from nnc_adapters.tensorflow.kinds import kinds_by_names as tensorflow_kinds
 from nnc_core import ModelError
 
 Tensors = dict[str, tuple[str, tuple[int, ...]]]

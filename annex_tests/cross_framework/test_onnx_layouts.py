@@ -196,7 +196,7 @@ def test_other_networks_are_refused_with_the_first_tensors_and_what_to_do(ours: 
 
 
 def test_the_output_is_not_called_like_another_format(ours: Path, theirs: Path, tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"format of the template \(\.onnx\), and cannot be called \.keras"):
+    with pytest.raises(ModelError, match=r"the suffix contradicts the format.*model of onnx \(\.onnx\)"):
         convert(ours, tmp_path / "out.keras", into=theirs)
 
 

@@ -14,6 +14,7 @@ from nnc_adapters.cli.batch import Job, run
 from nnc_adapters.cli.options import PIPE, readable
 from nnc_adapters.containers import plain
 from nnc_adapters.shared import titles
+from nnc_adapters.targets import BITSTREAMS
 from nnc_core import Limits, NnrFile
 from nnc_core import open as open_bitstream
 from nnc_core.errors import UnsupportedError
@@ -21,12 +22,10 @@ from nnc_core.tables.code_points import TopologyStorageFormat
 
 __all__ = ["bitstreams", "bitstreams_in", "look"]
 
-_SUFFIXES = (".nnr", ".nnc", ".nctm")
-
 
 def bitstreams_in(folder: Path) -> Iterator[Path]:
     """The bitstreams in a folder and its folders, in the order of their names."""
-    yield from sorted(path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES and path.is_file())
+    yield from sorted(path for path in folder.rglob("*") if path.suffix.lower() in BITSTREAMS and path.is_file())
 
 
 def bitstreams(sources: Iterable[Path], *, recurse: bool) -> Iterator[Path]:

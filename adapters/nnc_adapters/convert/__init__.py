@@ -28,10 +28,10 @@ from nnc_adapters.convert.parts import PartOf
 from nnc_adapters.convert.reading import Model
 from nnc_adapters.convert.remarks import differences, losses
 from nnc_adapters.convert.running import Input, module_from
-from nnc_adapters.convert.suffixes import BITSTREAMS, check_suffix
 from nnc_adapters.reports import Meter, Watched, passing
-from nnc_adapters.shared.files import about, check_free
+from nnc_adapters.shared.files import about, check_free, size_of
 from nnc_adapters.shared.logs import logger
+from nnc_adapters.targets import BITSTREAMS, check_fits
 from nnc_core import CodingParameters, Limits, ModelError
 
 __all__ = ["By", "CheckError", "ConvertReport", "convert", "plan"]
@@ -120,7 +120,7 @@ def convert(
     check_free(target, force=force)
     said = _Said(mapping, by, flatten, _modules(module), inputs, fold, limits or Limits(), threads)
     with _pair(Path(source), Path(into), said) as pair:
-        check_suffix(target, pair.target.file)
+        _check_name(target, pair.target)
         decision = pair.decide(check)
         result = pair.verified(decision, check)
         matched, tensors = decision.matched, moved(decision.matched, pair.source.content.tensors)
@@ -131,7 +131,7 @@ def convert(
         ]
         _tell(matched)
         weights = sum(prod(pair.target.shapes[name]) for name in tensors)
-        with _written(target, pair.target.file, parameters, threads, force, meter) as path:
+        with _written(target, pair.target, parameters, threads, force, meter) as path:
             watched = Watched(tensors, passed=passing(meter, "converting", 4 * weights))
             pair.target.write(watched, path, force=force)
         return ConvertReport(
@@ -224,7 +224,7 @@ def _pair(source: Path, into: Path, said: _Said) -> Iterator[Pair]:
 @contextmanager
 def _opened(path: Path, said: _Said, module: Any, declared: tuple[Input, ...]) -> Iterator[Model]:
     """The model in a file, or the one that a bitstream restores to: small tensors are in its topology."""
-    if path.suffix.lower() not in BITSTREAMS:
+    if not _is_bitstream(path):
         yield _read(path, said.limits, module, declared)
         return
     with about(path), nnc_core.open(path, limits=said.limits) as file:
@@ -242,24 +242,34 @@ def _opened(path: Path, said: _Said, module: Any, declared: tuple[Input, ...]) -
 def _read(path: Path, limits: Limits, module: Any, declared: tuple[Input, ...]) -> Model:
     adapter = registry.find(path)
     with about(path):
-        content = adapter.read(path, Options(limits, all_floats=True))
-    return Model(path, adapter, content, limits, module if adapter.name == "pytorch" else None, declared)
+        content = adapter.read(path, Options(limits.following(size_of(path)), all_floats=True))
+    return Model(path, adapter, content, limits, module if adapter.layout == "pytorch" else None, declared)
+
+
+def _is_bitstream(path: Path) -> bool:
+    return path.suffix.lower() in BITSTREAMS
+
+
+def _check_name(target: Path, template: Model) -> None:
+    """`ModelError` where ``target`` is neither a bitstream nor called like its template's format."""
+    if template.content.topology is not None and not _is_bitstream(target):
+        check_fits(template.content.topology, target)
 
 
 @contextmanager
 def _written(
     target: Path,
-    like: Path,
+    like: Model,
     parameters: CodingParameters | None,
     threads: int | None,
     force: bool,
     meter: Meter | None,
 ) -> Iterator[Path]:
-    """Where a model like that in ``like`` is to be written: ``target``, or where it is compressed from."""
-    if target.suffix.lower() not in BITSTREAMS:
+    """Where a model like ``like`` is to be written: ``target``, or where it is compressed from."""
+    if not _is_bitstream(target):
         yield target
         return
     with tempfile.TemporaryDirectory() as folder:
-        model = Path(folder, "model" + "".join(like.suffixes))
+        model = Path(folder, "model" + like.suffix)
         yield model
         api.compress(model, target, parameters=parameters, threads=threads, force=force, meter=meter)

@@ -189,10 +189,10 @@ class _Written:
 
     def __enter__(self) -> tuple[Path | None, Mapping[str, Array] | None]:
         model = self.model
-        if model.module is not None and model.adapter.name == "pytorch":
+        if model.module is not None and model.framework == "pytorch":
             return None, {**{n: model.content.tensors[n] for n in model.content.tensors}, **dict(self.weights.items())}
         self.folder = tempfile.TemporaryDirectory()
-        path = Path(self.folder.name, "model" + "".join(model.file.suffixes[-2:]))
+        path = Path(self.folder.name, "model" + model.suffix)
         try:
             model.write(self.weights, path, force=True)
         except (NncError, OSError) as error:

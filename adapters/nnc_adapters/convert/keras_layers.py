@@ -9,9 +9,9 @@ from typing import Any
 
 from nnc_adapters.convert.axes import Axis, merged
 from nnc_adapters.convert.described import Described
-from nnc_adapters.convert.keras_files import Path, Variables
 from nnc_adapters.convert.parts import PartOf
 from nnc_adapters.convert.trace import Direction, Trace, Traced
+from nnc_adapters.tensorflow.keras_files import Path, Variables
 
 __all__ = ["LAYERS", "Layer"]
 

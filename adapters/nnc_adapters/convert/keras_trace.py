@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nnc_adapters.convert.described import Described
-from nnc_adapters.convert.keras_files import KerasModel, Path
 from nnc_adapters.convert.keras_layers import LAYERS, Layer
 from nnc_adapters.convert.trace import Traced
+from nnc_adapters.tensorflow.keras_files import KerasModel, Path
 
 __all__ = ["describe_keras"]
 

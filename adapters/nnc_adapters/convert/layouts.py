@@ -16,13 +16,11 @@ import numpy as np
 
 from nnc_adapters.convert.cells import BIASES, Backward, GateBias, GateBiases, Gates, SumOfBiases
 from nnc_adapters.convert.parts import Array, Layout, Part, Shape
+from nnc_adapters.shared.kinds import BACKWARD_KIND
 
-__all__ = ["BACKWARD_KIND", "CHANNELS_LAST", "LAYOUTS", "Framework", "Same", "framework", "layout"]
+__all__ = ["CHANNELS_LAST", "LAYOUTS", "Framework", "Same", "framework", "layout"]
 
 Framework = Literal["pytorch", "tensorflow", "tflite", "onnx", "nnef"]
-
-BACKWARD_KIND = ".backward"
-"""How the kind of a weight ends that is of a recurrent cell running backward."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,12 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnc_adapters import api
-from nnc_adapters.base import Adapter, Options
-from nnc_adapters.convert import graphs, names
+from nnc_adapters.base import ANY_SIZE, Adapter, Options
 from nnc_adapters.convert.checking import examples, layouts
 from nnc_adapters.convert.described import Described
-from nnc_adapters.convert.keras_files import KerasModel, read_keras
-from nnc_adapters.convert.keras_names import kinds_by_layer_names
 from nnc_adapters.convert.keras_trace import describe_keras
 from nnc_adapters.convert.layouts import CHANNELS_LAST, Framework, framework
 from nnc_adapters.convert.naming import layers_by_bias, plain
@@ -26,10 +23,13 @@ from nnc_adapters.convert.network import Network, network
 from nnc_adapters.convert.parts import Shape
 from nnc_adapters.convert.running import CannotRun, Input, Runner, load_module, runner
 from nnc_adapters.convert.trace import Trace
-from nnc_adapters.shared.dtypes import FLOATS
+from nnc_adapters.shared.kinds import shapes_of
+from nnc_adapters.tensorflow.keras_files import KERAS, KerasModel, read_keras
+from nnc_adapters.tensorflow.manifest import Manifest, unpack
 from nnc_core.errors import ModelError
 from nnc_core.limits import Limits
 from nnc_core.nnr_model import SourceModel
+from nnc_core.tables.code_points import TopologyStorageFormat as Format
 
 __all__ = ["Model"]
 
@@ -53,8 +53,7 @@ class Model:
     @cached_property
     def shapes(self) -> Mapping[str, Shape]:
         """The shapes of the tensors of floats."""
-        arrays = ((name, self.content.tensors[name]) for name in self.content.tensors)
-        return {name: array.shape for name, array in arrays if array.dtype.name in FLOATS}
+        return shapes_of(self.content)
 
     @cached_property
     def half(self) -> bool:
@@ -64,16 +63,27 @@ class Model:
     @cached_property
     def kind(self) -> str:
         """Which kind of file this is, of those that an adapter reads."""
-        if self.adapter.name != "tensorflow":
-            return self.adapter.name
-        from nnc_adapters.tensorflow import reader
+        return self._manifest.kind if self._manifest else self.adapter.name
 
-        return reader.kind(self.file) or ""
+    @cached_property
+    def _manifest(self) -> Manifest | None:
+        """The files of a model of TensorFlow or Keras."""
+        topology = self.content.topology
+        if topology is None or topology.storage_format != Format.NNR_TPL_TEF:
+            return None
+        return unpack(topology.data, ANY_SIZE)
+
+    @property
+    def suffix(self) -> str:
+        """How the names of other files of this format end; empty for a folder."""
+        topology = self.content.topology
+        return self.adapter.default_suffix(topology) if topology else self.file.suffix
 
     @property
     def framework(self) -> Framework | None:
         """Whose layouts to expect."""
-        return framework("tflite" if self.kind == "tflite" else self.adapter.layout or self.adapter.name)
+        topology = self.content.topology
+        return framework(self.adapter.layout_of(topology) if topology else self.adapter.layout)
 
     @cached_property
     def network(self) -> Network:
@@ -94,41 +104,27 @@ class Model:
             found = [described for joint in (False, True) if (described := self._traced(beside, joint)) is not None]
             if found:
                 return [self._network(described, {}) for described in found]
-        if "projections" not in self._kinds().values():
+        if "projections" not in self._kinds.values():
             return [self.network]
-        joint = {name: _JOINT.get(kind or "", kind) for name, kind in self._kinds().items()}
+        joint = {name: _JOINT.get(kind or "", kind) for name, kind in self._kinds.items()}
         return [self.network, network(self.framework, self.adapter.name, self.shapes, joint)]
 
     @cached_property
     def _keras(self) -> KerasModel | None:
-        if self.kind not in ("keras", "hdf5"):
-            return None
-        from nnc_adapters.tensorflow import reader
-
-        return read_keras(reader.opened(self.file, self.limits), self.shapes)
+        return read_keras(self._manifest, self.shapes) if self._manifest and self.kind in KERAS else None
 
     def _network(self, described: Described | None, layers: Mapping[str, str]) -> Network:
         family = "tflite" if self.kind == "tflite" else self.adapter.name
-        return network(self.framework, family, self.shapes, self._kinds(), described, layers)
+        return network(self.framework, family, self.shapes, self._kinds, described, layers)
 
+    @cached_property
     def _kinds(self) -> Mapping[str, str | None]:
-        topology = self.content.topology
-        if told := self.adapter.kinds(self.content):
-            return {name: told.get(name) for name in self.shapes}
-        if self.framework == "pytorch":
-            return dict(names.pytorch_kinds(self.shapes))
-        if self.framework == "tensorflow":
-            found = names.tensorflow_kinds(self.shapes, self.content.model_info)
-            return found if self._keras is None else {**found, **kinds_by_layer_names(self._keras.variables)}
-        if self.framework == "onnx" and topology is not None:
-            return graphs.onnx_kinds(topology.data, self.shapes, self.limits)
-        if self.framework == "nnef" and topology is not None:
-            return graphs.nnef_kinds(topology.data, self.shapes)
-        return dict.fromkeys(self.shapes)
+        """What the adapter says that tensors are."""
+        return self.adapter.kinds(self.content)
 
     def _described(self) -> tuple[Described | None, Mapping[str, str]]:
         topology = self.content.topology
-        if self.framework == "onnx" and topology is not None:
+        if topology is not None and topology.storage_format == Format.NNR_TPL_ONNX:
             from nnc_adapters.convert.onnx_trace import describe_graph
 
             found = describe_graph(topology.data, self.shapes)
@@ -196,7 +192,7 @@ class Model:
 
     def runner(self, file: Path | None = None, tensors: Mapping[str, Array] | None = None) -> Runner:
         """The model, as in another ``file`` like its own, or with other ``tensors``; `CannotRun` with a reason."""
-        if self.adapter.name == "pytorch" and self.module is not None:
+        if self.framework == "pytorch" and self.module is not None:
             own = tensors if tensors is not None else self._tensors(file)
             try:
                 return runner(self.file, "pytorch", self.kind, load_module(self.module, own))

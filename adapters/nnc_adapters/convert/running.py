@@ -51,7 +51,7 @@ def runner(path: Path, family: str, kind: str, module: Any = None) -> Runner:
             return _onnx(path)
         if family == "tensorflow" and kind in ("keras", "hdf5"):
             return _keras(path)
-        if family == "tensorflow" and kind in ("folder", "saved_model"):
+        if family == "tensorflow" and kind == "saved_model":
             return _saved_model(path)
         if family in ("tensorflow", "tflite") and kind == "tflite":
             return _tflite(path)

@@ -18,6 +18,7 @@ from typing import Any, ClassVar
 from numpy.typing import NDArray
 
 from nnc_adapters.base import DEFAULTS, Adapter, Options
+from nnc_adapters.shared.kinds import shapes_of
 from nnc_core.limits import Limits
 from nnc_core.nnr_model import SourceModel, Topology
 from nnc_core.planner.parameters import CodingParameters
@@ -40,6 +41,7 @@ class NnefAdapter(Adapter):
     )
     topology_storage_format: ClassVar[TopologyStorageFormat] = TopologyStorageFormat.NNR_TPL_NNEF
     annex: ClassVar[str] = "A"
+    layout: ClassVar[str] = "nnef"
 
     def sniff(self, path: Path) -> bool:
         """Whether there is a file graph.nnef, in the folder or in the tar or zip file, or the file is one."""
@@ -75,6 +77,12 @@ class NnefAdapter(Adapter):
 
         self.check(topology)
         writer.write(tensors, topology, Path(path), options.limits, force=force)
+
+    def kinds(self, model: SourceModel) -> Mapping[str, str | None]:
+        """What the operations that use a variable tell of it."""
+        from nnc_adapters.nnef import kinds
+
+        return kinds.kinds(model.topology.data, shapes_of(model)) if model.topology else {}
 
     def embed(
         self,

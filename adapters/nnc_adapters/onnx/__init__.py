@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from nnc_adapters.base import DEFAULTS, Adapter, Options
 from nnc_adapters.shared import protobuf
 from nnc_adapters.shared.compressed import BROKEN, Inflating, is_compressed
+from nnc_adapters.shared.kinds import shapes_of
 from nnc_adapters.shared.mapped import mapped
 from nnc_core.errors import MissingDependencyError
 from nnc_core.nnr_model import SourceModel, Topology
@@ -46,6 +47,7 @@ class OnnxAdapter(Adapter):
     annex: ClassVar[str] = "B"
     packages: ClassVar[tuple[str, ...]] = ("onnx", "ml_dtypes")
     install: ClassVar[str] = "nnc-suite[onnx]"
+    layout: ClassVar[str] = "onnx"
 
     def sniff(self, path: Path) -> bool:
         """Whether the file is one message with an IR version and a graph, as every ONNX model is.
@@ -109,6 +111,13 @@ class OnnxAdapter(Adapter):
 
         self.check(topology)
         writer.write(tensors, topology.data, Path(path), self.single_file_bytes, force=force)
+
+    def kinds(self, model: SourceModel) -> Mapping[str, str | None]:
+        """What the operations that use a tensor tell of it."""
+        _require_onnx()
+        from nnc_adapters.onnx import kinds
+
+        return kinds.kinds(model.topology.data, shapes_of(model)) if model.topology else {}
 
 
 def _first_byte(path: Path) -> bytes:

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from numpy.typing import NDArray
 
-from nnc_adapters.base import DEFAULTS, Adapter, Options
+from nnc_adapters.base import ANY_SIZE, DEFAULTS, Adapter, Options
+from nnc_adapters.shared.kinds import shapes_of
 from nnc_core.errors import MissingDependencyError
-from nnc_core.limits import Limits
 from nnc_core.nnr_model import SourceModel, Topology
 from nnc_core.tables.code_points import TopologyStorageFormat
 
@@ -73,6 +73,7 @@ class PytorchAdapter(Adapter):
     annex: ClassVar[str] = "C"
     packages: ClassVar[tuple[str, ...]] = ("torch", "ml_dtypes")
     install: ClassVar[str] = "nnc-suite[pytorch]"
+    layout: ClassVar[str] = "pytorch"
 
     def sniff(self, path: Path) -> bool:
         """Whether the content is an archive or pickle of PyTorch, safetensors, an index of shards, or a checkpoint."""
@@ -84,7 +85,7 @@ class PytorchAdapter(Adapter):
         """How the name of the file may end that ``topology`` makes; none for a folder of shards."""
         from nnc_adapters.pytorch import writer
 
-        return writer.SUFFIXES.get(writer.Description(topology.data, Limits()).kind, writer.PICKLES)
+        return writer.SUFFIXES.get(writer.Description(topology.data, ANY_SIZE).kind, writer.PICKLES)
 
     def fitting(self, names: Sequence[str], own: Collection[str]) -> Sequence[str]:
         """The same without what parallel or compiled modules have in their names, or with it."""
@@ -114,6 +115,12 @@ class PytorchAdapter(Adapter):
         from nnc_adapters.pytorch import roles
 
         return roles.masks(tensors)
+
+    def kinds(self, model: SourceModel) -> Mapping[str, str | None]:
+        """What the names and shapes of a state dict tell."""
+        from nnc_adapters.pytorch import kinds
+
+        return kinds.kinds(shapes_of(model))
 
     def write(
         self,

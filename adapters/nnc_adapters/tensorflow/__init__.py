@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from numpy.typing import NDArray
 
-from nnc_adapters.base import DEFAULTS, Adapter, Options
+from nnc_adapters.base import ANY_SIZE, DEFAULTS, Adapter, Options
 from nnc_core.errors import ModelError
 from nnc_core.lazy import imported_on_use
-from nnc_core.limits import Limits
 from nnc_core.nnr_model import SourceModel, Topology
 from nnc_core.tables.code_points import TopologyStorageFormat
 
@@ -40,6 +39,7 @@ class TensorflowAdapter(Adapter):
     annex: ClassVar[str] = "D"
     packages: ClassVar[tuple[str, ...]] = ("h5py", "google_crc32c", "ml_dtypes")
     install: ClassVar[str] = "nnc-suite[tensorflow]"
+    layout: ClassVar[str] = "tensorflow"
 
     def sniff(self, path: Path) -> bool:
         """Whether this is one of the folders or files; never raises on strange content."""
@@ -54,7 +54,7 @@ class TensorflowAdapter(Adapter):
         """How the name of the file may end that ``topology`` makes; none for a folder."""
         from nnc_adapters.tensorflow import manifest, writer
 
-        return writer.suffixes(manifest.unpack(topology.data, Limits()))
+        return writer.suffixes(manifest.unpack(topology.data, ANY_SIZE))
 
     def read(self, path: Path, options: Options = DEFAULTS) -> SourceModel:
         """Read a model; its tensors are fetched from its files when they are asked for.
@@ -92,6 +92,20 @@ class TensorflowAdapter(Adapter):
         from nnc_adapters.tensorflow import roles
 
         return roles.masks({name: tensors[name].shape for name in tensors})
+
+    def layout_of(self, topology: Topology) -> str:
+        """That of TensorFlow, but for TFLite, which has one of its own."""
+        from nnc_adapters.tensorflow import manifest
+
+        kind = manifest.unpack(topology.data, ANY_SIZE).kind
+        return kind if kind == "tflite" else self.layout
+
+    def kinds(self, model: SourceModel) -> Mapping[str, str | None]:
+        """What the names of variables and layers tell, and roles; of Keras files, the classes of layers too."""
+        from nnc_adapters.tensorflow import kinds, manifest
+
+        found = manifest.unpack(model.topology.data, ANY_SIZE) if model.topology else None
+        return kinds.kinds_of(model, found) if found else {}
 
     def write(
         self,

@@ -17,12 +17,12 @@ from nnc_adapters.shared.dtypes import converted, stored
 from nnc_adapters.shared.files import replacing, replacing_folder
 from nnc_adapters.shared.lazy import check_names
 from nnc_adapters.tensorflow import archive, bundle, constants, fingerprint, folder, hdf5, shards
-from nnc_adapters.tensorflow.content import of_file
+from nnc_adapters.tensorflow.content import Content, Nameless, of_file
 from nnc_adapters.tensorflow.manifest import CHECKSUM, GRAPH, File, Manifest, Place
 from nnc_core.errors import ModelError
 from nnc_core.limits import Limits
 
-__all__ = ["suffixes", "write"]
+__all__ = ["skeleton", "suffixes", "write"]
 
 _SUFFIXES = {
     "checkpoint_files": (folder.INDEX,),
@@ -159,6 +159,13 @@ def _write_exact(file: File, stream: IO[bytes]) -> None:
         at += size
     stream.write(exact[at:])
     stream.truncate(file.size)
+
+
+def skeleton(file: File) -> Content:
+    """A file with zeros where tensors are, for which a file system needs no room."""
+    stream = Nameless()
+    _write_exact(file, stream)
+    return Content(stream, 0, file.size)
 
 
 def _bytes(array: NDArray[Any], name: str, place: Place) -> memoryview:

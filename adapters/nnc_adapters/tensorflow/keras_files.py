@@ -10,10 +10,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nnc_adapters.tensorflow.content import Content, View
-from nnc_adapters.tensorflow.model import Opened
+from nnc_adapters.tensorflow.manifest import Manifest
+from nnc_adapters.tensorflow.writer import skeleton
 from nnc_core.errors import ModelError
 
-__all__ = ["KerasModel", "Variables", "read_keras"]
+__all__ = ["KERAS", "KerasModel", "Variables", "read_keras"]
+
+KERAS = ("keras", "hdf5")
+"""The kinds of models that `read_keras` takes."""
 
 _JSON_BYTES = 1 << 26
 
@@ -54,18 +58,18 @@ class KerasModel:
     variables: Variables
 
 
-def read_keras(opened: Opened, shapes: Mapping[str, tuple[int, ...]]) -> KerasModel:
+def read_keras(manifest: Manifest, shapes: Mapping[str, tuple[int, ...]]) -> KerasModel:
     """The layers of a ``.keras`` or ``.h5`` file."""
     variables = Variables(shapes=shapes)
-    if opened.kind == "keras":
-        weights = [name for name in opened.files if name.endswith(".weights.h5")]
+    files = {file.path: file for file in manifest.files}
+    if manifest.kind == "keras":
+        weights = [name for name in files if name.endswith(".weights.h5")]
         if len(weights) != 1:
             return KerasModel(None, variables)
-        with _hdf5(opened.files[weights[0]]) as file:
+        with _hdf5(skeleton(files[weights[0]])) as file:
             _by_names_of_groups(file, variables, shapes)
-        return KerasModel(_json(opened.files["config.json"].raw().tobytes()), variables)
-    (content,) = opened.files.values()
-    with _hdf5(content) as file:
+        return KerasModel(_json(files["config.json"].exact), variables)
+    with _hdf5(skeleton(manifest.files[0])) as file:
         if "layer_names" not in file.attrs and "model_weights" not in file:
             _by_names_of_groups(file, variables, shapes)
             return KerasModel(None, variables)

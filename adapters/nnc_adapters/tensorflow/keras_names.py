@@ -6,11 +6,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from nnc_adapters.convert.keras_files import Path, Variables
-from nnc_adapters.convert.layouts import BACKWARD_KIND
-from nnc_adapters.convert.parts import Shape
+from nnc_adapters.shared.kinds import BACKWARD_KIND
+from nnc_adapters.tensorflow.keras_files import Path, Variables
 
 __all__ = ["kinds_by_layer_names"]
+
+Shape = tuple[int, ...]
 
 _COUNTED = re.compile(r"_\d+$")
 _SPATIAL = ("1d", "2d", "3d")
