@@ -45,36 +45,36 @@ suite: $(VENV)/.dev  ## pack the conformance bitstreams and what decoders must m
 	$(BIN)/python -m conformance pack -o dist/nnc-conformance-suite.zip
 
 interop: $(VENV)/.dev $(PEER)/.ready  ## exchange bitstreams with the public codec NNCodec, compare sizes
-	$(BIN)/python conformance/interop.py
+	$(BIN)/python -m conformance.interop
 
 bench: $(VENV)/.bench $(PEER)/.ready  ## measure speed, memory, sizes and calibration (CALIBRATED=--full for all of that)
-	$(BIN)/python conformance/bench.py
-	$(BIN)/python conformance/bench_updates.py
-	$(BIN)/python conformance/bench_lossy_updates.py
-	$(BIN)/python conformance/bench_calibrated.py $(CALIBRATED)
-	$(BIN)/python conformance/bench_quality.py
-	$(BIN)/python conformance/bench_rate.py
+	$(BIN)/python -m conformance.bench.speed
+	$(BIN)/python -m conformance.bench.updates
+	$(BIN)/python -m conformance.bench.lossy_updates
+	$(BIN)/python -m conformance.bench.calibrated $(CALIBRATED)
+	$(BIN)/python -m conformance.bench.quality
+	$(BIN)/python -m conformance.bench.rate
 
 bench-report:  ## make a page of what `make bench` found: build/bench.html
-	$(BIN)/python conformance/bench_report.py
+	$(BIN)/python -m conformance.bench.report
 
 bench-large: $(VENV)/.dev  ## measure the memory that models of 3 GB take (LARGE='--gb N' for others)
-	$(BIN)/python annex_tests/bench_large.py $(LARGE)
+	$(BIN)/python -m annex_tests.bench.large $(LARGE)
 
 convert-check: $(VENV)/.dev  ## convert 320 random networks and well-known ones between PyTorch and Keras
-	$(BIN)/python annex_tests/random_networks.py $(CONVERT)
-	$(BIN)/python annex_tests/architectures.py
+	$(BIN)/python -m annex_tests.cross_framework.random_networks $(CONVERT)
+	$(BIN)/python -m annex_tests.cross_framework.architectures
 
 fuzz: $(VENV)/.dev  ## give every reader tens of thousands of hostile files (FUZZ='--cases N --seed S' for others)
-	$(BIN)/python conformance/fuzz.py $(FUZZ)
-	PYTHONPATH=conformance $(BIN)/python annex_tests/fuzz_adapters.py $(FUZZ)
-	conformance/native/fuzz.sh
+	$(BIN)/python -m conformance.fuzz.codec $(FUZZ)
+	$(BIN)/python -m annex_tests.fuzz.adapters $(FUZZ)
+	conformance/fuzz/native.sh
 
 fuzz-native:  ## fuzz the arithmetic coder guided by coverage, for two minutes (needs clang with libFuzzer)
-	conformance/native/fuzz.sh
+	conformance/fuzz/native.sh
 
 sanitize: $(VENV)/.dev  ## test and fuzz the native code under AddressSanitizer and UndefinedBehaviorSanitizer
-	PYTHON=$(CURDIR)/$(BIN)/python conformance/sanitize.sh
+	PYTHON=$(CURDIR)/$(BIN)/python conformance/fuzz/sanitize.sh
 
 test-web: $(VENV)/.web  ## test pages in a headless browser (installs chromium where it may, else says why not)
 	annex_tests/web/run.sh $(BIN)/python
@@ -84,7 +84,7 @@ test-ecosystem: $(FLOWER)/.ready  ## test what needs an environment of its own (
 
 wheels: $(BIN)/python  ## build wheels with every Python that is found, try each in a bare environment
 	mkdir -p dist && rm -f dist/*.whl
-	$(BIN)/python conformance/wheels.py dist
+	$(BIN)/python -m conformance.packaging.wheels dist
 
 clean:  ## remove the environments and everything built or cached
 	rm -rf $(VENV) $(PEER) $(FLOWER) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

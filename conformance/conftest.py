@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from suite.files import Folder
-from suite.generate import Generated, generate
-from suite.quick import QUICK
+
+from conformance.suite.files import Folder
+from conformance.suite.generate import Generated, generate
+from conformance.suite.quick import QUICK
 
 
 @pytest.fixture(scope="session")

@@ -6,11 +6,11 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-import every_unit
 import numpy as np
 import pytest
 
 import nnc_core
+from conformance.support import every_unit
 from nnc_core.bitstream import Bitstream, BitstreamWriter
 from nnc_core.bitstream.parts import MODEL, begins_bitstream, bitstreams, join, split
 from nnc_core.bitstream.validate import violations

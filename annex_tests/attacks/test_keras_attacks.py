@@ -9,9 +9,9 @@ import zipfile
 
 import numpy as np
 import pytest
-from handmade_tensorflow import WEIGHT, keras_weights
-from handmade_tensorflow import keras_archive as archive
 
+from annex_tests.support.handmade_tensorflow import WEIGHT, keras_weights
+from annex_tests.support.handmade_tensorflow import keras_archive as archive
 from nnc_adapters.base import Options
 from nnc_adapters.tensorflow import TensorflowAdapter
 from nnc_core.errors import LimitError, ModelError, UnsupportedError

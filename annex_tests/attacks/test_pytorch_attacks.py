@@ -18,7 +18,10 @@ from contextlib import suppress
 
 import numpy as np
 import pytest
-from handmade_pytorch import (
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from annex_tests.support.handmade_pytorch import (
     CONFIG,
     MAGIC,
     SYSTEM,
@@ -31,9 +34,6 @@ from handmade_pytorch import (
     legacy,
     pickled,
 )
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-
 from nnc_adapters.base import Options
 from nnc_adapters.pytorch import PytorchAdapter, pickles
 from nnc_adapters.shared import packing

@@ -7,11 +7,11 @@ import random
 
 import numpy as np
 import pytest
-from handmade_pytorch import WEIGHT
-from handmade_pytorch import safetensors as file
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from annex_tests.support.handmade_pytorch import WEIGHT
+from annex_tests.support.handmade_pytorch import safetensors as file
 from nnc_adapters.pytorch import PytorchAdapter
 from nnc_core.errors import ModelError, NncError
 

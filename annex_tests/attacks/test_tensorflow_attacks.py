@@ -9,7 +9,8 @@ from contextlib import suppress
 
 import numpy as np
 import pytest
-from handmade_tensorflow import (
+
+from annex_tests.support.handmade_tensorflow import (
     HEADER,
     MAGIC,
     WEIGHT,
@@ -24,7 +25,6 @@ from handmade_tensorflow import (
     varint,
     with_index,
 )
-
 from nnc_adapters.tensorflow import TensorflowAdapter, bundle, object_graph
 from nnc_core.errors import LimitError, ModelError, UnsupportedError
 from nnc_core.limits import Limits

@@ -5,11 +5,11 @@ from __future__ import annotations
 import random
 import struct
 
-import handmade_tensorflow
 import numpy as np
 import pytest
-from handmade_tensorflow import WEIGHT
 
+from annex_tests.support import handmade_tensorflow
+from annex_tests.support.handmade_tensorflow import WEIGHT
 from nnc_adapters.tensorflow import TensorflowAdapter, tflite
 from nnc_core.errors import ModelError, NncError
 from nnc_core.limits import Limits

@@ -12,7 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from handmade_tensorflow import (
+
+import nnc_adapters
+from annex_tests.support.handmade_tensorflow import (
     HEADER,
     MAGIC,
     contents,
@@ -26,8 +28,6 @@ from handmade_tensorflow import (
     snappied,
     with_index,
 )
-
-import nnc_adapters
 from nnc_adapters.tensorflow import TensorflowAdapter, table
 from nnc_adapters.tensorflow.fingerprint import fingerprint64
 from nnc_core import Limits

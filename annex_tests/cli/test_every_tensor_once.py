@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 from click.testing import Result
-from every_format import MODELS, written
 
 import nnc_adapters
 import nnc_core
+from annex_tests.support.every_format import MODELS, written
 from nnc_adapters.shared.lazy import LazyTensors
 from nnc_core import file as coder_file
 from nnc_core.bitstream.marks import mark_of

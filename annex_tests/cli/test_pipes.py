@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from terminal import on_terminal
 
 import nnc_core
+from annex_tests.support.terminal import on_terminal
 from nnc_adapters.cli import options
 
 NNC = [sys.executable, "-m", "nnc_adapters.cli"]

@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import every_unit
 import numpy as np
 import pytest
 from click.testing import Result
 
 import nnc_core
+from conformance.support import every_unit
 from nnc_adapters.cli import console
 
 Nnc = Callable[..., Result]

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import Result
-from terminal import on_terminal
 
 import nnc_adapters
 import nnc_core
+from annex_tests.support.terminal import on_terminal
 from nnc_adapters import containers, convert, updates
 from nnc_adapters import report as reports
 from nnc_adapters.cli import main

@@ -7,13 +7,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import every_unit
 import numpy as np
 import pytest
 from click.testing import Result
-from every_unit import PAYLOAD, QUANTIZED, made, tensor
 
 import nnc_core
+from conformance.support import every_unit
+from conformance.support.every_unit import PAYLOAD, QUANTIZED, made, tensor
 from nnc_core.coder.bins import traced_bins
 from nnc_core.tables.rules import RULES
 

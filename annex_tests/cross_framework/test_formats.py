@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import architectures
 import numpy as np
 import pytest
 
 import nnc_adapters
+from annex_tests.cross_framework import architectures
 from nnc_adapters.convert import convert, plan
 from nnc_core import ModelError
 

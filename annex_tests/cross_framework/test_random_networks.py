@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import random_networks
+
+from annex_tests.cross_framework import random_networks
 
 # Keras 3.15 with numpy 2.4
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")

@@ -13,7 +13,6 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-import every_unit
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
@@ -22,6 +21,7 @@ from hypothesis import strategies as st
 
 import nnc_adapters
 import nnc_core
+from conformance.support import every_unit
 from nnc_adapters import report as reports
 from nnc_adapters.cli import main
 from nnc_adapters.report.levels import histogram

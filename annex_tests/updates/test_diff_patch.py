@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import safetensors.numpy
 from click.testing import CliRunner, Result
-from every_format import MODELS, written
 
+from annex_tests.support.every_format import MODELS, written
 from nnc_adapters import registry, updates
 from nnc_adapters.base import EVERYTHING, Options
 from nnc_adapters.cli import main

@@ -30,7 +30,7 @@ def nnc() -> Iterator[Run]:
     """Run the program, killed after so many seconds or not at all."""
     paths = [str(ROOT), str(ROOT / "adapters"), os.environ.get("PYTHONPATH", "")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, Path(__file__).parents[1] / "killed_writer.py"]
+    command = [sys.executable, ROOT / "annex_tests" / "support" / "killed_writer.py"]
     pipe = subprocess.PIPE
     with subprocess.Popen(
         command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True, env=environment

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
-from browser import Browser, BrowserError, browser
+
+from annex_tests.support.browser import Browser, BrowserError, browser
 
 
 @pytest.fixture(scope="module")

@@ -6,13 +6,13 @@ import time
 from itertools import pairwise
 from pathlib import Path
 
-import minilm
 import numpy as np
 import pytest
-from browser import Browser
 
 import nnc_adapters
 import nnc_core
+from annex_tests.support.browser import Browser
+from conformance.bench import minilm
 from nnc_adapters import report as reports
 
 DIGITS = Path(__file__).parents[2] / "examples" / "digits.onnx"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 
-from decoder.errors import InvalidError
+from .errors import InvalidError
 
 _LONGEST_PREFIX = 32
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from decoder.errors import InvalidError
-from decoder.tables import LPS, PARAMETER_SETS, STEP
+from .errors import InvalidError
+from .tables import LPS, PARAMETER_SETS, STEP
 
 Context = list[int]
 """s0, s1, and the shifts of both: the fast and the slow estimate of how likely a one is."""

@@ -9,10 +9,12 @@ from math import prod
 from typing import Any
 
 import numpy as np
-from decoder.bits import BitReader
-from decoder.cabac import ArithmeticDecoder
-from decoder.errors import InvalidError
-from decoder.headers import (
+from numpy.typing import NDArray
+
+from .bits import BitReader
+from .cabac import ArithmeticDecoder
+from .errors import InvalidError
+from .headers import (
     CPT_BI,
     CPT_BN,
     CPT_DC,
@@ -39,9 +41,8 @@ from decoder.headers import (
     nnr_pruning_topology_container,
     topology_elements_ids_list,
 )
-from decoder.quant_tensor import TensorParameters, quant_tensor
-from decoder.state import Node, State, Tensors, check_parent, node_after
-from numpy.typing import NDArray
+from .quant_tensor import TensorParameters, quant_tensor
+from .state import Node, State, Tensors, check_parent, node_after
 
 _BINS_PER_BYTE = 8 * 177  # no bin takes less than 1/177 of a bit
 _LONGEST_TOPOLOGY = 1 << 28

@@ -8,8 +8,8 @@ from itertools import pairwise, product
 from math import prod
 from typing import Any
 
-from decoder.bits import BitReader
-from decoder.errors import InvalidError
+from .bits import BitReader
+from .errors import InvalidError
 
 NNR_STR, NNR_MPS, NNR_LPS, NNR_TPL, NNR_QNT, NNR_NDU, NNR_AGG = range(7)
 NNR_PT_INT, NNR_PT_FLOAT, NNR_PT_RAW_FLOAT, NNR_PT_BLOCK = range(4)

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from decoder.cabac import ArithmeticDecoder, Context, new_context
-from decoder.errors import InvalidError
-from decoder.tables import STATE_TRANSITIONS
 from numpy.typing import NDArray
+
+from .cabac import ArithmeticDecoder, Context, new_context
+from .errors import InvalidError
+from .tables import STATE_TRANSITIONS
 
 _X2 = 31
 _LARGEST = (1 << 31) - 1

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from decoder.errors import InvalidError
-from decoder.headers import DataUnitHeader
 from numpy.typing import NDArray
+
+from .errors import InvalidError
+from .headers import DataUnitHeader
 
 Tensors = dict[str, NDArray[Any]]
 

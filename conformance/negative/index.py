@@ -8,9 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from negative.streams import BREAKING, CONTEXTS
-
 import nnc_core
+from conformance.negative.streams import BREAKING, CONTEXTS
 from nnc_core.bitstream.validate import violations
 from nnc_core.errors import BitstreamError
 from nnc_core.tables.rules import RULES

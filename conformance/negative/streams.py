@@ -7,10 +7,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-import every_unit
-import handmade
-from every_unit import LAYER, LEVELS, MASK, NAMES, PAYLOAD, QUANTIZED, made, tensor
-
+from conformance.support import every_unit, handmade
+from conformance.support.every_unit import LAYER, LEVELS, MASK, NAMES, PAYLOAD, QUANTIZED, made, tensor
 from nnc_core.bitstream import BitstreamWriter
 from nnc_core.nnr_model import Topology
 from nnc_core.syntax import (

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from suite.procedures import PASSED, Outcome
-from suite.rows import PLATFORMS, Row, matches, selected, tomllib
+from conformance.suite.procedures import PASSED, Outcome
+from conformance.suite.rows import PLATFORMS, Row, matches, selected, tomllib
 
 _EDITIONS = {2022: (1,), 2024: (1, 2)}
 """The tables whose rows a decoder of an edition must pass."""

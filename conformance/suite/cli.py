@@ -8,18 +8,18 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rich.console import Console
-from suite import reports
-from suite.claims import Claim, ClaimError, missing, verdict
-from suite.coverage import covered
-from suite.decoders import Command, Decoder, MissingDecoderError, Native, Plain
-from suite.files import DEFAULT, Folder
-from suite.generate import Generated, generate, update_description
-from suite.pack import pack
-from suite.peer import Peer
-from suite.procedures import FAILED, TOLERANCE, outcomes_of, refusals
-from suite.rows import PLATFORMS, Row, all_rows, selected
-from suite.verify import report, verified
 
+from conformance.suite import reports
+from conformance.suite.claims import Claim, ClaimError, missing, verdict
+from conformance.suite.coverage import covered
+from conformance.suite.decoders import Command, Decoder, MissingDecoderError, Native, Plain
+from conformance.suite.files import DEFAULT, Folder
+from conformance.suite.generate import Generated, generate, update_description
+from conformance.suite.pack import pack
+from conformance.suite.peer import Peer
+from conformance.suite.procedures import FAILED, TOLERANCE, outcomes_of, refusals
+from conformance.suite.rows import PLATFORMS, Row, all_rows, selected
+from conformance.suite.verify import report, verified
 from nnc_core.bitstream.validate import PROFILES
 
 _ERRORS = Console(stderr=True)

@@ -16,13 +16,12 @@ from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
 
-from decoder import cabac, quant_tensor
-from decoder.decode import Decoder
-from decoder.state import State
-from suite.elements import code_points, named_in_tables
-from suite.files import Folder
-from suite.rows import Row
-
+from conformance.decoder import cabac, quant_tensor
+from conformance.decoder.decode import Decoder
+from conformance.decoder.state import State
+from conformance.suite.elements import code_points, named_in_tables
+from conformance.suite.files import Folder
+from conformance.suite.rows import Row
 from nnc_core.bitstream import Bitstream
 from nnc_core.coder.bins import traced_bins
 from nnc_core.coder.data import input_parameters_from_json

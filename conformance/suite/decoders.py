@@ -12,15 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from decoder.decode import Decoder as PlainDecoder
-from decoder.decode import described as plainly_described
-from decoder.errors import InvalidError
-from decoder.state import State
 from numpy.typing import NDArray
-from suite.files import described, load
-from suite.rows import Row
 
 import nnc_core
+from conformance.decoder.decode import Decoder as PlainDecoder
+from conformance.decoder.decode import described as plainly_described
+from conformance.decoder.errors import InvalidError
+from conformance.decoder.state import State
+from conformance.suite.files import described, load
+from conformance.suite.rows import Row
 from nnc_core.bitstream import Bitstream
 from nnc_core.coder.data import input_parameters_from_json
 from nnc_core.coder.metadata import describe

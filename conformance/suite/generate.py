@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from suite import incremental, whole
-from suite.files import Folder, digest, save
-from suite.rows import SUITE, Row, runs, updated
-from suite.supplement import SUPPLEMENT
-from suite.whole import Made
+from conformance.suite import incremental, whole
+from conformance.suite.files import Folder, digest, save
+from conformance.suite.rows import SUITE, Row, runs, updated
+from conformance.suite.supplement import SUPPLEMENT
+from conformance.suite.whole import Made
 
 _MEANT = "if the encoder was meant to change, run 'python -m conformance generate --update'"
 

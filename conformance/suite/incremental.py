@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from suite.networks import Trainable, trainable
-from suite.rows import Row
-from suite.standins import Model
-from suite.training import Data, Parameters, digits, epoch
-from suite.whole import Made, approx_info, reconstructed
 
+from conformance.suite.networks import Trainable, trainable
+from conformance.suite.rows import Row
+from conformance.suite.standins import Model
+from conformance.suite.training import Data, Parameters, digits, epoch
+from conformance.suite.whole import Made, approx_info, reconstructed
 from nnc_core.approximator import part18 as approximator
 from nnc_core.approximator.approximation import Approximation, with_codebook
 from nnc_core.approximator.codebook import codebook_of

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from suite.standins import Model
 
+from conformance.suite.standins import Model
 from nnc_core.nnr_model.model_info import PerformanceMaps, PruningMap, SparsificationMap
 
 _THRESHOLDS = (2.0**-8, 2.0**-7, 2.0**-6)

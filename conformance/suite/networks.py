@@ -8,9 +8,10 @@ from functools import cache
 from itertools import pairwise
 
 import numpy as np
-from suite.standins import Layer as Described
-from suite.standins import Model, model_of
-from suite.training import (
+
+from conformance.suite.standins import Layer as Described
+from conformance.suite.standins import Model, model_of
+from conformance.suite.training import (
     PARAMETER,
     BatchNorm,
     Convolution,

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
-from negative.index import listed
-from suite.files import Folder
-from suite.rows import SUITE, Row
+from conformance.negative.index import listed
+from conformance.suite.files import Folder
+from conformance.suite.rows import SUITE, Row
 
 _HERE = Path(__file__).parent
 _ROOT = _HERE.parents[1]

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import peer_codec
 from numpy.typing import NDArray
-from suite.decoders import CrashedError, MissingDecoderError, Session, UnsupportedError
-from suite.rows import Row
+
+from conformance.suite.decoders import CrashedError, MissingDecoderError, Session, UnsupportedError
+from conformance.suite.rows import Row
+from conformance.support import peer_codec
 
 Arrays = dict[str, NDArray[Any]]
 

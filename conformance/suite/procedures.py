@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from negative.index import Negative, listed
 from numpy.typing import NDArray
-from suite.decoders import CrashedError, Decoder, RefusedError, Session, UnsupportedError
-from suite.files import MODEL_INFO, Folder, load
-from suite.rows import Row
+
+from conformance.negative.index import Negative, listed
+from conformance.suite.decoders import CrashedError, Decoder, RefusedError, Session, UnsupportedError
+from conformance.suite.files import MODEL_INFO, Folder, load
+from conformance.suite.rows import Row
 
 Arrays = Mapping[str, NDArray[Any]]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from suite.rows import all_rows, selected
+from conformance.suite.rows import all_rows, selected
 
 _RUNS = ("vgg16_uniform_qp-48_TCA_classifier_only", "vgg16_uniform_qp-48_HDSP_classifier_only", "bidir")
 _LARGER = ("1.11", "1.17", "1.25")

@@ -10,10 +10,11 @@ from xml.etree import ElementTree
 
 from rich.table import Table
 from rich.text import Text
-from suite.claims import Claim, described, verdict
-from suite.coverage import Coverage
-from suite.procedures import FAILED, PASSED, UNSUPPORTED, Outcome, Refusal
-from suite.rows import Row
+
+from conformance.suite.claims import Claim, described, verdict
+from conformance.suite.coverage import Coverage
+from conformance.suite.procedures import FAILED, PASSED, UNSUPPORTED, Outcome, Refusal
+from conformance.suite.rows import Row
 
 _MANY = 6
 _COLOURS = {PASSED: "green", FAILED: "red", UNSUPPORTED: "yellow"}

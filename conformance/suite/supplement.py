@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from suite.descriptions import normalized
-from suite.files import described
-from suite.standins import integers
-from suite.whole import Made
 
+from conformance.suite.descriptions import normalized
+from conformance.suite.files import described
+from conformance.suite.standins import integers
+from conformance.suite.whole import Made
 from nnc_core.approximator.approximation import Approximation, quantized, reconstructed, with_codebook
 from nnc_core.approximator.codebook import Codebook
 from nnc_core.bitstream import BitstreamWriter, Division

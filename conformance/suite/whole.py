@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from suite.descriptions import normalized
-from suite.files import described
-from suite.metadata import add_performance_maps, add_pruning, pruned_rows, without_rows
-from suite.rows import Row
-from suite.standins import Model, integers, layers, stand_in
 
+from conformance.suite.descriptions import normalized
+from conformance.suite.files import described
+from conformance.suite.metadata import add_performance_maps, add_pruning, pruned_rows, without_rows
+from conformance.suite.rows import Row
+from conformance.suite.standins import Model, integers, layers, stand_in
 from nnc_core.approximator import part18 as approximator
 from nnc_core.approximator.data import ApproxData, ApproxInfo
 from nnc_core.coder import part18 as coder
