@@ -62,7 +62,8 @@ def test_a_case_is_the_same_whenever_its_number_and_the_seed_are(cases: Cases) -
 
 
 BROKEN = """
-import os, sys, time, warnings, fuzz, nnc_core
+import os, sys, time, warnings, nnc_core
+from conformance.fuzz import codec as fuzz
 good = nnc_core.decode
 def broken(data, **options):
     if len(data) % 2 == 0:
