@@ -8,13 +8,13 @@ FLOWER := .flower
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip --quiet --disable-pip-version-check
 NATIVE := $(shell find nnc_core/native -type f 2>/dev/null)
-CXX_FILES := $(filter %.cpp %.hpp %.h,$(NATIVE))
+CXX_FILES := $(filter %.cpp %.hpp %.h,$(NATIVE)) nnc_core/wasm/api.cpp
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help demo test lint conformance suite interop bench bench-report bench-large convert-check
 .PHONY: fuzz fuzz-native sanitize
-.PHONY: test-web test-ecosystem
+.PHONY: test-web test-ecosystem wasm test-wasm
 .PHONY: wheels clean
 
 help:  ## list the targets
@@ -82,12 +82,18 @@ test-web: $(VENV)/.web  ## test pages in a headless browser (installs chromium w
 test-ecosystem: $(FLOWER)/.ready  ## test what needs an environment of its own (Flower; Python 3.11 or newer)
 	$(FLOWER)/bin/python -m pytest annex_tests/ecosystem
 
+wasm:  ## build the decoder for browsers and Node into nnc_core/wasm/dist (needs emscripten and npm)
+	nnc_core/wasm/build.sh
+
+test-wasm:  ## test that decoder; skipped, with the reason, where its tools are missing
+	nnc_core/wasm/test.sh
+
 wheels: $(BIN)/python  ## build wheels with every Python that is found, try each in a bare environment
 	mkdir -p dist && rm -f dist/*.whl
 	$(BIN)/python -m conformance.packaging.wheels dist
 
 clean:  ## remove the environments and everything built or cached
-	rm -rf $(VENV) $(PEER) $(FLOWER) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(PEER) $(FLOWER) build dist nnc_core/wasm/dist nnc_core/wasm/node_modules .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamps lie in the environment, so that both vanish together; native code is built anew when it changes. PyTorch

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
 
 namespace nnc {
@@ -140,10 +141,19 @@ struct Transitions {
     }
 };
 
-inline constexpr Transitions kTransitions[4] = {Transitions(kAdaptations[0]), Transitions(kAdaptations[1]),
-                                                Transitions(kAdaptations[2]), Transitions(kAdaptations[3])};
+#ifdef __wasm__
+// 67 KB that would be downloaded: made when the module starts, which no compiler may do before.
+inline const std::array<Transitions, 4> kTransitions = [] {
+    volatile std::size_t first = 0;
+    const Adaptation* const each = kAdaptations + first;
+    return std::array{Transitions(each[0]), Transitions(each[1]), Transitions(each[2]), Transitions(each[3])};
+}();
+#else
+inline constexpr std::array kTransitions = {Transitions(kAdaptations[0]), Transitions(kAdaptations[1]),
+                                            Transitions(kAdaptations[2]), Transitions(kAdaptations[3])};
+#endif
 
-inline constexpr const Transitions& transitions(int parameter_set) {
+inline const Transitions& transitions(int parameter_set) {
     return kTransitions[&adaptation(parameter_set) - kAdaptations];
 }
 
