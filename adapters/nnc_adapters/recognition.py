@@ -28,8 +28,6 @@ _ARCHIVES = {
     b"Rar!\x1a\x07": "a rar archive",
 }
 _TAR, _AT = b"ustar", 257
-_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt", ".safetensors", ".onnx", ".h5", ".keras", ".tflite", ".pb", ".nnef")
-"""How the names of models end that are worth naming in an archive."""
 
 _SOURCE = "compress the model that it was made from"
 _PICKLE = ("a pickle of Python", "in Python: nnc_core.write('model.nnr', tensors) with its arrays by name")
@@ -50,7 +48,7 @@ def instead_of_a_model(path: Path, adapters: Sequence[Adapter]) -> str | None:
     head = _head(path)
     if head is not None and begins_bitstream(head[:8]):
         return "is an NNR bitstream, not a model; nnc decompress restores the model"
-    return _anything(path, head, "a model")
+    return _anything(path, head, "a model", adapters)
 
 
 def _next_step(folder: Path, adapters: Sequence[Adapter]) -> str:
@@ -69,7 +67,7 @@ def instead_of_a_bitstream(path: Path, adapters: Sequence[Adapter]) -> str | Non
     if model is not None:
         return f"is a model of the format {model}, not an NNR bitstream; nnc compress makes one of it"
     head = _head(path)
-    return _anything(path, head, "an NNR bitstream") if head != b"" else None
+    return _anything(path, head, "an NNR bitstream", adapters) if head != b"" else None
 
 
 def is_placeholder(path: Path) -> bool:
@@ -85,7 +83,7 @@ def _head(path: Path) -> bytes | None:
         return stream.read(_HEAD)
 
 
-def _anything(path: Path, head: bytes | None, expected: str) -> str | None:
+def _anything(path: Path, head: bytes | None, expected: str, adapters: Sequence[Adapter]) -> str | None:
     if head is None:
         return f"is a folder without {expected}" if path.is_dir() else None
     if not head:
@@ -99,16 +97,17 @@ def _anything(path: Path, head: bytes | None, expected: str) -> str | None:
             return f"is {name}, not {expected}; {step}"
     archive = _archive(head)
     if archive is not None:
-        return f"is {archive}, not {expected}; {_unpacking(path)}"
+        return f"is {archive}, not {expected}; {_unpacking(path, adapters)}"
     return f"is a text, not {expected}; nnc formats lists what is known" if _is_text(head) else None
 
 
-def _unpacking(path: Path) -> str:
+def _unpacking(path: Path, adapters: Sequence[Adapter]) -> str:
     """What to do with an archive."""
     names = _members(path)
     if names and all(name.endswith(".npy") for name in names):
         return "its arrays can be coded in Python: nnc_core.write('model.nnr', dict(numpy.load(file)))"
-    models = [name for name in names if name.lower().endswith(_SUFFIXES)]
+    suffixes = tuple(suffix for adapter in adapters for suffix in adapter.suffixes)
+    models = [name for name in names if name.lower().endswith(suffixes)]
     return "unpack it, and name what is in it" + (f", such as {', '.join(models[:_NAMED])}" if models else "")
 
 

@@ -95,6 +95,16 @@ def test_formats_lists_models_and_containers(nnc: Nnc) -> None:
     assert all(name in nnc("formats").stdout for name in found)
 
 
+def test_formats_names_the_annex_of_what_carries_nnr(nnc: Nnc) -> None:
+    found = json.loads(nnc("formats", "--json").stdout)
+    annexes = {each["name"]: each["annex"] for each in found if each["kind"] == "container"}
+    assert {name: annex for name, annex in annexes.items() if annex != "E"} == {
+        "nnef": "A",
+        "savedmodel": "D",
+        "savedmodel-emptied": "D",
+    }
+
+
 def test_formats_says_what_to_install(nnc: Nnc, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.modules["nnc_adapters.cli.formats"], "find_spec", lambda name: None)
     found = {each["name"]: each for each in json.loads(nnc("formats", "--json").stdout)}

@@ -47,11 +47,13 @@ def _models() -> Iterator[_Format]:
 def _containers() -> Iterator[_Format]:
     for each in containers.carriers():
         extra = each.name if each.name in registry.OWN else "containers"
-        yield _format(each.name, "container", "E", each.suffixes, each.packages, f"nnc-suite[{extra}]")
+        yield _format(
+            each.name, "container", getattr(each, "annex", "E"), each.suffixes, each.packages, f"nnc-suite[{extra}]"
+        )
 
 
 def _codecs() -> Iterator[_Format]:
-    for name in ("zarr", "numcodecs"):
+    for name in containers.ARRAY_CODECS:
         yield _format(name, "array codec", "E", (), (name,), "nnc-suite[zarr]")
 
 

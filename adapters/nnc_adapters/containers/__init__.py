@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from nnc_adapters.containers.base import Container, Extendable, Items
     from nnc_adapters.containers.embedding import EmbedReport, embed, extract
     from nnc_adapters.containers.plain_files import plain
-    from nnc_adapters.containers.registry import CONTAINERS, Carrier, carriers, find, for_target
+    from nnc_adapters.containers.registry import ARRAY_CODECS, CONTAINERS, Carrier, carriers, find, for_target
 else:
     __getattr__ = imported_on_use(
         __name__,
@@ -21,11 +21,12 @@ else:
             "base": ("Container", "Extendable", "Items"),
             "embedding": ("EmbedReport", "embed", "extract"),
             "plain_files": ("plain",),
-            "registry": ("CONTAINERS", "Carrier", "carriers", "find", "for_target"),
+            "registry": ("ARRAY_CODECS", "CONTAINERS", "Carrier", "carriers", "find", "for_target"),
         },
     )
 
 __all__ = [
+    "ARRAY_CODECS",
     "CONTAINERS",
     "Carrier",
     "Container",

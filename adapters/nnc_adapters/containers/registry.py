@@ -21,14 +21,14 @@ from nnc_adapters.containers.safetensors import Safetensors
 from nnc_core.errors import ModelError
 from nnc_core.limits import Limits
 
-__all__ = ["CONTAINERS", "FOREIGN", "Carrier", "carriers", "find", "for_target"]
+__all__ = ["ARRAY_CODECS", "CONTAINERS", "FOREIGN", "Carrier", "carriers", "find", "for_target"]
 
 
 @runtime_checkable
 class Carrier(Protocol):
     """Takes bitstreams into files of a format with a meaning of its own, and gives them back.
 
-    It may have a text ``way`` that says what becomes of the files.
+    It may have a text ``way`` that says what becomes of the files, and the letter of the ``annex`` that is about it.
     """
 
     name: str
@@ -68,6 +68,9 @@ FOREIGN: tuple[str, ...] = (
     "nnc_adapters.tensorflow.carrier:EmptiedSavedModel",
 )
 """Carriers as ``module:class``; the classes take no arguments."""
+
+ARRAY_CODECS = ("zarr", "numcodecs")
+"""Packages of which NNR is a codec for arrays."""
 
 
 @cache

@@ -38,6 +38,7 @@ class NnefArchive:
     name: str = "nnef"
     suffixes: tuple[str, ...] = NnefAdapter.suffixes
     packages: tuple[str, ...] = ()
+    annex: str = NnefAdapter.annex
     way: str = "each tensor file (.dat) is replaced by a bitstream (.nnr)"
 
     def sniff(self, path: Path) -> bool:

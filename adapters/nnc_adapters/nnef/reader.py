@@ -15,8 +15,9 @@ import nnc_core
 from nnc_adapters.base import Options
 from nnc_adapters.nnef import archive, dat, private, syntax
 from nnc_adapters.nnef.graph import Graph
-from nnc_adapters.shared import exactness, selection
+from nnc_adapters.shared import exactness
 from nnc_adapters.shared.lazy import LazyTensors
+from nnc_adapters.shared.selection import Selection, fits
 from nnc_core.errors import ModelError, UnsupportedError
 from nnc_core.limits import Limits
 from nnc_core.nnr_model import ModelInfo, SourceModel, Topology
@@ -75,11 +76,11 @@ def _read(path: Path, options: Options, lossless: bool) -> SourceModel:
     reasons = _reasons(graph, variables)
     if lossless:
         reasons |= {v.label: "not coded in the archive" for v in variables if v.file.endswith(DAT)}
-    thrift = selection.Thrift(all_floats=options.all_floats)
-    coded = {v.label for v in variables if v.label in options.chosen or _is_coded(v, reasons, options, thrift)}
+    selection = Selection(options)
+    coded = {v.label for v in variables if v.label in options.chosen or _is_coded(v, reasons, selection)}
     # what is coded in the archive has no file that it could stay in
     others = [v for v in variables if v.label not in coded and not (options.only and v.file.endswith(DAT))]
-    exact = {v.label for v in others if _fits(v) and _costs_less(v, thrift)}
+    exact = {v.label for v in others if _fits(v) and _costs_less(v, selection)}
     tensors = [v for v in variables if v.label in coded | exact]
     topology, dropped = _topology(text, tensors, files, options)
     return SourceModel(
@@ -172,18 +173,16 @@ def _decode(label: str, file: archive.File, limits: Limits, header: dat.Header) 
     return dat.load(header, dat.dump(header, array))
 
 
-def _is_coded(variable: _Variable, reasons: Mapping[str, str], options: Options, thrift: selection.Thrift) -> bool:
+def _is_coded(variable: _Variable, reasons: Mapping[str, str], selection: Selection) -> bool:
     """Whether a tensor of floats may lose precision."""
     name, elements = variable.header.dtype.name, variable.header.elements
-    allowed = variable.is_float and variable.label not in reasons and not options.only
-    coded = allowed and selection.is_coded(name, elements, variable.load, all_floats=options.all_floats)
-    return coded and thrift.costs_less(variable.load, exact=False)
+    return variable.is_float and variable.label not in reasons and selection.takes(name, elements, variable.load)
 
 
-def _costs_less(variable: _Variable, thrift: selection.Thrift) -> bool:
+def _costs_less(variable: _Variable, selection: Selection) -> bool:
     """Whether an exact tensor takes fewer bytes than its file would in the topology."""
     stays = variable.file.endswith(NNR) or variable.header.data_length < _FEW_BYTES
-    return stays or thrift.costs_less(variable.load, exact=True)
+    return stays or selection.costs_less(variable.load, exact=True)
 
 
 def _fits(variable: _Variable) -> bool:
@@ -193,7 +192,7 @@ def _fits(variable: _Variable) -> bool:
     if variable.padding or not variable.header.elements:
         return False
     if not variable.is_float:
-        return selection.fits(variable.header.dtype.name, variable.load)
+        return fits(variable.header.dtype.name, variable.load)
     array = variable.load()
     with np.errstate(over="ignore", invalid="ignore"):
         back = array.astype(np.float32).astype(array.dtype)

@@ -19,10 +19,11 @@ from nnc_adapters.onnx import debugging, roles, stubs, values
 from nnc_adapters.onnx.dataflow import Dataflow, Value
 from nnc_adapters.onnx.scopes import Site, scopes, sites
 from nnc_adapters.onnx.sensitivity import sensitivity, takes_as_argument
-from nnc_adapters.shared import exactness, protobuf, selection
+from nnc_adapters.shared import exactness, protobuf
 from nnc_adapters.shared.lazy import LazyTensors
 from nnc_adapters.shared.mapped import mapped
 from nnc_adapters.shared.names import expressible, free
+from nnc_adapters.shared.selection import Selection
 from nnc_adapters.shared.sensitivity import Sensitivity
 from nnc_core.errors import ModelError, UnsupportedError
 from nnc_core.limits import Limits
@@ -57,8 +58,8 @@ def _read(path: Path, options: Options) -> SourceModel:
     meant = sensitivity(flow, places, folder)
     groups = tied_together(topology_elem_ids(places, limits), folder)
     tensors = [_Tensor(name, tied, _reason(tied, meant)) for name, tied in groups.items()]
-    thrift = selection.Thrift(all_floats=options.all_floats)
-    coded = {t.name: t for t in tensors if _is_chosen(t, options) or is_coded(t, flow, folder, options, thrift)}
+    selection = Selection(options)
+    coded = {t.name: t for t in tensors if _is_chosen(t, options) or is_coded(t, flow, folder, selection)}
     info = roles.model_info({name: tensor.sites for name, tensor in coded.items()}, flow)
     return SourceModel(
         LazyTensors({name: _loader(tensor.proto, folder) for name, tensor in coded.items()}),
@@ -197,21 +198,15 @@ def tied_together(names: Mapping[str, Site], folder: values.Folder) -> dict[str,
     return found
 
 
-def is_coded(
-    tensor: _Tensor, flow: Dataflow, folder: values.Folder, options: Options, thrift: selection.Thrift
-) -> bool:
+def is_coded(tensor: _Tensor, flow: Dataflow, folder: values.Folder, selection: Selection) -> bool:
     """Whether a tensor leaves the topology: numbers, enough of them, and no arguments of operations."""
     proto, kind = tensor.proto, tensor.proto.data_type
-    if options.only or not tensor.sites[0].scope.carried or kind not in values.FLOATS | values.INTEGERS:
+    if not tensor.sites[0].scope.carried or kind not in values.FLOATS | values.INTEGERS:
         return False
     if kind in values.FLOATS and takes_as_argument(flow, tensor.sites):
         return False
     load = functools.partial(values.load, proto, folder)
-    name, elements = values.dtype(kind).name, values.count(proto)
-    if not selection.is_coded(name, elements, load, all_floats=options.all_floats):
-        return False
-    exact = bool(tensor.exact) or kind in values.INTEGERS
-    return thrift.costs_less(load, exact=exact)
+    return selection.takes(values.dtype(kind).name, values.count(proto), load, exact=bool(tensor.exact))
 
 
 def _reason(sites: Iterable[Site], sensitivity: Sensitivity) -> str | None:

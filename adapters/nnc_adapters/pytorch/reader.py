@@ -18,10 +18,11 @@ from nnc_adapters.pytorch import roles
 from nnc_adapters.pytorch.layout import File, Model, opened
 from nnc_adapters.pytorch.stripping import stripped
 from nnc_adapters.pytorch.views import Checksum, Layout, View, separate, slots
-from nnc_adapters.shared import exactness, packing, remarks, selection
+from nnc_adapters.shared import exactness, packing, remarks
 from nnc_adapters.shared.dtypes import FLOATS, INTEGERS
 from nnc_adapters.shared.lazy import LazyTensors
 from nnc_adapters.shared.names import expressible, free
+from nnc_adapters.shared.selection import SMALLEST_FLOATS, SMALLEST_INTEGERS, Selection, fits
 from nnc_core.errors import UnsupportedError
 from nnc_core.limits import Limits
 from nnc_core.nnr_model import SourceModel, Topology
@@ -123,8 +124,10 @@ class Coded:
         everything = [(file, view) for file in model.files for view in file.scan.views if view.path]
         self.root = root(model)
         more = {v.path for _, v in everything if ".".join(v.path[len(self.root) :]) in options.chosen}
-        thrift = selection.Thrift(all_floats=options.all_floats)
-        wanted = {id(view) for file in model.files for view in _wanted(file, more, reasons, options, thrift)}
+        selection = Selection(options)
+        wanted = {
+            id(view) for file in model.files for view in _wanted(file, more, reasons, selection, bits=options.bits)
+        }
         self.tensors = dict(self._named([pair for pair in everything if id(pair[1]) in wanted], options.limits))
         self.names = {id(view): name for name, (_, view) in self.tensors.items()}
 
@@ -159,24 +162,22 @@ class Coded:
 
 
 def _wanted(
-    file: File, chosen: Collection[Keys], reasons: Mapping[Keys, str], options: Options, thrift: selection.Thrift
+    file: File, chosen: Collection[Keys], reasons: Mapping[Keys, str], selection: Selection, *, bits: bool
 ) -> Iterator[View]:
     def wanted(view: View) -> bool:
         load = partial(_fetch, file, view)
         if view.path in chosen:
-            return view.has_bits if options.bits else view.codable and selection.fits(view.dtype, load)
-        if options.only or not view.path or not view.codable or view.optimizer:
+            return view.has_bits if bits else view.codable and fits(view.dtype, load)
+        if not view.path or not view.codable or view.optimizer:
             return False
-        if not selection.is_coded(view.dtype, view.elements, load, all_floats=options.all_floats):
-            return False
-        return thrift.costs_less(load, exact=view.dtype in INTEGERS or view.path in reasons)
+        return selection.takes(view.dtype, view.elements, load, exact=view.path in reasons)
 
     return separate(file.scan.views, wanted)
 
 
 def _typical(views: list[View]) -> list[Keys]:
     """The containers of the tensors that a model is made of: what the values are does not matter."""
-    tiers = (FLOATS, selection.SMALLEST_FLOATS), (FLOATS, 1), (INTEGERS, selection.SMALLEST_INTEGERS), (INTEGERS, 1)
+    tiers = (FLOATS, SMALLEST_FLOATS), (FLOATS, 1), (INTEGERS, SMALLEST_INTEGERS), (INTEGERS, 1)
     for types, least in tiers:
         found = [v.path[:-1] for v in views if not v.exact and v.dtype in types and v.elements >= least]
         if found:

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nnc_adapters.base import Options
 from nnc_adapters.shared.dtypes import FLOATS, INTEGERS
 from nnc_core.planner.exactness import worth_coding
 
-__all__ = ["SMALLEST_FLOATS", "SMALLEST_INTEGERS", "Thrift", "fits", "is_coded"]
+__all__ = ["SMALLEST_FLOATS", "SMALLEST_INTEGERS", "Selection", "fits"]
 
 SMALLEST_FLOATS = 16
 SMALLEST_INTEGERS = 256
@@ -22,31 +23,35 @@ _MOST = (1 << 31) - 1
 _ALWAYS_FIT = (FLOATS | INTEGERS) - {"float64", "int32", "uint32", "int64"}
 _FEW_BYTES, _WORTH_SEEING, _ALL_WORTH_SEEING = 4096, 64, 128
 _UNIT = 64  # bytes that a tensor of few numbers needs besides these: for its unit, and its description
+# How much of a tensor is looked at for infinities, so that models are not read before they are coded.
+_LARGE, _RUNS, _RUN = 1 << 16, 16, 1 << 10
 # How many values are looked at together, so that a large tensor in a file does not have to fit into memory.
 _PIECE = 1 << 20
 
 
-def is_coded(data_type: str, elements: int, load: Callable[[], NDArray[Any]], *, all_floats: bool = False) -> bool:
-    """Whether a tensor leaves the topology: numbers, enough of them, and within the codec's range.
-
-    ``data_type`` is a name of numpy or ml_dtypes; ``load`` is called only where the values decide. With ``all_floats``
-    tensors of floating-point numbers leave it however small they are.
-    """
-    smallest = 1 if all_floats else SMALLEST_FLOATS
-    enough = (data_type in FLOATS and elements >= smallest) or (data_type in INTEGERS and elements >= SMALLEST_INTEGERS)
-    return enough and fits(data_type, load)
-
-
-class Thrift:
-    """Decides which tensors of one model are coded where that may take more bytes, asked for each in model order.
+class Selection:
+    """Decides which tensors of one model are coded, where nobody has ``chosen`` them; asked for each in model order.
 
     Few floats that are exact stay tensors even if they take a little more: they can be seen there. But a model with
     many of them, such as the scales of all its layers, does not become larger by more than ``_ALL_WORTH_SEEING`` bytes.
     """
 
-    def __init__(self, *, all_floats: bool = False) -> None:
-        self._all_floats = all_floats
+    def __init__(self, options: Options) -> None:
+        self._only, self._all_floats = options.only, options.all_floats
         self._left = _ALL_WORTH_SEEING
+
+    def takes(self, data_type: str, elements: int, load: Callable[[], NDArray[Any]], *, exact: bool = False) -> bool:
+        """Whether a tensor leaves the topology: numbers, enough of them, within the codec's range, and smaller there.
+
+        ``data_type`` is a name of numpy or ml_dtypes; ``load`` is called only where the values decide. Floats that are
+        not ``exact`` may lose precision.
+        """
+        smallest = 1 if self._all_floats else SMALLEST_FLOATS
+        many_floats = data_type in FLOATS and elements >= smallest
+        enough = many_floats or (data_type in INTEGERS and elements >= SMALLEST_INTEGERS)
+        if self._only or not enough or not fits(data_type, load):
+            return False
+        return self.costs_less(load, exact=exact or data_type in INTEGERS)
 
     def costs_less(self, load: Callable[[], NDArray[Any]], *, exact: bool) -> bool:
         """Whether a tensor that is coded takes fewer bytes than in the topology, or not many more.
@@ -71,13 +76,14 @@ class Thrift:
 
 
 def _is_mask(array: NDArray[Any]) -> bool:
-    """Whether more than one value in 16 is infinite or not a number."""
+    """Whether more than one value in 16 is infinite or not a number; of large tensors a sample is looked at."""
     if array.dtype.kind in "iu":
         return False
     flat = array.reshape(-1)
+    starts = [0] if flat.size <= _LARGE else [k * (flat.size - _RUN) // (_RUNS - 1) for k in range(_RUNS)]
     with np.errstate(over="ignore", invalid="ignore"):
-        pieces = (flat[at : at + _PIECE].astype(np.float32, copy=False) for at in range(0, flat.size, _PIECE))
-        return 16 * sum(int(np.count_nonzero(~np.isfinite(piece))) for piece in pieces) > flat.size
+        looked_at = [flat[at : at + (_RUN if len(starts) > 1 else _LARGE)].astype(np.float32) for at in starts]
+        return 16 * sum(int(np.count_nonzero(~np.isfinite(run))) for run in looked_at) > sum(map(len, looked_at))
 
 
 def fits(data_type: str, load: Callable[[], NDArray[Any]]) -> bool:

@@ -16,7 +16,7 @@ from nnc_adapters.base import Options
 from nnc_adapters.shared.dtypes import named
 from nnc_adapters.shared.files import replacing, replacing_folder
 from nnc_adapters.shared.lazy import LazyTensors
-from nnc_adapters.tensorflow import folder, manifest, reader, writer
+from nnc_adapters.tensorflow import TensorflowAdapter, folder, manifest, reader, writer
 from nnc_adapters.tensorflow.manifest import EMBEDDED, Manifest
 from nnc_core.errors import ModelError
 from nnc_core.limits import Limits
@@ -35,6 +35,7 @@ class SavedModel:
     name: str = "savedmodel"
     suffixes: tuple[str, ...] = ()
     packages: tuple[str, ...] = ()
+    annex: str = TensorflowAdapter.annex
     way: str = "the bitstream lies beside the variables, in assets.extra"
     empty: bool = False
 

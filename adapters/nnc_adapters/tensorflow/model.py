@@ -17,7 +17,7 @@ from nnc_adapters.shared.dtypes import FLOATS, INTEGERS, named
 from nnc_adapters.shared.exactness import OPTIMIZER
 from nnc_adapters.shared.lazy import LazyTensors
 from nnc_adapters.shared.names import expressible
-from nnc_adapters.shared.selection import Thrift, is_coded
+from nnc_adapters.shared.selection import Selection
 from nnc_adapters.tensorflow.content import Content
 from nnc_adapters.tensorflow.manifest import CHECKSUM, EXTRA, File, Manifest, Place, check_path, check_places, pack
 from nnc_core.limits import Limits
@@ -80,8 +80,8 @@ def source_model(opened: Opened, options: Options) -> SourceModel:
     found = (replace(v, optimizer=v.optimizer or reasons.get(v.name) == OPTIMIZER) for v in opened.variables)
     # in the order in which a model is written
     variables = sorted(found, key=lambda v: min((order[span.file], span.offset) for span in v.spans))
-    thrift = Thrift(all_floats=options.all_floats)
-    coded = [v for v in variables if _is_coded(v, opened, options, thrift, v.name in reasons)]
+    selection = Selection(options)
+    coded = [v for v in variables if _is_coded(v, opened, options, selection, v.name in reasons)]
     dropped = [] if options.keep_optimizer else [v for v in variables if _is_slot(v) and v.name not in options.chosen]
     manifest = Manifest(opened.kind, tuple(_files(opened, coded, dropped, options.limits)), opened.folders)
     tensors = LazyTensors({v.name: partial(_load, v, opened) for v in coded})
@@ -99,21 +99,15 @@ def _remarks(opened: Opened, variables: Sequence[Variable], keep_optimizer: bool
         yield from remarks.optimizer(kept, sum(content.size for content in opened.files.values()))
 
 
-def _is_coded(variable: Variable, opened: Opened, options: Options, thrift: Thrift, exact: bool) -> bool:
+def _is_coded(variable: Variable, opened: Opened, options: Options, selection: Selection, exact: bool) -> bool:
     options.limits.check("dimensions", len(variable.shape), f"tensor {variable.name!r}")
     if variable.dtype not in FLOATS | INTEGERS or not expressible(variable.name, options.limits):
         return False
     if variable.name in options.chosen:
         return True
-    elements = math.prod(variable.shape)
-    load = partial(_load, variable, opened)
-    if (
-        options.only
-        or variable.optimizer
-        or not is_coded(variable.dtype, elements, load, all_floats=options.all_floats)
-    ):
+    if variable.optimizer:
         return False
-    return thrift.costs_less(load, exact=exact or variable.dtype in INTEGERS)
+    return selection.takes(variable.dtype, math.prod(variable.shape), partial(_load, variable, opened), exact=exact)
 
 
 def _is_slot(variable: Variable) -> bool:
