@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,13 +20,18 @@ from nnc_adapters import registry
 from nnc_adapters.base import Accepted, Adapter, Options
 from nnc_adapters.containers import plain
 from nnc_adapters.reports import CompressReport, DecompressReport, Meter, Progress, Watched, passing
+from nnc_adapters.sharded.index import index_of
 from nnc_adapters.shared.files import check_free, replacing, size_of
 from nnc_adapters.shared.inputs import read_inputs
 from nnc_adapters.shared.logs import logger
 from nnc_adapters.targets import BITSTREAM, default_target, pruned_writer, write_into, writer
 from nnc_core import CodingParameters, Limits, Method, ModelPlan, Prediction
+from nnc_core.errors import ModelError
 from nnc_core.nnr_model import SourceModel, Topology
 from nnc_core.tables.code_points import NnrUnitType
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
 
 __all__ = [
     "CompressReport",
@@ -60,6 +65,8 @@ def compress(
     strip_debug: bool = False,
     drop_masked: bool = False,
     threads: int | None = None,
+    sharded: bool | None = None,
+    executor: Executor | None = None,
     force: bool = False,
     progress: Progress | None = None,
     meter: Meter | None = None,
@@ -87,11 +94,32 @@ def compress(
     started = time.perf_counter()
     source = Path(source)
     adapter = registry.find(source)
-    chosen = _overruled(parameters)
+    chosen = overruled(parameters)
     options = Options(_limits(source, limits), keep_optimizer, opaque, chosen=chosen, strip_debug=strip_debug)
     if target is None:
         target = _bitstream_of(source, adapter)
         target = target if folder is None else folder / target.name
+    if sharded or executor is not None:
+        from nnc_adapters.sharded import compress as compress_files
+
+        if calibrate is not None or not isinstance(target, str | Path):
+            raise ModelError("a sharded model is written to a folder, and cannot be calibrated", file=str(source))
+        return compress_files(
+            source,
+            target,
+            executor=executor,
+            parameters=parameters,
+            plan=plan,
+            keep_plan=keep_plan,
+            keep_optimizer=keep_optimizer,
+            opaque=opaque,
+            strip_debug=strip_debug,
+            drop_masked=drop_masked,
+            threads=threads,
+            force=force,
+            meter=meter,
+            limits=limits,
+        )
     with _opened(target, source, force) as stream:
         model = _read(adapter, source, options, calibrate, drop_masked=drop_masked)
         _log.info("%s: read as %s, %d tensors", source, adapter.name, len(model.tensors))
@@ -107,8 +135,7 @@ def compress(
             limits=limits,
             source=source,
         )
-    payload = _payload_bytes(target, limits)
-    return replace(report, payload_bytes=payload, seconds=time.perf_counter() - started)
+    return replace(report, payload_bytes=payload_bytes(target, limits), seconds=time.perf_counter() - started)
 
 
 def compress_model(
@@ -200,14 +227,14 @@ def predict(
 ) -> tuple[ModelPlan, dict[str, Prediction]]:
     """What `compress` would decide about each tensor, and about what it would come to; writes nothing."""
     source = Path(source)
-    options = Options(_limits(source, limits), keep_optimizer, opaque, chosen=_overruled(parameters))
+    options = Options(_limits(source, limits), keep_optimizer, opaque, chosen=overruled(parameters))
     model = _read(registry.find(source), source, options, calibrate, drop_masked=drop_masked)
     if plan is None:
         plan = nnc_core.plan(model, _in_bytes(parameters, model, source), threads=threads)
     return plan, nnc_core.predict(model, plan, threads=threads)
 
 
-def _payload_bytes(target: str | Path | BinaryIO, limits: Limits | None) -> int | None:
+def payload_bytes(target: str | Path | BinaryIO, limits: Limits | None) -> int | None:
     """What the data units in a file take."""
     if not isinstance(target, str | Path) or not Path(target).is_file():
         return None
@@ -215,10 +242,10 @@ def _payload_bytes(target: str | Path | BinaryIO, limits: Limits | None) -> int 
         return sum(unit.size for unit in file.units if unit.type == NnrUnitType.NNR_NDU)
 
 
-def _overruled(parameters: CodingParameters | None) -> frozenset[str]:
-    """The tensors that a rule has quantized, whatever they are."""
+def overruled(parameters: CodingParameters | None, prefix: str = "") -> frozenset[str]:
+    """The tensors that a rule has quantized, whatever they are; rules know their names with a ``prefix``."""
     rules = [rule for rule in parameters.rules if _quantizes(dict(rule.changes))] if parameters else []
-    return Accepted(lambda name: any(rule.applies_to(name) for rule in rules)) if rules else frozenset()
+    return Accepted(lambda name: any(rule.applies_to(prefix + name) for rule in rules)) if rules else frozenset()
 
 
 def _quantizes(changes: Mapping[str, int | bool]) -> bool:
@@ -259,6 +286,7 @@ def decompress(
     opaque: bool = False,
     pruned: bool = False,
     threads: int | None = None,
+    executor: Executor | None = None,
     force: bool = False,
     progress: Progress | None = None,
     meter: Meter | None = None,
@@ -266,20 +294,32 @@ def decompress(
 ) -> DecompressReport:
     """Restore the model in the NNR bitstream ``source`` as ``target``, in the format it had.
 
-    ``source`` may be a container of NNR as well, see `nnc_adapters.containers`. Without ``target`` the model lies
-    beside it, or in ``folder``, with the usual suffix of its format. Where ``target`` ends in ``.safetensors`` or
-    ``.npz``, and the model is of another format, all its tensors are written by name. ``into`` names a model whose
-    weights are replaced instead. With ``pruned``, tensors are written to a ``.safetensors`` or ``.npz`` file without
-    what the pruning topology says is gone: rows and columns, and single weights, which are zero. Files that have
-    objects which loading them could run are written only if these are taken ``opaque``. An existing file is replaced
-    only with ``force``: `FileExistsError`. Raises `BitstreamError`, `UnsupportedError` or `LimitError` where the
-    bitstream cannot be decoded, `ModelError` where its tensors do not fit the model, or the suffix of ``target`` is
-    that of another format.
+    ``source`` may be a container of NNR as well, see `nnc_adapters.containers`, and a sharded model, whose files an
+    ``executor`` restores in other processes or on other machines, see `nnc_adapters.sharded`. Without ``target`` the
+    model lies beside it, or in ``folder``, with the usual suffix of its format. Where ``target`` ends in
+    ``.safetensors`` or ``.npz``, and the model is of another format, all its tensors are written by name. ``into``
+    names a model whose weights are replaced instead. With ``pruned``, tensors are written to a ``.safetensors`` or
+    ``.npz`` file without what the pruning topology says is gone: rows and columns, and single weights, which are zero.
+    Files that have objects which loading them could run are written only if these are taken ``opaque``. An existing
+    file is replaced only with ``force``: `FileExistsError`. Raises `BitstreamError`, `UnsupportedError` or `LimitError`
+    where the bitstream cannot be decoded, `ModelError` where its tensors do not fit the model, or the suffix of
+    ``target`` is that of another format.
     """
     started = time.perf_counter()
     source = Path(source)
     into = None if into is None else Path(into)
     options = Options(_limits(source, limits), opaque=opaque)
+    if (index := index_of(source)) is not None:
+        from nnc_adapters.sharded import decompress as decompress_files
+
+        if into is not None or pruned:
+            raise ModelError("is a sharded model, which is restored as it was", file=str(source))
+        target = _files_of(index.parent, folder) if target is None else Path(target)
+        _check_other(index.parent, target)
+        how: dict[str, Any] = {"threads": threads, "force": force, "meter": meter, "limits": limits}
+        return decompress_files(source, target, executor=executor, opaque=opaque, **how)
+    if executor is not None:
+        raise ModelError("is not a sharded model, and only such are restored by several workers", file=str(source))
     with plain(source, options.limits) as path, nnc_core.open(path, limits=limits) as file:
         target = _restored_as(source, file.topology, into, folder) if target is None else Path(target)
         _check_other(source, target)
@@ -290,6 +330,14 @@ def decompress(
             tensors = Watched(decoded, progress, passed=passing(meter, "decoding", decoded_bytes(file)))
             write(tensors, options, force)
         return DecompressReport(target, len(tensors), tensors.weights, time.perf_counter() - started)
+
+
+def _files_of(sharded: Path, folder: Path | None) -> Path:
+    """Where a sharded model is restored."""
+    beside = sharded.absolute().with_suffix("")
+    if beside == sharded.absolute() and folder is None:
+        raise ModelError("says nothing about the name of the model that is restored; name it", file=str(sharded))
+    return beside if folder is None else folder / beside.name
 
 
 def _restored_as(source: Path, topology: Topology | None, into: Path | None, folder: Path | None) -> Path:

@@ -14,7 +14,18 @@ from nnc_core.errors import ModelError, UnsupportedError
 from nnc_core.limits import Limits
 from nnc_core.nnr_model import SourceModel, Topology
 
-__all__ = ["ANY_SIZE", "DEFAULTS", "EVERYTHING", "Accepted", "Adapter", "Options", "SourceModel", "Topology"]
+__all__ = [
+    "ANY_SIZE",
+    "DEFAULTS",
+    "EVERYTHING",
+    "Accepted",
+    "Adapter",
+    "Options",
+    "Part",
+    "Parts",
+    "SourceModel",
+    "Topology",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +74,28 @@ DEFAULTS = Options()
 
 ANY_SIZE = Limits(decoded_bytes=1 << 62)
 """For descriptions that are only looked at: no model is made of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A file of a model of several that can be read and coded by itself, in another process too.
+
+    ``name`` is its path below the folder of the model, with slashes. ``prefix`` stands before the names of its tensors
+    in the whole model. ``known`` is what an adapter has learned about it from the files beside it; it can be pickled.
+    """
+
+    name: str
+    prefix: str = ""
+    known: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The files of a model in ``folder``: those with tensors, in model order, and those that are kept as they are."""
+
+    folder: Path
+    coded: tuple[Part, ...]
+    kept: tuple[str, ...]
 
 
 class Adapter(ABC):
@@ -115,6 +148,17 @@ class Adapter(ABC):
     def default_suffix(self, topology: Topology) -> str:
         """How the name of the file usually ends that ``topology`` makes; empty for a folder."""
         return next(iter(self.suffixes_of(topology)), "")
+
+    def parts(self, path: Path, options: Options = DEFAULTS) -> Parts:
+        """The files of a model, of which nothing but headers is read; `ModelError` where it has no parts."""
+        message = (
+            f"is a model of {self.name} that is not made of files which can be coded one by one; leave out --sharded"
+        )
+        raise ModelError(f"{message} (sharded=False)", file=str(path))
+
+    def read_part(self, folder: Path, part: Part, options: Options = DEFAULTS) -> SourceModel:
+        """Read one of the `parts`; its topology restores this file, and its tensors have their names in it."""
+        return self.read(folder / part.name, options)
 
     def tensors(self, path: Path, options: Options = DEFAULTS) -> Mapping[str, NDArray[Any]]:
         """All tensors of a model, those too that are not coded, by name and lazily."""

@@ -96,19 +96,25 @@ def _by_value(before: NDArray[Any]) -> str | None:
 
 
 def judge(
-    result: TensorComparison, model: SourceModel, min_sqnr: float = MIN_SQNR, rules: Iterable[Rule] = ()
+    result: TensorComparison,
+    model: SourceModel,
+    min_sqnr: float = MIN_SQNR,
+    rules: Iterable[Rule] = (),
+    prefix: str = "",
 ) -> TensorComparison:
     """``result`` with the reason why no value may change, if there is one, and with the ``problem`` that it has.
 
     A tensor is destroyed below ``min_sqnr`` decibels; zeros must stay zeros. The ``rules`` are those that the model was
-    compressed with: they can say that a tensor may change, or must not.
+    compressed with: they can say that a tensor may change, or must not. They know its name with a ``prefix``, and so
+    does the result.
     """
     variance = model.model_info.get("parameter_type", {}).get(result.name) == "bn.var"
     reason = model.exact.get(result.name, result.exact_because)
-    asked = dict(change for rule in rules if rule.applies_to(result.name) for change in rule.changes)
+    asked = dict(change for rule in rules if rule.applies_to(prefix + result.name) for change in rule.changes)
     if "exact" in asked and reason != "integers":
         reason = "a rule" if asked["exact"] else None
-    result = replace(result, exact_because=reason, relative_error=result.relative_error if variance else None)
+    relative = result.relative_error if variance else None
+    result = replace(result, name=prefix + result.name, exact_because=reason, relative_error=relative)
     return replace(result, problem=result.problem or _problem(result, min_sqnr))
 
 

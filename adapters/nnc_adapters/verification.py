@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
@@ -27,16 +27,20 @@ from nnc_adapters.comparison import (
 )
 from nnc_adapters.containers import plain
 from nnc_adapters.reports import Meter, Watched, passing
+from nnc_adapters.sharded.index import is_sharded
 from nnc_adapters.shared.files import about, size_of
 from nnc_adapters.shared.masks import with_pruning_topology
-from nnc_core import Rule
+from nnc_core import NnrFile, Rule
 from nnc_core.errors import ModelError, UnsupportedError
 from nnc_core.lazy import LazyMapping
 from nnc_core.limits import Limits
 from nnc_core.nnr_model import SourceModel, Topology
 from nnc_core.planner.statistics import is_vector
 
-__all__ = ["VerifyReport", "verify"]
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
+__all__ = ["VerifyReport", "compared", "report", "verify"]
 
 _BAD_TOPOLOGY = ("different", "cannot be restored")
 
@@ -69,6 +73,7 @@ def verify(
     drop_masked: bool = False,
     rules: Iterable[Rule] = (),
     threads: int | None = None,
+    executor: Executor | None = None,
     meter: Meter | None = None,
     limits: Limits | None = None,
 ) -> VerifyReport:
@@ -78,10 +83,30 @@ def verify(
     exact, values that are not finite and were, tensors that are missing or have another shape, and a topology that
     differs or from which no model can be restored. ``rules`` are those that the model was compressed with; what they
     let change may change. ``meter`` is told the bytes that are done. The other options are those of `compress`.
-    ``compressed`` may be a container of NNR as well. Raises what `compress` and `decompress` raise where one of the two
+    ``compressed`` may be a container of NNR as well, and a sharded model, whose files an ``executor`` compares in other
+    processes or on other machines. Raises what `compress` and `decompress` raise where one of the two
     cannot be read.
     """
     original, compressed = Path(original), Path(compressed)
+    if is_sharded(compressed):
+        from nnc_adapters.sharded import verify as verify_files
+
+        return verify_files(
+            original,
+            compressed,
+            executor=executor,
+            min_sqnr=min_sqnr,
+            keep_optimizer=keep_optimizer,
+            opaque=opaque,
+            strip_debug=strip_debug,
+            drop_masked=drop_masked,
+            rules=rules,
+            threads=threads,
+            meter=meter,
+            limits=limits,
+        )
+    if executor is not None:
+        raise ModelError("is not a sharded model, and only such are compared by several workers", file=str(compressed))
     bounds = (limits or Limits()).following(size_of(original))
     options = Options(bounds, keep_optimizer, opaque, strip_debug=strip_debug)
     with about(compressed), plain(compressed, options.limits) as path, nnc_core.open(path, limits=limits) as file:
@@ -90,13 +115,27 @@ def verify(
             options = replace(options, chosen=_besides(adapter.read(original, options), file))
             model = adapter.read(original, options)
             model = with_pruning_topology(model, adapter.masks(model.tensors), drop=drop_masked)
-        verdict: TopologyVerdict = compare_topology(model.topology, file.topology)
-        with file.decoding_ahead(threads) as decoded:
-            watched = Watched(decoded, passed=passing(meter, "comparing", decoded_bytes(file)))
-            compared = _Compared(model, watched)
-            problem = None if file.topology is None else _restore(file.topology, compared, options)
-            tensors = tuple(judge(result, model, min_sqnr, rules) for result in compared.all())
-    return _report("cannot be restored" if problem else verdict, problem, tensors)
+        return report(*compared(model, file, options, min_sqnr, tuple(rules), threads, meter))
+
+
+def compared(
+    model: SourceModel,
+    file: NnrFile,
+    options: Options,
+    min_sqnr: float,
+    rules: Sequence[Rule],
+    threads: int | None = None,
+    meter: Meter | None = None,
+    prefix: str = "",
+) -> tuple[TopologyVerdict, str | None, tuple[TensorComparison, ...]]:
+    """What `report` needs: a model beside its bitstream. Rules know its tensors by their names with a ``prefix``."""
+    verdict: TopologyVerdict = compare_topology(model.topology, file.topology)
+    with file.decoding_ahead(threads) as decoded:
+        watched = Watched(decoded, passed=passing(meter, "comparing", decoded_bytes(file)))
+        found = _Compared(model, watched)
+        problem = None if file.topology is None else _restore(file.topology, found, options)
+        tensors = tuple(judge(each, model, min_sqnr, rules, prefix) for each in found.all())
+    return "cannot be restored" if problem else verdict, problem, tensors
 
 
 def _besides(model: SourceModel, names: Iterable[str]) -> frozenset[str]:
@@ -104,7 +143,8 @@ def _besides(model: SourceModel, names: Iterable[str]) -> frozenset[str]:
     return frozenset(name for name in names if name not in model.tensors)
 
 
-def _report(topology: TopologyVerdict, problem: str | None, tensors: tuple[TensorComparison, ...]) -> VerifyReport:
+def report(topology: TopologyVerdict, problem: str | None, tensors: tuple[TensorComparison, ...]) -> VerifyReport:
+    """The verdict on what was compared."""
     accepted = topology not in _BAD_TOPOLOGY and all(t.problem is None for t in tensors)
     noisy = [t for t in tensors if t.sqnr_db is not None and not t.exact]
     weights = [t for t in noisy if not is_vector(t.shape)] or noisy

@@ -31,6 +31,7 @@ from nnc_adapters.cli.options import (
     threads_option,
 )
 from nnc_adapters.cli.sections import Sectioned
+from nnc_adapters.cli.workers import executor_of, worker_options
 from nnc_adapters.shared.files import about, check_free, replacing
 from nnc_core import CodingParameters, Limits, Method, ModelPlan, Prediction
 
@@ -92,6 +93,8 @@ _DECISIONS |= {"profile", "index_names", "rules"}
 )
 @click.option("--profile", type=click.Choice(list(_PROFILES)), default="2024", show_default=True, help="Edition.")
 @click.option("--index-names", is_flag=True, help="Send names in one compressed list; few other decoders read that.")
+@click.option("--sharded", is_flag=True, help="Write a folder with a bitstream for each file of a model of several.")
+@worker_options
 @batch_options
 @rule_option
 @drop_optimizer_option
@@ -121,12 +124,19 @@ def compress(
     drop_masked: bool,
     opaque: bool,
     strip_debug: bool,
+    sharded: bool,
+    workers: int | None,
+    dask: str | None,
+    ray: str | None,
     **coding: Any,
 ) -> None:
     """Compress a model into an NNR bitstream.
 
     IN is a file or a folder, or - for stdin, if it is one file. There may be several, each of which gets a bitstream of
     its own; with -r these are the models in folders.
+
+    A folder or an index of shards becomes a folder of bitstreams with --sharded, and where processes or other machines
+    do the work: each opens and writes files by itself, and a command that was stopped goes on when it is given again.
     """
     if len(sources) > 1 or recurse:
         _check_one(plan_file=plan_file, save_plan=save_plan)
@@ -150,13 +160,19 @@ def compress(
 
     def work(job: Job) -> dict[str, Any]:
         target = stdout(as_json=as_json, force=force) if str(output) == PIPE else output
-        with readable(job.source) as model, console.progress("compressing") as meter:
+        with (
+            readable(job.source) as model,
+            executor_of(workers=workers, dask=dask, ray=ray) as executor,
+            console.progress("compressing") as meter,
+        ):
             report = api.compress(
                 model,
                 target,
                 folder=job.folder,
                 keep_plan=keep_plan,
                 strip_debug=strip_debug,
+                sharded=sharded,
+                executor=executor,
                 force=force,
                 meter=meter,
                 **reading,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -23,6 +24,7 @@ from nnc_adapters.cli.options import (
     writable,
 )
 from nnc_adapters.cli.sections import Sectioned
+from nnc_adapters.cli.workers import executor_of, worker_options
 from nnc_core import Limits
 
 
@@ -35,6 +37,7 @@ from nnc_core import Limits
 @click.option("--pruned", is_flag=True, help="Write tensors without what was pruned, to a .safetensors or .npz file.")
 @click.option("-t", "--test", is_flag=True, help="Decode everything and write nothing.")
 @click.option("-l", "--list", "listed", is_flag=True, help="List sizes and formats; decode and write nothing.")
+@worker_options
 @batch_options
 @opaque_option
 @threads_option
@@ -57,12 +60,14 @@ def decompress(
     limits: Limits,
     force: bool,
     as_json: bool,
+    **who: Any,
 ) -> None:
     """Restore a model in the format it had.
 
     IN.nnr may be - for stdin, and a container that carries NNR. There may be several; with -r these are the files in
     folders that end in .nnr, .nnc or .nctm. If the output ends in .safetensors or .npz, and the model is of another
-    format, all its tensors are written by name.
+    format, all its tensors are written by name. A sharded model is given by its folder or its index, and one of its
+    files by the bitstream that restores it.
     """
     if test or listed:
         _check_alone(test and listed, output, output_dir, into, remove=remove or pruned)
@@ -75,6 +80,7 @@ def decompress(
         with (
             readable(job.source) as path,
             writable(output, as_json=as_json, force=force) as target,
+            executor_of(**who) as executor,
             console.progress("decompressing") as meter,
         ):
             report = api.decompress(
@@ -85,6 +91,7 @@ def decompress(
                 pruned=pruned,
                 opaque=opaque,
                 threads=threads,
+                executor=executor,
                 force=force,
                 meter=meter,
                 limits=limits,

@@ -11,6 +11,7 @@ import click
 from nnc_adapters import containers, registry
 from nnc_adapters.cli import console
 from nnc_adapters.cli.options import json_option
+from nnc_adapters.sharded.index import INDEX
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,7 @@ class _Format:
 @json_option
 def formats(as_json: bool) -> None:
     """List the formats of models and containers, and what to install where something is missing."""
-    found = [*_models(), *_containers(), *_codecs()]
+    found = [*_models(), *_containers(), *_folders(), *_codecs()]
     if as_json:
         console.print_json(found)
         return
@@ -50,6 +51,10 @@ def _containers() -> Iterator[_Format]:
         yield _format(
             each.name, "container", getattr(each, "annex", "E"), each.suffixes, each.packages, f"nnc-suite[{extra}]"
         )
+
+
+def _folders() -> Iterator[_Format]:
+    yield _format("sharded", "folder of bitstreams", "", (INDEX,), (), "")
 
 
 def _codecs() -> Iterator[_Format]:

@@ -15,9 +15,10 @@ from typing import Any
 
 import click
 
-from nnc_adapters.cli import console, trace, tree
+from nnc_adapters.cli import console, shards, trace, tree
 from nnc_adapters.cli.options import json_option, limit_option, pipe_path, readable
 from nnc_adapters.containers import plain
+from nnc_adapters.sharded.index import Index, is_sharded, read_index
 from nnc_adapters.shared import exactly, titles
 from nnc_core import Limits, NnrFile, TensorInfo
 from nnc_core.bitstream import UnitRecord
@@ -77,8 +78,14 @@ def inspect(
 ) -> None:
     """Show the units and tensors of a bitstream without decoding it.
 
-    FILE.nnr may be - for stdin, and a container that carries NNR. A damaged bitstream is shown up to the damage.
+    FILE.nnr may be - for stdin, and a container that carries NNR. A damaged bitstream is shown up to the damage. Of a
+    sharded model its bitstreams are listed; with --tensor, the units of the one that has the tensor.
     """
+    if (index := _index(source, limits)) is not None:
+        if tensor is None:
+            shards.show(index, as_json=as_json)
+            return
+        source, tensor = shards.place(index, tensor)
     with readable(source) as given, _plain(given, limits) as path, _opened(path, limits) as (file, violations):
         if violations and not _is_bitstream(file):
             raise violations[0]
@@ -94,6 +101,10 @@ def inspect(
             _show_units(file, units)
         if violations:
             raise violations[0]
+
+
+def _index(source: Path, limits: Limits) -> Index | None:
+    return read_index(source, limits) if is_sharded(source) else None
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from nnc_adapters.cli import console
 from nnc_adapters.cli.batch import Job, run
 from nnc_adapters.cli.options import PIPE, readable
 from nnc_adapters.containers import plain
+from nnc_adapters.sharded.index import checked, is_sharded, read_index
 from nnc_adapters.shared import titles
 from nnc_adapters.targets import BITSTREAMS
 from nnc_core import Limits, NnrFile
@@ -29,9 +30,19 @@ def bitstreams_in(folder: Path) -> Iterator[Path]:
 
 
 def bitstreams(sources: Iterable[Path], *, recurse: bool) -> Iterator[Path]:
-    """``sources``, with what is in folders in place of these if asked for."""
+    """``sources``, with what is in sharded models in place of these, and in other folders if that is asked for."""
     for source in sources:
-        yield from bitstreams_in(source) if recurse and source.is_dir() else (source,)
+        if is_sharded(source):
+            yield from _shards(source)
+        else:
+            yield from bitstreams_in(source) if recurse and source.is_dir() else (source,)
+
+
+def _shards(source: Path) -> Iterator[Path]:
+    """The bitstreams of a sharded model, as long as they are those that its index lists."""
+    index = read_index(source)
+    for shard in index.shards:
+        yield checked(index.folder / shard.file, shard.content)
 
 
 def look(found: Sequence[Job], threads: int | None, limits: Limits, *, test: bool, as_json: bool) -> None:

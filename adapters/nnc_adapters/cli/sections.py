@@ -18,6 +18,7 @@ _SECTIONS: Final = {
         "output", "output_dir", "recurse", "remove", "into", "force", "as_json", "as_markdown", "dry_run", "plan_file",
         "save_plan",
     ),
+    "Several machines": ("sharded", "workers", "dask", "ray"),
     "What is carried": ("drop_optimizer", "drop_masked", "opaque", "strip_debug", "pruned"),
     "Coding tools": (
         "qp_density", "no_dq", "no_param_opt", "no_row_skip", "scan_order", "unary", "profile", "index_names",

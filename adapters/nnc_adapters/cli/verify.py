@@ -28,6 +28,7 @@ from nnc_adapters.cli.options import (
     threads_option,
 )
 from nnc_adapters.cli.sections import Sectioned
+from nnc_adapters.cli.workers import executor_of, worker_options
 from nnc_adapters.comparison import MIN_SQNR, TensorComparison
 from nnc_adapters.verification import VerifyReport
 from nnc_core import Limits, Rule
@@ -56,6 +57,7 @@ _ORDERS: dict[str, Callable[[TensorComparison], Any]] = {
 @click.option(
     "--sort", type=click.Choice(list(_ORDERS)), default="position", show_default=True, help="The order of the tensors."
 )
+@worker_options
 @rule_option
 @drop_optimizer_option
 @drop_masked_option
@@ -78,15 +80,20 @@ def verify(
     threads: int | None,
     limits: Limits,
     as_json: bool,
+    **who: Any,
 ) -> None:
     """Compare a bitstream with the model it was made from: the error of each tensor, and what must stay.
 
     Exits with 1 if a tensor is destroyed (see --min-sqnr), missing or of another shape, if zeros became non-zero, if
     values changed that must be exact, or if the topology differs or no model can be restored from it. The model is
     restored in a temporary folder for that. Give the same --rule as to compress where it lets values change that would
-    be exact. FILE.nnr may be - for stdin, and a container that carries NNR.
+    be exact. FILE.nnr may be - for stdin, a container that carries NNR, and a sharded model.
     """
-    with readable(compressed) as path, console.progress("verifying") as meter:
+    with (
+        readable(compressed) as path,
+        executor_of(**who) as executor,
+        console.progress("verifying") as meter,
+    ):
         report = verification.verify(
             original,
             path,
@@ -97,6 +104,7 @@ def verify(
             opaque=opaque,
             strip_debug=strip_debug,
             threads=threads,
+            executor=executor,
             meter=meter,
             limits=limits,
         )

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from nnc_adapters.containers.concatenation import Concatenation
+from nnc_adapters.sharded.index import is_sharded
 from nnc_core.errors import ModelError
 from nnc_core.limits import Limits
 
@@ -21,6 +22,8 @@ def plain(source: Path, limits: Limits) -> Iterator[Path]:
     `ModelError` for what is something else, such as a model; what carries no NNR, and nothing tells what it is, is not
     touched: whoever opens it says what is wrong.
     """
+    if is_sharded(source):
+        raise ModelError("is a sharded model of several bitstreams; name one of them", file=str(source))
     concatenation = Concatenation()
     if concatenation.sniff(source):
         with concatenation.open(source, limits) as items:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from numpy.typing import NDArray
 
-from nnc_adapters.base import ANY_SIZE, DEFAULTS, Adapter, Options
+from nnc_adapters.base import ANY_SIZE, DEFAULTS, Adapter, Options, Part, Parts
 from nnc_adapters.shared.kinds import shapes_of
 from nnc_core.errors import MissingDependencyError
 from nnc_core.nnr_model import SourceModel, Topology
@@ -109,6 +109,18 @@ class PytorchAdapter(Adapter):
         from nnc_adapters.pytorch import reader
 
         return reader.read(Path(path), options)
+
+    def parts(self, path: Path, options: Options = DEFAULTS) -> Parts:
+        """The files of a folder, or of an index and its shards; `ModelError` for a model of another kind."""
+        from nnc_adapters.pytorch import parts
+
+        return parts.parts(Path(path), options)
+
+    def read_part(self, folder: Path, part: Part, options: Options = DEFAULTS) -> SourceModel:
+        """Read one file of a model; what must be exact in it, the files beside it have told."""
+        from nnc_adapters.pytorch import parts
+
+        return parts.read(folder, part, options)
 
     def masks(self, tensors: Mapping[str, NDArray[Any]]) -> Mapping[str, str]:
         """The masks of ``torch.nn.utils.prune``."""

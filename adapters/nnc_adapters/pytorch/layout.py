@@ -42,11 +42,15 @@ Keys = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A file of a model, and what is in it: nothing, for an index and its companions."""
+    """A file of a model, and what is in it: nothing, for an index and its companions.
+
+    ``before`` are the keys that stand before its own in the paths of its tensors.
+    """
 
     name: str
     data: Data
     scan: Scan
+    before: Keys = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +177,7 @@ def _renamed(file: File, found: Mapping[Keys, int]) -> File:
     if any(found[before + view.path] > 1 for view in file.scan.views):
         before = tuple(file.name.split("/"))
     views = [replace(view, path=before + view.path) if view.path else view for view in file.scan.views]
-    return replace(file, scan=replace(file.scan, views=views))
+    return replace(file, scan=replace(file.scan, views=views), before=before)
 
 
 def _checkpoint(folder: Path, limits: Limits, opaque: bool) -> Model:

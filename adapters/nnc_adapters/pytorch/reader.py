@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from nnc_adapters.base import Options
 from nnc_adapters.pytorch import roles
@@ -25,7 +25,7 @@ from nnc_adapters.shared.names import expressible, free
 from nnc_adapters.shared.selection import SMALLEST_FLOATS, SMALLEST_INTEGERS, Selection, fits
 from nnc_core.errors import UnsupportedError
 from nnc_core.limits import Limits
-from nnc_core.nnr_model import SourceModel, Topology
+from nnc_core.nnr_model import ModelInfo, SourceModel, Topology
 from nnc_core.syntax import Buffer
 from nnc_core.tables.code_points import TopologyStorageFormat
 
@@ -35,25 +35,36 @@ _OPTIMIZER = re.compile(r"(base_)?(optim(izer)?s?([_-]?states?)?([_-]?dicts?)?|o
 Keys = tuple[str, ...]
 
 
+class Known(NamedTuple):
+    """What the files beside a part tell about its tensors: why some must be exact, by path, and their roles."""
+
+    reasons: Mapping[Keys, str]
+    info: ModelInfo
+
+
 def read(path: Path, options: Options) -> SourceModel:
     """Read the model at ``path`` as the ``options`` say."""
-    model = opened(path, options.limits, opaque=options.opaque)
+    return read_opened(opened(path, options.limits, opaque=options.opaque), options)
+
+
+def read_opened(model: Model, options: Options, known: Known | None = None) -> SourceModel:
+    """Read a model of which the files are found; ``known`` is what is not in them."""
     if not options.strip_debug:
-        return described(model, options)
+        return described(model, options, known)
     smaller, dropped = stripped(model, options.limits)
-    found = described(smaller, options)
+    found = described(smaller, options, known)
     return replace(found, remarks=(*found.remarks, *dropped))
 
 
-def described(model: Model, options: Options) -> SourceModel:
+def described(model: Model, options: Options, known: Known | None = None) -> SourceModel:
     """The tensors of ``model``, and its topology; what an optimizer has for each weight is zeros, if not kept."""
-    reasons = _reasons(model)
+    reasons = exact_reasons(model) if known is None else known.reasons
     model = model if options.bits else _with_optimizer(model, reasons)
     coded = Coded(model, options, reasons)
     fetch = {name: partial(_fetch, file, view) for name, (file, view) in coded.tensors.items()}
     shapes = {name: view.shape for name, (_, view) in coded.tensors.items()}
     data = packing.pack({DESCRIPTION: _description(model, coded), **_exact(model, coded, options.limits)})
-    info = roles.from_names(shapes)
+    info = roles.from_names(shapes) if known is None else known.info
     exact = {name: reasons[view.path] for name, (_, view) in coded.tensors.items() if view.path in reasons}
     topology = Topology(TopologyStorageFormat.NNR_TPL_PYT, data)
     return SourceModel(LazyTensors(fetch), topology, info, exact, tuple(_remarks(model, coded)))
@@ -77,7 +88,7 @@ def _is_unknown_float(view: View) -> bool:
     return view.dtype.lower().startswith(("float", "f", "complex")) and view.dtype not in FLOATS
 
 
-def _reasons(model: Model) -> dict[Keys, str]:
+def exact_reasons(model: Model) -> dict[Keys, str]:
     """Why tensors must be exact, by their paths; what shares its bytes with such a tensor must be, too."""
     views = [view for file in model.files for view in file.scan.views if view.path]
     by_name = exactness.reasons({".".join(v.path): exactness.Declared(v.dtype, v.shape) for v in views})

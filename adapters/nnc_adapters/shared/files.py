@@ -15,7 +15,7 @@ from typing import BinaryIO, cast
 
 from nnc_core.errors import NncError
 
-__all__ = ["about", "check_free", "replacing", "replacing_folder", "size_of", "walk"]
+__all__ = ["about", "check_free", "put_in_place", "replacing", "replacing_folder", "size_of", "walk"]
 
 _WORKING_FOLDER = -100  # AT_FDCWD
 _NO_REPLACE = 1, 4  # RENAME_NOREPLACE, and RENAME_EXCL elsewhere
@@ -89,23 +89,34 @@ def replacing_folder(path: Path, *, force: bool = False) -> Iterator[Path]:
         raise _error(errno.ENOTDIR, path)
     if path.name in ("", ".."):
         raise _error(errno.EBUSY, path)
-    temporary, old = _beside(path), _beside(path)
+    temporary = _beside(path)
     try:
         with _named(path, temporary):
             temporary.mkdir()
             yield temporary
-            if not force:
-                _move(temporary, path, force=False)
-            elif not _renamed(temporary, path, _EXCHANGE):
-                with suppress(FileNotFoundError):
-                    os.rename(path, old)
-                os.rename(temporary, path)
+            put_in_place(temporary, path, force=force)
     except BaseException:
         _remove(temporary)
+        raise
+
+
+def put_in_place(folder: Path, path: Path, *, force: bool = False) -> None:
+    """Give a ``folder`` beside ``path`` this name; what was there goes as in `replacing_folder`."""
+    if not force:
+        _move(folder, path, force=False)
+        return
+    old = _beside(path)
+    try:
+        if _renamed(folder, path, _EXCHANGE):
+            old = folder
+        else:
+            with suppress(FileNotFoundError):
+                os.rename(path, old)
+            os.rename(folder, path)
+    except BaseException:
         if os.path.lexists(old) and not os.path.lexists(path):
             os.rename(old, path)
         raise
-    _remove(temporary)
     _remove(old)
 
 
