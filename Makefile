@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 PEER   := .peer
 FLOWER := .flower
+DOCS   := .docs
 
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip --quiet --disable-pip-version-check
@@ -15,7 +16,7 @@ CXX_FILES := $(filter %.cpp %.hpp %.h,$(NATIVE)) nnc_core/wasm/api.cpp
 .PHONY: help demo test lint conformance suite interop bench bench-report bench-large convert-check
 .PHONY: fuzz fuzz-native sanitize
 .PHONY: test-web test-ecosystem wasm test-wasm
-.PHONY: wheels clean
+.PHONY: docs wheels clean
 
 help:  ## list the targets
 	@awk -F ':.*  ## ' '/^[a-z-]+:.*  ## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -88,12 +89,15 @@ wasm:  ## build the decoder for browsers and Node into nnc_core/wasm/dist (needs
 test-wasm:  ## test that decoder; skipped, with the reason, where its tools are missing
 	nnc_core/wasm/test.sh
 
+docs: $(DOCS)/.ready  ## build the site of documents and docstrings: build/docs (Python 3.11 or newer)
+	PYTHONPATH=$(DOCS) $(BIN)/python -m sphinx -W --keep-going -q -E -c docs -d build/doctrees . build/docs
+
 wheels: $(BIN)/python  ## build wheels with every Python that is found, try each in a bare environment
 	mkdir -p dist && rm -f dist/*.whl
 	$(BIN)/python -m conformance.packaging.wheels dist
 
 clean:  ## remove the environments and everything built or cached
-	rm -rf $(VENV) $(PEER) $(FLOWER) build dist nnc_core/wasm/dist nnc_core/wasm/node_modules .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(PEER) $(FLOWER) $(DOCS) build dist nnc_core/wasm/dist nnc_core/wasm/node_modules .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamps lie in the environment, so that both vanish together; native code is built anew when it changes. PyTorch
@@ -135,4 +139,10 @@ $(FLOWER)/.ready: pyproject.toml $(NATIVE)
 	$(PYTHON) -m venv $(FLOWER)
 	$(FLOWER)/bin/pip --quiet --disable-pip-version-check install --no-compile --editable '.[flower]' \
 		scikit-learn pytest pytest-timeout
+	@touch $@
+
+# What makes the site stands in a folder of its own, and finds the project in the environment.
+
+$(DOCS)/.ready: docs/requirements.txt $(VENV)/.demo
+	$(PIP) install --no-compile --upgrade --target $(DOCS) --requirement docs/requirements.txt
 	@touch $@

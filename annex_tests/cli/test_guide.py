@@ -1,4 +1,4 @@
-"""What docs/command-line.md tells a reader to type works, in the order in which it stands there."""
+"""The configuration that docs/command-line.md shows, and the tasks with which the help begins."""
 
 from __future__ import annotations
 
@@ -10,15 +10,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from annex_tests.documents.blocks import blocks
 from nnc_adapters.cli import SUMMARIES, main
 
 ROOT = Path(__file__).parents[2]
-TEXT = (ROOT / "docs" / "command-line.md").read_text(encoding="utf-8")
-
-
-def blocks(kind: str) -> list[str]:
-    found = re.findall(r"^```(\w*)\n(.*?)^```$", TEXT, re.DOTALL | re.MULTILINE)
-    return [block for name, block in found if name == kind]
 
 
 @pytest.fixture
@@ -31,19 +26,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_the_commands_work_one_after_the_other(folder: Path) -> None:
-    commands = [line for block in blocks("") for line in block.splitlines() if line.startswith("nnc ")]
-    assert len(commands) == 15
-    for command in commands:
-        done = CliRunner().invoke(main, shlex.split(command, comments=True)[1:], prog_name="nnc")
-        assert done.exit_code == 0, f"{command}\n{done.output}"
-    assert (folder / "restored/below/third.onnx").is_file()
-    assert not list((folder / "coded").rglob("*.nnr"))
-    assert {"model.html", "curve.html"} <= {path.name for path in folder.iterdir()}
-
-
 def test_the_configuration_is_taken(folder: Path) -> None:
-    (folder / "nnc.toml").write_text(blocks("toml")[0])
+    (configuration,) = (block.text for block in blocks("docs/command-line.md") if block.language == "toml")
+    (folder / "nnc.toml").write_text(configuration)
     done = CliRunner().invoke(main, ["compress", "-v", "model.onnx"], prog_name="nnc")
     assert done.exit_code == 0, done.output
     assert "conv1.weight: quantized in steps of 3.05e-05 (qp -60), the given qp" in done.stderr

@@ -25,7 +25,7 @@ __all__ = ["importance", "prune_and_sparsify", "prune_rows"]
 def importance(weight: Floats, smoothing: float = 1.0) -> NDArray[np.float64]:
     """The importance S of each row of a weight (rows, ...): not negative, with a sum of 1.
 
-    The features M of the rows are their elements. P[i, j] is proportional to exp(|M[i] M[j]| / ``smoothing``), with the
+    The features M of the rows are their elements. P[i, j] is proportional to ``exp(|M[i] M[j]| / smoothing)``, with the
     mean square of a row as the unit. Since that is symmetric, the equilibrium S = S P is known without a walk: the sums
     of the rows of exp(...). A large ``smoothing`` makes all rows alike. Raises ValueError unless it is above 0.
 
