@@ -279,6 +279,18 @@ def test_an_embedded_archive_with_much_before_its_graph_is_decompressed(nnc: Nnc
     assert {name for name in files_in(tmp_path / "out") if name.endswith(".dat")} == {"a/w.dat", "v.dat"}
 
 
+def test_a_bitstream_beside_the_tensors_is_no_embedded_one_and_is_mentioned(
+    nnc: Nnc, model: Files, tmp_path: Path
+) -> None:
+    folder = put(tmp_path / "m", model)
+    nnc("compress", folder / "graph.nnef")
+    assert (folder / "graph.nnr").is_file()
+    said = nnc("compress", folder, "-o", tmp_path / "coded.nnr")
+    assert "bitstreams in the folder of the model are carried along like any other file: graph.nnr" in said
+    nnc("embed", folder, "-o", tmp_path / "embedded.nnef")
+    assert files_in(tmp_path / "embedded.nnef").keys() == {"a/w.nnr", "v.nnr", "graph.nnef", "notes.txt", "graph.nnr"}
+
+
 @pytest.mark.parametrize("coded", [["a/w"], ["v"], ["a/w", "v"]])
 def test_archives_that_are_embedded_in_part_work_everywhere(
     nnc: Nnc, model: Files, tmp_path: Path, coded: list[str]

@@ -364,6 +364,25 @@ def test_a_table_of_phases_is_exact(read: Read) -> None:
     assert read(model_of(nodes, {"w": floats(32, 32)})).exact == {"w": "reaches Sin"}
 
 
+@pytest.mark.parametrize(
+    ("domain", "kind", "at"),
+    [
+        ("", "RotaryEmbedding", 1),
+        ("com.microsoft", "RotaryEmbedding", 2),
+        ("com.microsoft", "GroupQueryAttention", 7),
+        ("com.microsoft", "SparseAttention", 9),
+    ],
+)
+def test_tables_of_angles_are_exact(read: Read, domain: str, kind: str, at: int) -> None:
+    angles = np.outer(np.arange(512), 10000.0 ** -(np.arange(16) / 16)).astype(np.float32)
+    inputs = ["q", *[""] * (at - 1), "cos", "sin"]
+    model = model_of(
+        [node("MatMul", ["x", "w"], ["q"]), node(kind, inputs, ["y"], domain=domain)],
+        {"w": floats(32, 32), "cos": np.cos(angles), "sin": np.sin(angles)},
+    )
+    assert read(model).exact == dict.fromkeys(("cos", "sin"), f"reaches {kind}")
+
+
 def test_exactness_reaches_into_the_branches_of_a_model(read: Read) -> None:
     branch = helper.make_graph(
         [node("Mul", ["x", "v"], ["p"]), node("Sin", ["p"], ["s"])],

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import nnc_core
 from nnc_adapters.base import Options
-from nnc_adapters.nnef import NnefAdapter, archive, output, private, reader, writer
+from nnc_adapters.nnef import NnefAdapter, archive, output, private, reader, syntax, writer
 from nnc_adapters.nnef.dat import Header
 from nnc_adapters.shared.files import replacing
 from nnc_adapters.shared.lazy import LazyTensors
@@ -44,7 +44,7 @@ class NnefArchive:
     def sniff(self, path: Path) -> bool:
         """Whether it is an archive with a bitstream in it."""
         try:
-            return self.takes(path) and any(name.endswith(reader.NNR) for name in archive.files_of(path, Limits()))
+            return self.takes(path) and _has_bitstreams(archive.files_of(path, Limits()))
         except (NncError, OSError):
             return False
 
@@ -82,6 +82,13 @@ class NnefArchive:
             parts = {MODEL: _beginning(Bitstream(next(iter(parts.values())), limits), model.topology), **parts}
         with replacing(target, force=force) as stream:
             stream.writelines(joined(parts, limits))
+
+
+def _has_bitstreams(files: archive.Files) -> bool:
+    """Whether a variable has one; any other file may be called as it likes."""
+    named_so = {name for name in files if name.endswith(reader.NNR)}
+    labels = syntax.variables(bytes(files[archive.GRAPH].data())) if named_so else ()
+    return any(reader.file_stem(label) + reader.NNR in named_so for label in labels)
 
 
 def _density(data: Buffer, limits: Limits) -> int | None:

@@ -15,7 +15,7 @@ import nnc_core
 from nnc_adapters.base import Options
 from nnc_adapters.nnef import archive, dat, private, syntax
 from nnc_adapters.nnef.graph import Graph
-from nnc_adapters.shared import exactness
+from nnc_adapters.shared import exactness, remarks
 from nnc_adapters.shared.lazy import LazyTensors
 from nnc_adapters.shared.selection import Selection, fits
 from nnc_core.errors import ModelError, UnsupportedError
@@ -88,7 +88,10 @@ def _read(path: Path, options: Options, lossless: bool) -> SourceModel:
         topology,
         ModelInfo(parameter_type={label: role for label, role in graph.roles.items() if label in coded}),
         {v.label: reasons.get(v.label, "few values") for v in tensors if v.label in exact and v.is_float},
-        tuple(_remarks([label for label, variable in found.items() if variable is None], dropped)),
+        (
+            *_remarks([label for label, variable in found.items() if variable is None], dropped),
+            *remarks.bitstreams(sorted(files.keys() - {variable.file for variable in variables})),
+        ),
     )
 
 

@@ -75,6 +75,7 @@ def _remarks(model: Model, coded: Coded) -> Iterator[str]:
     opaque = sorted({name for file in model.files for name in file.scan.opaque})
     if opaque:
         yield f"objects are carried as they are, and loading the file may run code: {', '.join(opaque)}"
+    yield from remarks.bitstreams(file.name for file in model.files)
     kept = sum(end - start for file in model.files for start, end in coded.slots(file))
     whole = sum(len(file.data.view) for file in model.files)
     if coded.keep_optimizer:

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
-__all__ = ["optimizer"]
+__all__ = ["bitstreams", "optimizer"]
 
 _MUCH = 0.1
+_NNR = ".nnr"
+
+
+def bitstreams(files: Iterable[str]) -> Iterator[str]:
+    """What to say where there are bitstreams among the ``files`` that are no tensors of the model."""
+    found = [name for name in files if name.lower().endswith(_NNR)]
+    if found:
+        yield f"bitstreams in the folder of the model are carried along like any other file: {', '.join(found[:3])}"
 
 
 def optimizer(kept: int, whole: int) -> Iterator[str]:

@@ -47,6 +47,11 @@ _SENSITIVE: dict[str, _Slots] = {
     **dict.fromkeys(("Sin", "Cos", "Tan", "Log", "Sqrt", "Reciprocal", ROOT), (0,)),
     **dict.fromkeys(("Floor", "Ceil", "Round", "Sign", TO_WHOLE), (0,)),
     "Div": (1,),
+    # cosines and sines of angles by position, which other models compute from frequencies
+    "RotaryEmbedding": (1, 2),
+    "com.microsoft::RotaryEmbedding": (2, 3),
+    "com.microsoft::GroupQueryAttention": (7, 8),
+    "com.microsoft::SparseAttention": (9, 10),
 }
 # Operations of any domain all of whose numbers with a fraction are scales; the first input of some is what they scale.
 _QUANTIZED = re.compile(r"Q[A-Z]|(DynamicQuantize|MatMulInteger|ConvInteger|MatMulNBits|MatMulBnb4|GatherBlockQ)")

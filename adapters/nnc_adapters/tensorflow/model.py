@@ -94,6 +94,7 @@ def source_model(opened: Opened, options: Options) -> SourceModel:
 def _remarks(opened: Opened, variables: Sequence[Variable], keep_optimizer: bool) -> Iterator[str]:
     """What a person should know about what is carried."""
     yield from opened.remarks
+    yield from remarks.bitstreams(opened.files)
     if keep_optimizer:
         kept = sum(len(v.spans) * math.prod(v.shape) * named(v.dtype, EXTRA).itemsize for v in variables if _is_slot(v))
         yield from remarks.optimizer(kept, sum(content.size for content in opened.files.values()))
