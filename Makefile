@@ -3,7 +3,6 @@
 PYTHON ?= python3
 VENV   ?= .venv
 PEER   := .peer
-FLOWER := .flower
 DOCS   := .docs
 
 BIN    := $(VENV)/bin
@@ -80,8 +79,8 @@ sanitize: $(VENV)/.dev  ## test and fuzz the native code under AddressSanitizer 
 test-web: $(VENV)/.web  ## test pages in a headless browser (installs chromium where it may, else says why not)
 	annex_tests/web/run.sh $(BIN)/python
 
-test-ecosystem: $(FLOWER)/.ready  ## test what needs an environment of its own (Flower; Python 3.11 or newer)
-	$(FLOWER)/bin/python -m pytest annex_tests/ecosystem
+test-ecosystem: $(VENV)/.dev  ## test with Flower, Dask, Ray and Hugging Face (PARTS='flower machines' for some)
+	annex_tests/ecosystem/run.sh $(BIN)/python $(PARTS)
 
 wasm:  ## build the decoder for browsers and Node into nnc_core/wasm/dist (needs emscripten and npm)
 	nnc_core/wasm/build.sh
@@ -97,7 +96,7 @@ wheels: $(BIN)/python  ## build wheels with every Python that is found, try each
 	$(BIN)/python -m conformance.packaging.wheels dist
 
 clean:  ## remove the environments and everything built or cached
-	rm -rf $(VENV) $(PEER) $(FLOWER) $(DOCS) build dist nnc_core/wasm/dist nnc_core/wasm/node_modules .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(PEER) .ecosystem $(DOCS) build dist nnc_core/wasm/dist nnc_core/wasm/node_modules .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamps lie in the environment, so that both vanish together; native code is built anew when it changes. PyTorch
@@ -131,14 +130,6 @@ $(PEER)/.ready:
 	$(PYTHON) -m venv $(PEER)
 	$(PEER)/bin/pip --quiet --disable-pip-version-check install 'numpy<2' pybind11 setuptools wheel
 	$(PEER)/bin/pip --quiet --disable-pip-version-check install --no-deps nncodec==2.1.3
-	@touch $@
-
-# Flower wants older versions of packages that TensorFlow needs as well.
-
-$(FLOWER)/.ready: pyproject.toml $(NATIVE)
-	$(PYTHON) -m venv $(FLOWER)
-	$(FLOWER)/bin/pip --quiet --disable-pip-version-check install --no-compile --editable '.[flower]' \
-		scikit-learn pytest pytest-timeout
 	@touch $@
 
 # What makes the site stands in a folder of its own, and finds the project in the environment.

@@ -19,6 +19,7 @@ import nnc_core
 from nnc_adapters import registry
 from nnc_adapters.base import Options
 from nnc_adapters.containers import plain
+from nnc_adapters.sharded.index import checked, is_sharded, read_index
 from nnc_adapters.shared.dtypes import stored
 from nnc_adapters.shared.files import about, replacing, size_of
 from nnc_core.errors import ModelError
@@ -52,6 +53,11 @@ def load_tensors(
     coded. Raises what `decompress` raises.
     """
     source = Path(source)
+    if is_sharded(source):
+        index = read_index(source, limits)
+        shards = [(s.prefix, checked(index.folder / s.file, s.content)) for s in index.shards]
+        found = [(prefix, load_tensors(path, opaque=opaque, threads=threads, limits=limits)) for prefix, path in shards]
+        return {prefix + name: array for prefix, tensors in found for name, array in tensors.items()}
     options = Options((limits or Limits()).following(size_of(source)), opaque=opaque)
     with (
         about(source),
@@ -91,8 +97,9 @@ def export(tensors: _Tensors, target: Path, *, force: bool = False) -> None:
         _WRITERS[target.suffix.lower()](tensors, stream)
 
 
-def _write_safetensors(tensors: _Tensors, stream: BinaryIO) -> None:
-    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+def write_safetensors(tensors: _Tensors, stream: BinaryIO, metadata: Mapping[str, str] | None = None) -> None:
+    """Write ``tensors`` as a safetensors file; `ModelError` for a type or name that the format does not have."""
+    header: dict[str, Any] = {"__metadata__": {"format": "pt", **(metadata or {})}}
     with tempfile.TemporaryFile() as data:  # the header comes first, and is known last
         for name in tensors:
             array = tensors[name]
@@ -119,6 +126,6 @@ def _write_npz(tensors: _Tensors, stream: BinaryIO) -> None:
                 npy.write_array(member, np.asarray(array), allow_pickle=False)
 
 
-_WRITERS = {".safetensors": _write_safetensors, ".npz": _write_npz}
+_WRITERS = {".safetensors": write_safetensors, ".npz": _write_npz}
 SUFFIXES = tuple(_WRITERS)
 """Of the files that any model's tensors can be written to."""
