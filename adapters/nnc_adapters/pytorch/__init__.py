@@ -71,8 +71,8 @@ class PytorchAdapter(Adapter):
     )
     topology_storage_format: ClassVar[TopologyStorageFormat] = TopologyStorageFormat.NNR_TPL_PYT
     annex: ClassVar[str] = "C"
-    packages: ClassVar[tuple[str, ...]] = ("torch", "ml_dtypes")
-    install: ClassVar[str] = "nnc-suite[pytorch]"
+    packages: ClassVar[tuple[str, ...]] = ("ml_dtypes",)  # PyTorch itself is for modules, not for files
+    install: ClassVar[str] = "nnc-suite[safetensors]"
     layout: ClassVar[str] = "pytorch"
 
     def sniff(self, path: Path) -> bool:

@@ -20,8 +20,8 @@ INTEGERS = frozenset({"int8", "uint8", "int16", "uint16", "int32", "uint32", "in
 _LARGEST_BFLOAT16 = (2 - 2**-7) * 2.0**127
 
 
-def named(name: str, extra: str = "") -> np.dtype[Any]:
-    """The numpy type called ``name``; those that numpy lacks need ml_dtypes, which ``extra`` brings, if any.
+def named(name: str, extra: str = "bfloat16") -> np.dtype[Any]:
+    """The numpy type called ``name``; those that numpy lacks need ml_dtypes, which ``extra`` brings.
 
     Raises `MissingDependencyError` without that package, `ValueError` for a name that neither knows.
     """
