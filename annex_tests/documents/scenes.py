@@ -25,8 +25,14 @@ def zoo() -> None:
         shutil.copy(ROOT / "examples" / "digits.onnx", place)
 
 
+def examples() -> None:
+    """The folder of examples, as in a clone."""
+    Path("examples").mkdir()
+    shutil.copy(ROOT / "examples" / "digits.onnx", "examples/digits.onnx")
+
+
 def frameworks() -> None:
-    """A model in each format that the README speaks of."""
+    """A model in each of many formats."""
     model()
     _run(
         """
@@ -109,7 +115,8 @@ def _run(program: str) -> None:
 
 
 FIRST: dict[str, Callable[[], None]] = {
-    "README.md": frameworks,
+    "README.md": examples,
+    "docs/formats.md": frameworks,
     "docs/choosing.md": model,
     "docs/index.md": model,
     "docs/command-line.md": zoo,
@@ -127,7 +134,11 @@ def _same(first: str, second: str) -> bool:
     return Path(first).read_bytes() == Path(second).read_bytes()
 
 
-def _readme_done() -> bool:
+def _patched() -> bool:
+    return Path("patched.onnx").stat().st_size == Path("restored.onnx").stat().st_size
+
+
+def _formats_done() -> bool:
     return _same("again.nnr", "model.nnr") and _same("restored.onnx", "into.onnx")
 
 
@@ -151,7 +162,8 @@ def _versions_done() -> bool:
 
 
 DONE: dict[str, Callable[[], bool]] = {
-    "README.md": _readme_done,
+    "README.md": _patched,
+    "docs/formats.md": _formats_done,
     "docs/command-line.md": _zoo_done,
     "docs/reduction.md": _pruned_done,
     "docs/updates.md": _versions_done,

@@ -14,7 +14,8 @@ from nnc_adapters.cli import main
 
 TOLD = [document for document in DOCUMENTS if blocks(document)]
 PACKAGES = {
-    "README.md": ("torch", "keras", "tensorflow", "h5py", "onnxruntime"),
+    "README.md": ("onnx",),
+    "docs/formats.md": ("torch", "keras", "tensorflow", "h5py", "onnxruntime"),
     "docs/convert.md": ("torch", "keras", "onnxruntime"),
     "docs/recipes.md": ("onnx", "safetensors"),
     "docs/reduction.md": ("torch",),
