@@ -70,6 +70,30 @@ def shift_indices(
     row_skip_enabled_flag: bool,
     hist_dep_sig_prob_enabled_flag: bool,
 ) -> bytes: ...
+def shift_candidates(
+    parameters: TensorParameters,
+    levels: NDArray[np.int32],
+    row_skip_enabled_flag: bool,
+    hist_dep_sig_prob_enabled_flag: bool,
+) -> tuple[bytes, bool, bool]: ...
+def encode(
+    parameters: TensorParameters,
+    levels: NDArray[np.int32],
+    qp: int | None,
+    qp_bits: int,
+    row_skip_enabled_flag: bool,
+    hist_dep_sig_prob_enabled_flag: bool,
+    optimised: bool,
+    threads: int,
+) -> tuple[bytes, list[_Entry], bytes, bool]: ...
+def decode(
+    payload: NDArray[np.uint8],
+    parameters: TensorParameters,
+    levels: NDArray[np.int32],
+    qp_bits: int,
+    entry_points: Sequence[_Entry],
+    threads: int,
+) -> tuple[int, bool, bool, bytes, list[_Entry], int]: ...
 def quantize_uniform(
     values: NDArray[np.float32],
     step: float,

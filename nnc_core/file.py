@@ -164,7 +164,10 @@ class NnrFile(LazyMapping[NDArray[Any]]):
         """Decode every tensor in bitstream order, several at a time."""
         self._check_total()
         share = thread_count(threads) if executor is None else 1
-        jobs = (Job(partial(_decode, each, self._known(each), share), _decoded_size(each)) for each in self._carriers)
+        jobs = (
+            Job(partial(_decode, each, self._known(each), share), size)
+            for each, size in zip(self._carriers, self._sizes, strict=True)
+        )
         for carrier, decoded in zip(self._carriers, in_order(jobs, threads, executor), strict=True):
             yield from self._noted(carrier, decoded).items()
 
@@ -176,7 +179,7 @@ class NnrFile(LazyMapping[NDArray[Any]]):
         with thread_pool(count) as pool:
             window: Window[_Outcome] = Window(pool)
             try:
-                jobs = [self._job(each, count) for each in self._carriers]
+                jobs = [self._job(*each, count) for each in zip(self._carriers, self._sizes, strict=True)]
                 yield _Ahead(self._carriers, jobs, window if count > 1 else None)
             finally:
                 window.cancel()
@@ -238,11 +241,16 @@ class NnrFile(LazyMapping[NDArray[Any]]):
         return [_Carrier(names, tuple(units)) for names, units in groups.items()]
 
     @cached_property
+    def _sizes(self) -> Sequence[int]:
+        """The bytes of the tensors of each carrier."""
+        return [_decoded_size(carrier) for carrier in self._carriers]
+
+    @cached_property
     def _places(self) -> Mapping[str, _Carrier]:
         return {name: carrier for carrier in self._carriers for name in carrier.names}
 
-    def _job(self, carrier: _Carrier, threads: int) -> _DecodingJob:
-        return Job(partial(self._decoded, carrier, threads), _decoded_size(carrier))
+    def _job(self, carrier: _Carrier, size: int, threads: int) -> _DecodingJob:
+        return Job(partial(self._decoded, carrier, threads), size)
 
     def _decoded(self, carrier: _Carrier, threads: int = 1) -> _Tensors:
         self._limits.check("decoded_bytes", _decoded_size(carrier), f"tensor {carrier.names[0]!r}")
@@ -280,7 +288,7 @@ class NnrFile(LazyMapping[NDArray[Any]]):
             )
 
     def _check_total(self) -> None:
-        self._limits.check("decoded_bytes", sum(map(_decoded_size, self._carriers)))
+        self._limits.check("decoded_bytes", sum(self._sizes))
 
 
 def _decoded_size(carrier: _Carrier) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import ModuleType
 
 import numpy as np
@@ -214,6 +215,46 @@ def test_what_cannot_be_coded_is_refused(module: object) -> None:
     refuse([[1]], TensorParameters(codebook_size=1), "codebook")
     with pytest.raises(ValueError, match="bits"):
         module.Encoder().iae(128, 8)
+
+
+@settings(max_examples=80, deadline=None)
+@given(tensors(), st.sampled_from([None, -38]), st.booleans())
+def test_one_call_codes_a_tensor_as_the_shortest_of_the_candidates_and_reads_it_back(
+    item: tuple[np.ndarray, TensorParameters, TensorChoices], qp: int | None, optimised: bool
+) -> None:
+    levels, parameters, choices = item
+    candidates = reference.shift_candidates(levels, parameters, choices)
+    assert native.shift_candidates(levels, parameters, choices) == candidates
+    coded = []
+    for indices in candidates if optimised else [None]:
+        encoder = native.Encoder()
+        if qp is not None:
+            encoder.iae(qp, 8)
+        encoder.tensor(levels, parameters, replace(choices, shift_indices=indices))
+        coded.append((encoder.finish(), encoder.entry_points[0], indices))
+    payload, points, indices = min(coded, key=lambda each: len(each[0]))
+    found = native.encode(levels, parameters, qp, 8, choices, optimised=optimised)
+    assert (found.payload, found.entry_points, found.choices.shift_indices) == (payload, points, indices)
+    assert found.has_zero_rows == (not levels.any(axis=1).all())
+
+    back = native.decode(payload, *levels.shape, parameters, 0 if qp is None else 8)
+    assert (back.qp, back.consumed) == (qp or 0, len(payload))
+    assert np.array_equal(back.tensor.levels, levels)
+    assert back.tensor.entry_points == points
+
+
+def test_the_estimate_tells_which_shift_indices_make_a_small_tensor_shortest() -> None:
+    rng, best, found = np.random.default_rng(1), 0, 0
+    for size in range(16, 1024, 4):
+        levels = expand(np.rint(rng.laplace(0, rng.uniform(0.2, 20), (4, size // 4))).astype(np.int32), 0)
+        parameters, sizes = TensorParameters(dq_flag=True), []
+        for indices in (None, native.shift_indices(levels, parameters, TensorChoices())):
+            encoder = native.Encoder()
+            encoder.tensor(levels, parameters, TensorChoices(shift_indices=indices))
+            sizes.append(len(encoder.finish()))
+        best += min(sizes)
+        found += len(native.encode(levels, parameters, None, 0, TensorChoices(), optimised=True).payload)
+    assert best <= found <= best * 1.0001
 
 
 @pytest.mark.parametrize(

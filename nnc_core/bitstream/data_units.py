@@ -38,7 +38,8 @@ class DataUnit:
     @property
     def header(self) -> CompressedDataUnitHeader:
         """The header, which all parts share."""
-        return self.units[0].data_header
+        header: CompressedDataUnitHeader = self.units[0].header  # type: ignore[assignment]  # that of a data unit
+        return header
 
     @property
     def context(self) -> SyntaxContext:

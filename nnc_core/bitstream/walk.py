@@ -10,7 +10,9 @@ from nnc_core.bitstream.units import UnitRecord
 from nnc_core.errors import BitstreamError, NncError
 from nnc_core.limits import Limits
 from nnc_core.syntax.context import InputParameters
+from nnc_core.syntax.data_unit import CompressedDataUnitHeader
 from nnc_core.syntax.reader import Reader, Tracer
+from nnc_core.syntax.repeated import ReadHeaders
 from nnc_core.syntax.unit_types import Header, read_header
 from nnc_core.syntax.units import UnitHeader, nnr_unit_header, nnr_unit_size
 from nnc_core.tables.code_points import NnrUnitType
@@ -36,6 +38,7 @@ class Walk:
         self._index = 0
         self._offset = 0
         self._lost = False
+        self._headers = ReadHeaders()
 
     def units(self) -> Iterator[UnitRecord]:
         """Read unit after unit up to the end of the data; those of an aggregate follow it."""
@@ -65,6 +68,10 @@ class Walk:
 
     def _unit(self, offset: int, end: int, within: int | None) -> UnitRecord | None:
         """The unit at ``offset``, after its rules; None if it has no size to go by."""
+        like = self._headers.find(self._data, offset, end, self.scope.context)
+        if like is not None:
+            self.scope.enter(self._index, NnrUnitType.NNR_NDU)
+            return self._noted(NnrUnitType.NNR_NDU, like.header, offset, like.size, like.payload_offset, 0, within)
         reader, h = Reader(self._data, offset, end, unit=self._index), UnitHeader()
         try:
             nnr_unit_size(reader, h)
@@ -73,27 +80,41 @@ class Walk:
         except BitstreamError as error:
             self._sink(error)
             return None
-        start, end = reader.byte_position, offset + h.nnr_unit_size
+        start, context = reader.byte_position, self.scope.context
         self.scope.enter(self._index, h.nnr_unit_type)
         header = self._header(reader, h.nnr_unit_type)
         if header is not None:
             start = reader.byte_position
+        if isinstance(header, CompressedDataUnitHeader):
+            self._headers.learn(self._data, offset, start, header, context)
+        return self._noted(h.nnr_unit_type, header, offset, h.nnr_unit_size, start, h.partial_data_counter, within)
+
+    def _noted(
+        self,
+        nnr_unit_type: int,
+        header: Header | None,
+        offset: int,
+        size: int,
+        start: int,
+        counter: int,
+        within: int | None,
+    ) -> UnitRecord:
         unit = UnitRecord(
             index=self._index,
             offset=offset,
-            size=h.nnr_unit_size,
-            type=h.nnr_unit_type,
+            size=size,
+            type=nnr_unit_type,
             header=header,
             payload_offset=start,
-            payload_size=end - start,
-            partial_data_counter=h.partial_data_counter,
-            in_parts=h.partial_data_counter > 1 or self.scope.in_parts,
+            payload_size=offset + size - start,
+            partial_data_counter=counter,
+            in_parts=counter > 1 or self.scope.in_parts,
             names=self.scope.names(self._index, header),
             within=within,
             quantization=self.scope.quantization,
             context=self.scope.context,
         )
-        self.scope.note(unit, self._data[start:end])
+        self.scope.note(unit, self._data[start : offset + size])
         return unit
 
     def _header(self, reader: Reader, nnr_unit_type: int) -> Header | None:

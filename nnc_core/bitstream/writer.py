@@ -22,6 +22,7 @@ from nnc_core.syntax.layer_parameter_set import LayerParameterSet
 from nnc_core.syntax.model_parameter_set import ModelParameterSet
 from nnc_core.syntax.pruning import PruningTopologyContainer
 from nnc_core.syntax.quantization import QuantizationUnitHeader
+from nnc_core.syntax.repeated import WrittenHeaders
 from nnc_core.syntax.topology import (
     TopologyElementsIdsList,
     TopologyUnitHeader,
@@ -67,6 +68,7 @@ class BitstreamWriter:
         self._scope = Scope(limits, sink=sink)
         self._division = division
         self._references = {name: index for index, name in enumerate(references)}
+        self._headers = WrittenHeaders()
         self._index = 0
         self._aggregated: list[AggregatedUnit] | None = None
         self.size = 0
@@ -154,7 +156,10 @@ class BitstreamWriter:
         self, nnr_unit_type: NnrUnitType, header: Header, payload: Buffer = b"", division: Division = WHOLE
     ) -> None:
         self._scope.enter(self._index, nnr_unit_type)
-        coded = header_bytes(nnr_unit_type, header, self.context)
+        if isinstance(header, CompressedDataUnitHeader):
+            coded = self._headers.data(header, self.context)
+        else:
+            coded = header_bytes(nnr_unit_type, header, self.context)
         for counter, piece in division.pieces(len(coded), payload):
             self._scope.note(self._record(nnr_unit_type, header, len(piece), counter), piece)
             self._write(nnr_unit_type, coded, piece, counter)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nnc_core.entropy.native import Decoder, Encoder, shift_indices
+from nnc_core.entropy.native import Coded, Decoder, Encoder, decode, encode
 from nnc_core.entropy.parameters import TensorChoices, TensorParameters
 from nnc_core.errors import PayloadError, TruncatedError
 from nnc_core.syntax.driver import Buffer
@@ -17,7 +17,6 @@ from nnc_core.tables.entry_point import EntryPoint
 
 # The least probable symbol has 2 of at most 511 parts of the range: no bin costs less than 1 / 177 of a bit.
 _MOST_BINS_PER_BYTE = 8 * 177
-_FEW = 1024
 
 SHARED: Final = 16 << 20
 """Bytes of a tensor's levels from which on it is worth the while of several threads."""
@@ -53,15 +52,26 @@ def decode_payload(payload: Buffer, shapes: Sequence[Shape], qp_bits: int, threa
     Raises `PayloadError` or `TruncatedError`, before it takes memory for what so few bytes cannot hold.
     """
     _check_plausible(shapes, len(payload))
-    decoder = Decoder(payload)
-    for rows, width, parameters, told in shapes:
-        qp = decoder.iae(qp_bits) if qp_bits else None
-        share = threads if 4 * rows * width >= SHARED else 1
-        levels, choices, entry_points = decoder.tensor(rows, width, parameters, told, share)
-        yield CodedTensor(levels, qp, choices, entry_points)
-    consumed = decoder.finish()
+    if len(shapes) == 1:
+        rows, width, parameters, told = shapes[0]
+        qp, tensor, consumed = decode(
+            payload, rows, width, parameters, qp_bits, told, _share(4 * rows * width, threads)
+        )
+        yield CodedTensor(tensor.levels, qp if qp_bits else None, tensor.choices, tensor.entry_points)
+    else:
+        decoder = Decoder(payload)
+        for rows, width, parameters, told in shapes:
+            first = decoder.iae(qp_bits) if qp_bits else None
+            tensor = decoder.tensor(rows, width, parameters, told, _share(4 * rows * width, threads))
+            yield CodedTensor(tensor.levels, first, tensor.choices, tensor.entry_points)
+        consumed = decoder.finish()
     if consumed != len(payload):
         raise PayloadError(f"{len(payload) - consumed} bytes follow the codeword")
+
+
+def _share(size: int, threads: int) -> int:
+    """How many threads are to share a tensor whose levels have ``size`` bytes."""
+    return threads if size >= SHARED else 1
 
 
 class Effort(NamedTuple):
@@ -84,7 +94,7 @@ def encode_payload(
     for tensor, p in zip(tensors, parameters, strict=True):
         if tensor.qp is not None:
             encoder.iae(tensor.qp, qp_bits)
-        encoder.tensor(tensor.levels, p, tensor.choices, threads if tensor.levels.nbytes >= SHARED else 1)
+        encoder.tensor(tensor.levels, p, tensor.choices, _share(tensor.levels.nbytes, threads))
     payload = encoder.finish()
     return payload, encoder.entry_points
 
@@ -100,7 +110,8 @@ def encode_shortest(
     Each of the ``alternatives`` has parameters for all tensors; the number of the best one is returned as well.
     """
     if len(tensors) == 1:
-        return _search(tensors[0], [parameters[0] for parameters in alternatives], qp_bits, effort)[:3]
+        best = _search(tensors[0], [parameters[0] for parameters in alternatives], qp_bits, effort)
+        return best.coded.payload, [best.coded.entry_points], best.number
     coded = [
         encode_payload(
             [_best(tensor, p, qp_bits, effort) for tensor, p in zip(tensors, parameters, strict=True)],
@@ -115,53 +126,38 @@ def encode_shortest(
 
 
 def _best(tensor: CodedTensor, p: TensorParameters, qp_bits: int, effort: Effort) -> CodedTensor:
-    return tensor._replace(choices=_search(tensor, [p], qp_bits, effort).choices)
+    return tensor._replace(choices=_search(tensor, [p], qp_bits, effort).coded.choices)
 
 
 class _Trial(NamedTuple):
-    """A tensor coded with some of the parameters and with these choices."""
+    """A tensor coded with some of the parameters."""
 
-    payload: bytes
-    entry_points: list[list[EntryPoint]]
+    coded: Coded
     number: int
-    choices: TensorChoices
 
 
 def _search(tensor: CodedTensor, alternatives: Sequence[TensorParameters], qp_bits: int, effort: Effort) -> _Trial:
     """The shortest of: without and with row skipping, then other parameters, then the history on top of the best."""
+    levels, threads = tensor.levels, _share(tensor.levels.nbytes, effort.threads)
 
-    def shortest(number: int, trials: Iterable[TensorChoices]) -> _Trial:
-        p = alternatives[number]
-        coded = ((encode_payload([tensor._replace(choices=c)], [p], qp_bits, effort.threads), c) for c in trials)
-        return min((_Trial(*both, number, c) for both, c in coded), key=_size)
+    def trial(number: int, skip: bool, history: bool = False) -> _Trial:
+        p, choices = alternatives[number], TensorChoices(skip, history)
+        coded = encode(levels, p, tensor.qp, qp_bits, choices, optimised=effort.param_opt_flag, threads=threads)
+        return _Trial(coded, number)
 
-    levels, first = tensor.levels, alternatives[0]
-    may_skip = effort.row_skip_enabled_flag and _can_skip_rows(levels.shape, first)
-    skips = (False, True) if may_skip and not levels.any(axis=1).all() else (False,)
-    best = shortest(0, (c for skip in skips for c in _choices(levels, first, skip, False, effort)))
-    skip = best.choices.row_skip_enabled_flag
-    for number, p in enumerate(alternatives[1:], 1):
-        best = min(best, shortest(number, _choices(levels, p, skip, False, effort)), key=_size)
-    p = alternatives[best.number]
-    if effort.hist_dep_sig_prob_enabled_flag and _can_use_history(levels.shape, p):
-        best = min(best, shortest(best.number, _choices(levels, p, skip, True, effort)), key=_size)
+    best = trial(0, False)
+    if effort.row_skip_enabled_flag and best.coded.has_zero_rows and _can_skip_rows(levels.shape, alternatives[0]):
+        best = min(best, trial(0, True), key=_size)
+    skip = best.coded.choices.row_skip_enabled_flag
+    for number in range(1, len(alternatives)):
+        best = min(best, trial(number, skip), key=_size)
+    if effort.hist_dep_sig_prob_enabled_flag and _can_use_history(levels.shape, alternatives[best.number]):
+        best = min(best, trial(best.number, skip, True), key=_size)
     return best
 
 
 def _size(trial: _Trial) -> int:
-    return len(trial.payload)
-
-
-def _choices(
-    levels: NDArray[np.int32], p: TensorParameters, skipping: bool, history: bool, effort: Effort
-) -> Iterator[TensorChoices]:
-    """With shift indices, which are chosen by an estimate; where there are few levels, its errors count."""
-    choices = TensorChoices(skipping, history)
-    indices = shift_indices(levels, p, choices) if effort.param_opt_flag else ()
-    if any(indices):
-        yield TensorChoices(skipping, history, indices)
-    if not any(indices) or levels.size <= _FEW:
-        yield choices
+    return len(trial.coded.payload)
 
 
 def _can_skip_rows(shape: tuple[int, ...], p: TensorParameters) -> bool:

@@ -6,6 +6,7 @@ Coding releases the interpreter lock, so that tensors can be coded in several th
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,8 @@ from nnc_core import _native
 from nnc_core.entropy.parameters import DecodedTensor, TensorChoices, TensorParameters
 from nnc_core.errors import BitstreamError, PayloadError, TruncatedError
 from nnc_core.tables.entry_point import EntryPoint
+
+Buffer = bytes | bytearray | memoryview
 
 
 class Encoder:
@@ -59,7 +62,7 @@ class Decoder:
     Beyond the payload's end there are zeros; that it was read so far is an error at the latest in `finish`.
     """
 
-    def __init__(self, payload: bytes | bytearray | memoryview) -> None:
+    def __init__(self, payload: Buffer) -> None:
         self._decoder = _native.Decoder(np.frombuffer(payload, np.uint8))
 
     def iae(self, bits: int) -> int:
@@ -106,13 +109,78 @@ def _bitstream_error(error: _native.CodewordError) -> BitstreamError:
 
 def shift_indices(levels: NDArray[np.int32], parameters: TensorParameters, choices: TensorChoices) -> tuple[int, ...]:
     """The parameter set (0..8) that suits each context best when `levels` are coded, in flat order."""
-    indices = _native.shift_indices(
-        _parameters(levels.shape, parameters),
-        levels,
-        choices.row_skip_enabled_flag,
-        choices.hist_dep_sig_prob_enabled_flag,
+    skip, history = choices.row_skip_enabled_flag, choices.hist_dep_sig_prob_enabled_flag
+    return tuple(_native.shift_indices(_parameters(levels.shape, parameters), levels, skip, history))
+
+
+def shift_candidates(
+    levels: NDArray[np.int32], parameters: TensorParameters, choices: TensorChoices
+) -> list[tuple[int, ...] | None]:
+    """With which shift indices a tensor can be shortest: none, those of `shift_indices`, or both if that is close."""
+    skip, history = choices.row_skip_enabled_flag, choices.hist_dep_sig_prob_enabled_flag
+    indices, with_, without = _native.shift_candidates(_parameters(levels.shape, parameters), levels, skip, history)
+    return [None] * without + [tuple(indices)] * with_
+
+
+class Coded(NamedTuple):
+    """The payload of one tensor, where it can be entered, the choices that are in it, and whether rows are all zero."""
+
+    payload: bytes
+    entry_points: list[EntryPoint]
+    choices: TensorChoices
+    has_zero_rows: bool
+
+
+def encode(
+    levels: NDArray[np.int32],
+    parameters: TensorParameters,
+    qp: int | None,
+    qp_bits: int,
+    choices: TensorChoices,
+    *,
+    optimised: bool,
+    threads: int = 1,
+) -> Coded:
+    """A payload of one tensor, after its ``qp`` if there is one: what `Encoder` makes, in one call.
+
+    With ``optimised`` it is the shortest with any of `shift_candidates`, without all indices are 0. Errors as there.
+    """
+    skip, history = choices.row_skip_enabled_flag, choices.hist_dep_sig_prob_enabled_flag
+    payload, points, indices, zero_rows = _native.encode(
+        _parameters(levels.shape, parameters), levels, qp, qp_bits, skip, history, optimised, threads
     )
-    return tuple(indices)
+    found = TensorChoices(skip, history, tuple(indices) or None)
+    return Coded(payload, [EntryPoint(*point) for point in points], found, zero_rows)
+
+
+class Decoded(NamedTuple):
+    """The tensor of a payload, the value in front of it, and how many bytes both take."""
+
+    qp: int
+    tensor: DecodedTensor
+    consumed: int
+
+
+def decode(
+    payload: Buffer,
+    rows: int,
+    width: int,
+    parameters: TensorParameters,
+    qp_bits: int,
+    entry_points: Sequence[EntryPoint] = (),
+    threads: int = 1,
+) -> Decoded:
+    """What `Decoder` reads of a payload that is a value of ``qp_bits`` and a tensor, in one call. Errors as there."""
+    levels = np.empty((rows, width), np.int32)
+    told = entry_points if threads > 1 else ()
+    try:
+        qp, skip, history, indices, points, consumed = _native.decode(
+            np.frombuffer(payload, np.uint8), _parameters((rows, width), parameters), levels, qp_bits, told, threads
+        )
+    except _native.CodewordError as error:
+        raise _bitstream_error(error) from None
+    choices = TensorChoices(skip, history, tuple(indices))
+    return Decoded(qp, DecodedTensor(levels, choices, [EntryPoint(*point) for point in points]), consumed)
 
 
 def _parameters(shape: tuple[int, ...], p: TensorParameters) -> _native.TensorParameters:

@@ -26,10 +26,13 @@ from nnc_core.entropy.parameters import DecodedTensor, TensorChoices, TensorPara
 from nnc_core.tables.cabac import (
     BINS_UNTIL_MET,
     BINS_UNTIL_SAMPLED,
+    BINS_UNTIL_SAMPLED_IN_LARGE,
+    LARGE,
     LONG_WINDOW_MEETS,
     PARAMETER_SETS,
     SAMPLED_EVERY,
     SAMPLED_RUN,
+    SHIFT_DOUBT,
     SHIFT_INDEX_RATE,
     SHORT_WINDOW_MEETS,
 )
@@ -111,22 +114,56 @@ def shift_indices(levels: NDArray[np.int32], parameters: TensorParameters, choic
     The bins that will be coded are counted under all sets at once; a set other than 0 must save what its signalling
     costs. Indices already in `choices` do not matter. Raises ValueError as `Encoder.tensor` does.
     """
+    return _chosen(_counted(levels, parameters, choices), _signalled(levels, parameters, choices))
+
+
+def shift_candidates(
+    levels: NDArray[np.int32], parameters: TensorParameters, choices: TensorChoices
+) -> list[tuple[int, ...] | None]:
+    """With which shift indices a tensor can be shortest: none, those of `shift_indices`, or both if that is close."""
+    totals, sent = _counted(levels, parameters, choices), _signalled(levels, parameters, choices)
+    indices = _chosen(totals, sent)
+    some = sum(totals[context][indices[context]] for context in sent) + _signalling([indices[c] for c in sent])
+    none = sum(totals[context][0] for context in sent) + _signalling([0] * len(sent))
+    doubt = none // SHIFT_DOUBT
+    return [None] * (none <= some + doubt) + [indices] * (some < none + doubt)
+
+
+def _signalling(indices: Sequence[int]) -> int:
+    """The cost of sending these."""
+    model, cost = Context(0), 0
+    for index in indices:
+        cost += model.bits(index > 0) + SHIFT_INDEX_RATE * (index > 0)
+        model.update(index > 0)
+    return cost
+
+
+def _counted(levels: NDArray[np.int32], parameters: TensorParameters, choices: TensorChoices) -> list[list[int]]:
+    """What the bins of each context cost under each parameter set."""
     _check_levels(levels)
     _check_shapes(levels.shape, parameters)
-    hist_flag = _has_hist_flag(parameters, *levels.shape) and choices.hist_dep_sig_prob_enabled_flag
     skipping = _has_row_skip(parameters, *levels.shape) and choices.row_skip_enabled_flag
     size = Layout(parameters.cabac_unary_length_minus1 + 1).size
-    statistics = _Statistics(size)
+    statistics = _Statistics(size, levels.size)
     LevelCoder(
         statistics,
         parameters,
-        hist_flag=hist_flag,
+        hist_flag=_has_hist_flag(parameters, *levels.shape) and choices.hist_dep_sig_prob_enabled_flag,
         row_skip_list=[skipping and not row.any() for row in levels],
         shift_indices=[0] * size,
     ).code(levels)
-    best = [0] * size
-    for context in signalled(parameters, hist_flag):
-        best[context] = _cheapest(statistics.totals[context])
+    return statistics.totals
+
+
+def _signalled(levels: NDArray[np.int32], parameters: TensorParameters, choices: TensorChoices) -> list[int]:
+    hist_flag = _has_hist_flag(parameters, *levels.shape) and choices.hist_dep_sig_prob_enabled_flag
+    return list(signalled(parameters, hist_flag))
+
+
+def _chosen(totals: Sequence[Sequence[int]], sent: Sequence[int]) -> tuple[int, ...]:
+    best = [0] * len(totals)
+    for context in sent:
+        best[context] = _cheapest(totals[context])
     return tuple(best)
 
 
@@ -210,7 +247,8 @@ def _code_shift_index(bins: Bins, layout: Layout, index: int) -> int:
 class _Statistics(Bins):
     """Codes nothing, but adds up for every context what its bins would cost under each parameter set."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, elements: int) -> None:
+        self._enough = BINS_UNTIL_SAMPLED if elements < LARGE else BINS_UNTIL_SAMPLED_IN_LARGE
         self.totals = [[0] * len(PARAMETER_SETS) for _ in range(size)]
         self._met = [0] * size
         self._weights = [1] * size
@@ -257,7 +295,7 @@ class _Statistics(Bins):
     def _start_run(self, run: int) -> None:
         """Of contexts that have met many bins a sample is enough."""
         sampled = 0 if run % SAMPLED_EVERY else SAMPLED_EVERY
-        self._weights = [1 if met < BINS_UNTIL_SAMPLED else sampled for met in self._met]
+        self._weights = [1 if met < self._enough else sampled for met in self._met]
 
 
 def _let_meet(models: list[Context]) -> None:

@@ -1,5 +1,6 @@
 #include "binarizer.hpp"
 
+#include <algorithm>
 #include <bit>
 #include <limits>
 #include <stdexcept>
@@ -13,7 +14,17 @@ namespace {
 constexpr int kTokensBeyondFlags = 2 + kX2Contexts + 3;
 constexpr int kCopy = 16;  // flags are copied in groups of this many tokens
 
+bool all_zero(const std::int32_t* begin, std::int64_t count) {
+    return std::all_of(begin, begin + count, [](std::int32_t v) { return v == 0; });
+}
+
 }  // namespace
+
+bool has_zero_rows(const Parameters& p, const std::int32_t* levels) {
+    for (std::int64_t row = 0; row < p.rows; ++row)
+        if (all_zero(levels + row * p.width, p.width)) return true;
+    return false;
+}
 
 Binarizer::Binarizer(const Parameters& p, const Choices& choices, const std::int32_t* levels)
     : p_(p),
@@ -32,15 +43,12 @@ Binarizer::Binarizer(const Parameters& p, const Choices& choices, const std::int
 
 void Binarizer::find_zero_rows() {
     row_skip_list_.resize(static_cast<std::size_t>(p_.rows));
-    for (std::int64_t row = 0; row < p_.rows; ++row) {
-        const std::int32_t* begin = levels_ + row * p_.width;
-        const bool zero = std::all_of(begin, begin + p_.width, [](std::int32_t v) { return v == 0; });
-        row_skip_list_[static_cast<std::size_t>(row)] = zero;
-    }
+    for (std::int64_t row = 0; row < p_.rows; ++row)
+        row_skip_list_[static_cast<std::size_t>(row)] = all_zero(levels_ + row * p_.width, p_.width);
 }
 
 void Binarizer::require_zeros() const {
-    if (!std::all_of(levels_, levels_ + p_.rows * p_.width, [](std::int32_t v) { return v == 0; }))
+    if (!all_zero(levels_, p_.rows * p_.width))
         throw std::invalid_argument("a level lies outside the codebook");
 }
 

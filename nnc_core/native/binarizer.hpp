@@ -25,6 +25,9 @@ struct Interest {
     bool in_all() const { return least == 0 || (after_zero && after_other); }
 };
 
+// Whether a row of the tensor is all zero.
+bool has_zero_rows(const Parameters& p, const std::int32_t* levels);
+
 class Binarizer {
   public:
     Binarizer(const Parameters& p, const Choices& choices, const std::int32_t* levels);

@@ -109,12 +109,73 @@ nb::bytes choose_shift_indices(const TensorParameters& t, Matrix<const std::int3
     return to_bytes(indices);
 }
 
+auto choose_shift_candidates(const TensorParameters& t, Matrix<const std::int32_t> levels, bool row_skip,
+                             bool history) {
+    const std::int32_t* data = t.checked(levels);
+    const Choices choices = make_choices(row_skip, history, std::nullopt);
+    ShiftCandidates found;
+    {
+        nb::gil_scoped_release release;
+        found = shift_candidates(t.p, choices, data);
+    }
+    return std::make_tuple(to_bytes(found.indices), found.with, found.without);
+}
+
+// A payload that is one tensor.
+struct Coded {
+    std::vector<std::uint8_t> payload;
+    std::vector<EntryPoint> entry_points;
+    std::vector<std::uint8_t> shift_indices;
+};
+
+Coded code_one(const Parameters& p, const std::int32_t* levels, std::optional<std::int64_t> qp, int qp_bits,
+               const Choices& choices, int threads) {
+    Encoder encoder;
+    if (qp) encoder.iae(*qp, qp_bits);
+    encoder.tensor(p, choices, levels, threads);
+    std::vector<std::uint8_t> payload = encoder.finish();
+    return {std::move(payload), encoder.entry_points().front(), choices.shift_indices};
+}
+
+// What takes calls for a payload of several tensors, in one; the shorter one with the shift indices that can be best.
+Coded code_shortest(const Parameters& p, const std::int32_t* levels, std::optional<std::int64_t> qp, int qp_bits,
+                    Choices choices, bool optimised, int threads) {
+    ShiftCandidates found{{}, false, true};
+    if (optimised) found = shift_candidates(p, choices, levels);
+    Coded plain, best;
+    if (found.without) plain = code_one(p, levels, qp, qp_bits, choices, threads);
+    if (!found.with) return plain;
+    choices.shift_indices = std::move(found.indices);
+    best = code_one(p, levels, qp, qp_bits, choices, threads);
+    return found.without && plain.payload.size() <= best.payload.size() ? plain : best;
+}
+
+auto encode_one(const TensorParameters& t, Matrix<const std::int32_t> levels, std::optional<std::int64_t> qp,
+                int qp_bits, bool row_skip, bool history, bool optimised, int threads) {
+    const std::int32_t* data = t.checked(levels);
+    const Choices choices = make_choices(row_skip, history, std::nullopt);
+    Coded coded;
+    bool zero_rows = false;
+    {
+        nb::gil_scoped_release release;
+        coded = code_shortest(t.p, data, qp, qp_bits, choices, optimised, threads);
+        zero_rows = has_zero_rows(t.p, data);
+    }
+    return std::make_tuple(to_bytes(coded.payload), to_tuples(coded.entry_points), to_bytes(coded.shift_indices),
+                           zero_rows);
+}
+
+std::vector<EntryPoint> to_points(const std::vector<Entry>& entries) {
+    std::vector<EntryPoint> points;
+    for (const auto& [bit_offset, cabac_offset, dq_state] : entries)
+        points.push_back({bit_offset, cabac_offset, dq_state});
+    return points;
+}
+
 auto decode_tensor(PayloadDecoder& self, const TensorParameters& t, Matrix<std::int32_t> levels,
                    const std::vector<Entry>& entry_points, int threads) {
     std::int32_t* data = t.checked(levels);
-    std::vector<EntryPoint> told;
-    for (const auto& [bit_offset, cabac_offset, dq_state] : entry_points)
-        told.push_back({bit_offset, cabac_offset, dq_state});
+    const std::vector<EntryPoint> told = to_points(entry_points);
     std::vector<EntryPoint> points;
     Choices choices;
     {
@@ -124,6 +185,24 @@ auto decode_tensor(PayloadDecoder& self, const TensorParameters& t, Matrix<std::
     }
     return std::make_tuple(choices.row_skip_enabled_flag, choices.hist_dep_sig_prob_enabled_flag,
                            to_bytes(choices.shift_indices), to_tuples(points));
+}
+
+auto decode_one(Vector<const std::uint8_t> payload, const TensorParameters& t, Matrix<std::int32_t> levels,
+                int qp_bits, const std::vector<Entry>& entry_points, int threads) {
+    std::int32_t* data = t.checked(levels);
+    const std::vector<EntryPoint> told = to_points(entry_points);
+    Decoder decoder(payload.data(), payload.size());
+    std::vector<EntryPoint> points;
+    Choices choices;
+    std::int64_t qp = 0, consumed = 0;
+    {
+        nb::gil_scoped_release release;
+        if (qp_bits) qp = decoder.iae(qp_bits);
+        choices = decoder.tensor(t.p, data, points, told, threads);
+        consumed = decoder.finish();
+    }
+    return std::make_tuple(qp, choices.row_skip_enabled_flag, choices.hist_dep_sig_prob_enabled_flag,
+                           to_bytes(choices.shift_indices), to_tuples(points), consumed);
 }
 
 void require_equal_sizes(std::size_t a, std::size_t b) {
@@ -262,6 +341,13 @@ NB_MODULE(_native, m) {
 
     m.def("shift_indices", &choose_shift_indices, nb::arg("parameters"), nb::arg("levels"),
           nb::arg("row_skip_enabled_flag"), nb::arg("hist_dep_sig_prob_enabled_flag"));
+    m.def("shift_candidates", &choose_shift_candidates, nb::arg("parameters"), nb::arg("levels"),
+          nb::arg("row_skip_enabled_flag"), nb::arg("hist_dep_sig_prob_enabled_flag"));
+    m.def("encode", &encode_one, nb::arg("parameters"), nb::arg("levels"), nb::arg("qp").none(), nb::arg("qp_bits"),
+          nb::arg("row_skip_enabled_flag"), nb::arg("hist_dep_sig_prob_enabled_flag"), nb::arg("optimised"),
+          nb::arg("threads"));
+    m.def("decode", &decode_one, nb::arg("payload"), nb::arg("parameters"), nb::arg("levels"), nb::arg("qp_bits"),
+          nb::arg("entry_points"), nb::arg("threads"));
     m.def("quantize_uniform", &uniform, nb::arg("values"), nb::arg("step"), nb::arg("scan_order"), nb::arg("lambda_"),
           nb::arg("cabac_unary_length_minus1"), nb::arg("shift_indices").none(), nb::arg("levels"));
     m.def("quantize_dependent", &dependent, nb::arg("values"), nb::arg("step"), nb::arg("scan_order"),

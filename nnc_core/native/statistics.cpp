@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <utility>
 
 #include "encoder.hpp"
 
@@ -13,8 +14,10 @@ constexpr int kSets = 9;
 constexpr std::size_t kBufferedBins = 256;
 constexpr std::size_t kUntilMet = 512;
 // A run is so many elements or, where there are several rows of blocks, one of these. A context that has met so many
-// bins is followed in one run of so many only, which then counts for all.
-constexpr std::int64_t kUntilSampled = 24576, kSampledRun = 2048, kSampledEvery = 8;
+// bins is followed in one run of so many only, which then counts for all; in a large tensor it has met enough sooner.
+constexpr std::uint64_t kDoubt = 64;
+constexpr std::int64_t kUntilSampled = 24576, kUntilSampledInLarge = 2048, kLarge = 1 << 17;
+constexpr std::int64_t kSampledRun = 256, kSampledEvery = 8;
 
 Rates make_rates() {
     Rates table{};
@@ -58,6 +61,10 @@ class Candidates {
         }
         if (count > apart) follow_met(bins + apart, count - apart, weight);
     }
+
+    static std::uint32_t rate_of(unsigned bin, const Estimators& state) { return kRates[bin][state.combined() >> 3]; }
+
+    std::uint64_t cost(std::size_t set) const { return costs_[set]; }
 
     std::uint8_t best() const {
         std::uint8_t chosen = 0;
@@ -119,8 +126,6 @@ class Candidates {
         costs_[8] += weight * cost_e;
     }
 
-    static std::uint32_t rate_of(unsigned bin, const Estimators& state) { return kRates[bin][state.combined() >> 3]; }
-
     std::array<Estimators, kSets> states_;
     std::array<std::uint64_t, kSets> costs_{};
     std::size_t seen_ = 0;
@@ -134,10 +139,9 @@ struct Gathered {
     std::size_t count = 0;
     std::array<std::uint8_t, kBufferedBins> bins;
 
-    bool saturated() const { return met >= kUntilSampled; }
-    void start_run(std::int64_t run) {
+    void start_run(std::int64_t run, std::int64_t enough) {
         flush();
-        weight = !saturated() ? 1 : run % kSampledEvery == 0 ? static_cast<std::uint64_t>(kSampledEvery) : 0;
+        weight = met < enough ? 1 : run % kSampledEvery == 0 ? static_cast<std::uint64_t>(kSampledEvery) : 0;
     }
     void add(unsigned bin) {
         bins[count] = static_cast<std::uint8_t>(bin);
@@ -154,7 +158,9 @@ struct Gathered {
 class Statistics {
   public:
     Statistics(const Parameters& p, const ContextLayout& layout, bool history)
-        : p_(p), layout_(layout), banded_(count_bands(p) > 1), contexts_(static_cast<std::size_t>(layout.indexed())) {
+        : p_(p), layout_(layout), banded_(count_bands(p) > 1),
+          enough_(p.rows * p.width < kLarge ? kUntilSampled : kUntilSampledInLarge),
+          contexts_(static_cast<std::size_t>(layout.indexed())) {
         for_each_signalled_context(p, layout, history, [&](int context) { signalled_.push_back(context); });
     }
 
@@ -200,10 +206,28 @@ class Statistics {
         return indices;
     }
 
+    // Estimates, which err by less than one part in kDoubt, of what bins and signalling take with these and with none.
+    ShiftCandidates candidates(std::vector<std::uint8_t> indices) const {
+        std::uint64_t with = 0, without = 0;
+        Estimators some = Estimators::initial(0), none = some;
+        const auto signal = [](Estimators& state, unsigned flag) {
+            const std::uint64_t rate = Candidates::rate_of(flag, state);
+            state.adapt(adaptation(0), flag);
+            return rate;
+        };
+        for (const int context : signalled_) {
+            const std::uint8_t index = indices[static_cast<std::size_t>(context)];
+            const Candidates& costs = contexts_[static_cast<std::size_t>(context)].candidates;
+            with += costs.cost(index) + signal(some, index > 0) + (index > 0 ? kShiftIndexRate : 0);
+            without += costs.cost(0) + signal(none, 0);
+        }
+        return {std::move(indices), with < without + without / kDoubt, without <= with + without / kDoubt};
+    }
+
   private:
     void start_run(std::int64_t run) {
         run_ = run;
-        for (Gathered& context : contexts_) context.start_run(run);
+        for (Gathered& context : contexts_) context.start_run(run, enough_);
         interest_ = p_.temporal() || p_.codebook() > 0 || p_.history ? Interest() : Interest::none();
         for (const int context : signalled_)
             if (contexts_[static_cast<std::size_t>(context)].weight) widen(context);
@@ -225,9 +249,10 @@ class Statistics {
             interest_.after_other = true;
     }
 
-    const Parameters& p_;
-    const ContextLayout& layout_;
+    Parameters p_;
+    ContextLayout layout_;
     bool banded_;
+    std::int64_t enough_;
     std::vector<Gathered> contexts_;
     std::vector<int> signalled_;
     std::int64_t run_ = 0, element_ = 0;
@@ -238,14 +263,27 @@ class Statistics {
 
 const Rates kRates = make_rates();
 
-std::vector<std::uint8_t> shift_indices(const Parameters& p, const Choices& choices, const std::int32_t* levels) {
+namespace {
+
+Statistics count(const Parameters& p, const Choices& choices, const std::int32_t* levels) {
     Binarizer binarizer(p, choices, levels);
     const bool history = p.has_history_flag() && choices.hist_dep_sig_prob_enabled_flag;
     Statistics statistics(p, binarizer.layout(), history);
     binarizer.run([&](std::int64_t band, int) { statistics.start_band(band); },
                   [&](const Token* begin, const Token* end) { statistics.add(begin, end); },
                   [&](std::int64_t& count) { return statistics.take(count); });
-    return statistics.best();
+    return statistics;
+}
+
+}  // namespace
+
+std::vector<std::uint8_t> shift_indices(const Parameters& p, const Choices& choices, const std::int32_t* levels) {
+    return count(p, choices, levels).best();
+}
+
+ShiftCandidates shift_candidates(const Parameters& p, const Choices& choices, const std::int32_t* levels) {
+    Statistics statistics = count(p, choices, levels);
+    return statistics.candidates(statistics.best());
 }
 
 }  // namespace nnc

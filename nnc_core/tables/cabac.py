@@ -365,6 +365,9 @@ RATE_UNIT_BITS: Final = 15
 SHIFT_INDEX_RATE: Final = 3 << RATE_UNIT_BITS
 """What an encoder charges for signalling a shift index other than 0."""
 
+SHIFT_DOUBT: Final = 64
+"""An encoder's estimate of all that a tensor takes errs by less than one part in so many."""
+
 BINS_UNTIL_MET: Final = 512
 """How many bins an encoder follows estimators that differ in their start only; see the next two."""
 
@@ -373,11 +376,14 @@ LONG_WINDOW_MEETS: Final = (0, 0, 0, 3, 4, 4, 4, 3, 3)
 """Which parameter set's estimator stands for that of each set from then on (7 and 8 keep apart in the short window)."""
 
 BINS_UNTIL_SAMPLED: Final = 24576
-SAMPLED_RUN: Final = 2048
+BINS_UNTIL_SAMPLED_IN_LARGE: Final = 2048
+LARGE: Final = 1 << 17
+SAMPLED_RUN: Final = 256
 SAMPLED_EVERY: Final = 8
-"""Of a context that has met so many bins an encoder follows one run of 2048 elements in 8, which then counts for all.
+"""Of a context that has met so many bins an encoder follows one run of 256 elements in 8, which then counts for all.
 
-Where there are several rows of blocks, at the start of which contexts start anew, a run is one of these."""
+In a tensor of at least ``LARGE`` elements fewer are enough: a worse choice costs as good as nothing there. Where there
+are several rows of blocks, at the start of which contexts start anew, a run is one of these."""
 
 
 @cache
