@@ -199,18 +199,16 @@ def test_threads_do_not_change_the_bytes() -> None:
 def test_threads_share_a_large_tensor_that_has_entry_points(monkeypatch: pytest.MonkeyPatch) -> None:
     shared: list[int] = []
 
-    class Encoder(native.Encoder):
-        def tensor(self, levels: Any, parameters: Any, choices: Any, threads: int = 1) -> None:
-            shared.append(threads)
-            super().tensor(levels, parameters, choices, threads)
+    def encode(*arguments: Any, **options: Any) -> Any:
+        shared.append(options["threads"])
+        return native.encode(*arguments, **options)
 
-    class Decoder(native.Decoder):
-        def tensor(self, *arguments: Any) -> Any:
-            shared.append(arguments[-1])
-            return super().tensor(*arguments)
+    def decode(*arguments: Any) -> Any:
+        shared.append(arguments[-1])
+        return native.decode(*arguments)
 
-    monkeypatch.setattr(payload, "Encoder", Encoder)
-    monkeypatch.setattr(payload, "Decoder", Decoder)
+    monkeypatch.setattr(payload, "encode", encode)
+    monkeypatch.setattr(payload, "decode", decode)
     monkeypatch.setattr(payload, "SHARED", 1 << 14)
     large = np.random.default_rng(1).normal(size=(300, 200)).astype(np.float32)
     tensors = {"large": large, "small": large[:10, :10].copy()}
