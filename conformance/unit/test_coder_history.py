@@ -168,10 +168,10 @@ def test_a_parent_with_another_payload_is_named(kind: ParentNodeIdType) -> None:
 
 
 def test_an_update_that_needs_a_history_is_refused_without_one() -> None:
-    data = chain()
-    nnc_core.decode(data[0])
+    first = coded(update(1), {})
+    nnc_core.decode(bitstream(first))
     with pytest.raises(MissingLinkError, match="history of the updates before"):
-        nnc_core.decode(data[1])
+        nnc_core.decode(bitstream(coded(update(1), after(first, {}))))
 
 
 def test_another_shape_than_before_is_refused() -> None:
