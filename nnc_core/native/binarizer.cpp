@@ -48,8 +48,7 @@ void Binarizer::find_zero_rows() {
 }
 
 void Binarizer::require_zeros() const {
-    if (!all_zero(levels_, p_.rows * p_.width))
-        throw std::invalid_argument("a level lies outside the codebook");
+    if (!all_zero(levels_, p_.rows * p_.width)) throw std::invalid_argument("a level lies outside the codebook");
 }
 
 const Token* Binarizer::binarize(std::int64_t first, std::int64_t count) {

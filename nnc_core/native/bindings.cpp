@@ -187,8 +187,8 @@ auto decode_tensor(PayloadDecoder& self, const TensorParameters& t, Matrix<std::
                            to_bytes(choices.shift_indices), to_tuples(points));
 }
 
-auto decode_one(Vector<const std::uint8_t> payload, const TensorParameters& t, Matrix<std::int32_t> levels,
-                int qp_bits, const std::vector<Entry>& entry_points, int threads) {
+auto decode_one(Vector<const std::uint8_t> payload, const TensorParameters& t, Matrix<std::int32_t> levels, int qp_bits,
+                const std::vector<Entry>& entry_points, int threads) {
     std::int32_t* data = t.checked(levels);
     const std::vector<EntryPoint> told = to_points(entry_points);
     Decoder decoder(payload.data(), payload.size());

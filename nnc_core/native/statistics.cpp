@@ -158,7 +158,9 @@ struct Gathered {
 class Statistics {
   public:
     Statistics(const Parameters& p, const ContextLayout& layout, bool history)
-        : p_(p), layout_(layout), banded_(count_bands(p) > 1),
+        : p_(p),
+          layout_(layout),
+          banded_(count_bands(p) > 1),
           enough_(p.rows * p.width < kLarge ? kUntilSampled : kUntilSampledInLarge),
           contexts_(static_cast<std::size_t>(layout.indexed())) {
         for_each_signalled_context(p, layout, history, [&](int context) { signalled_.push_back(context); });
