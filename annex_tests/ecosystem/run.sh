@@ -38,10 +38,9 @@ ready() {
 
 # Clusters end with their tests; where a test was stopped, they are told apart by what they have inherited.
 end_what_is_left() {
-    for process in /proc/[0-9]*; do
-        if tr '\0' '\n' < "$process/environ" 2> /dev/null | grep -qx "NNC_PART=$1"; then
-            kill -9 "${process#/proc/}" 2> /dev/null
-        fi
+    for file in $(grep -lszx "NNC_PART=$1" /proc/[0-9]*/environ); do
+        process=${file#/proc/}
+        kill -9 "${process%/environ}" 2> /dev/null
     done
 }
 

@@ -55,9 +55,17 @@ def alone(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[st
 def nothing_left() -> Iterator[None]:
     """No process outlives its cluster, but the one that Python keeps for shared memory."""
     yield
-    children = [each for each in psutil.Process().children(recursive=True) if "tracker" not in " ".join(each.cmdline())]
-    _, alive = psutil.wait_procs(children, timeout=20)
-    assert not alive
+    deadline = time.monotonic() + 20
+    while (left := list(filter(is_at_work, psutil.Process().children(recursive=True)))) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert not left
+
+
+def is_at_work(process: Any) -> bool:
+    try:
+        return "tracker" not in " ".join(process.cmdline())
+    except psutil.Error:  # it has ended
+        return False
 
 
 class Killer:
