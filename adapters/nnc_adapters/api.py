@@ -19,6 +19,7 @@ import nnc_core
 from nnc_adapters import registry
 from nnc_adapters.base import Accepted, Adapter, Options
 from nnc_adapters.containers import plain
+from nnc_adapters.remote import reaching
 from nnc_adapters.reports import CompressReport, DecompressReport, Meter, Progress, Watched, passing
 from nnc_adapters.sharded.index import index_of
 from nnc_adapters.shared.files import check_free, replacing, size_of
@@ -51,6 +52,7 @@ _log = logger(__name__)
 _COMPRESSED = (b"PK\3\4", b"\x1f\x8b")  # zip and gzip
 
 
+@reaching(["source"], "target")
 def compress(
     source: str | Path,
     target: str | Path | BinaryIO | None = None,
@@ -213,6 +215,7 @@ def _in_bytes(parameters: CodingParameters | None, model: SourceModel, source: P
     return replace(parameters, target_size=int(before * float(parameters.target_size.rstrip("%")) / 100))
 
 
+@reaching(["source"])
 def predict(
     source: str | Path,
     *,
@@ -277,6 +280,7 @@ def _check_other(source: Path, target: Path) -> None:
         raise shutil.SameFileError(f"{target} cannot be input and output at once")
 
 
+@reaching(["source", "into"], "target")
 def decompress(
     source: str | Path,
     target: str | Path | None = None,
@@ -295,15 +299,15 @@ def decompress(
     """Restore the model in the NNR bitstream ``source`` as ``target``, in the format it had.
 
     ``source`` may be a container of NNR as well, see `nnc_adapters.containers`, and a sharded model, whose files an
-    ``executor`` restores in other processes or on other machines, see `nnc_adapters.sharded`. Without ``target`` the
-    model lies beside it, or in ``folder``, with the usual suffix of its format. Where ``target`` ends in
-    ``.safetensors`` or ``.npz``, and the model is of another format, all its tensors are written by name. ``into``
-    names a model whose weights are replaced instead. With ``pruned``, tensors are written to a ``.safetensors`` or
-    ``.npz`` file without what the pruning topology says is gone: rows and columns, and single weights, which are zero.
-    Files that have objects which loading them could run are written only if these are taken ``opaque``. An existing
-    file is replaced only with ``force``: `FileExistsError`. Raises `BitstreamError`, `UnsupportedError` or `LimitError`
-    where the bitstream cannot be decoded, `ModelError` where its tensors do not fit the model, or the suffix of
-    ``target`` is that of another format.
+    ``executor`` restores in other processes or on other machines, see `nnc_adapters.sharded`. It may be a URL, and so
+    may ``target``, see `nnc_adapters.remote`. Without ``target`` the model lies beside it, or in ``folder``, with the
+    usual suffix of its format. Where ``target`` ends in ``.safetensors`` or ``.npz``, and the model is of another
+    format, all its tensors are written by name. ``into`` names a model whose weights are replaced instead. With
+    ``pruned``, tensors are written to a ``.safetensors`` or ``.npz`` file without what the pruning topology says is
+    gone: rows and columns, and single weights, which are zero. Files that have objects which loading them could run are
+    written only if these are taken ``opaque``. An existing file is replaced only with ``force``: `FileExistsError`.
+    Raises `BitstreamError`, `UnsupportedError` or `LimitError` where the bitstream cannot be decoded, `ModelError`
+    where its tensors do not fit the model, or the suffix of ``target`` is that of another format.
     """
     started = time.perf_counter()
     source = Path(source)

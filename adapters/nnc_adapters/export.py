@@ -19,6 +19,7 @@ import nnc_core
 from nnc_adapters import registry
 from nnc_adapters.base import Options
 from nnc_adapters.containers import plain
+from nnc_adapters.remote import reaching
 from nnc_adapters.sharded.index import checked, is_sharded, read_index
 from nnc_adapters.shared.dtypes import stored
 from nnc_adapters.shared.files import about, replacing, size_of
@@ -43,6 +44,7 @@ _SAFETENSORS = {
 }
 
 
+@reaching(["source"])
 def load_tensors(
     source: str | Path, *, opaque: bool = False, threads: int | None = None, limits: Limits | None = None
 ) -> dict[str, NDArray[Any]]:

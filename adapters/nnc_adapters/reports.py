@@ -54,9 +54,9 @@ class CompressReport:
 
 @dataclass(frozen=True, slots=True)
 class DecompressReport:
-    """What `decompress` did; ``target`` is the file it wrote."""
+    """What `decompress` did; ``target`` is the file it wrote, or its URL."""
 
-    target: Path
+    target: Path | str
     tensors: int
     weights: int
     seconds: float

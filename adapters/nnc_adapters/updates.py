@@ -255,7 +255,8 @@ def _restored(bitstream: Path, target: Path, limits: Limits) -> Path:
     if topology is not None and is_anchor(topology):
         export.export(read_anchor(bitstream.read_bytes(), limits=limits), target)
         return target
-    return api.decompress(bitstream, target, limits=limits).target
+    api.decompress(bitstream, target, limits=limits)
+    return target
 
 
 def is_bitstream(path: Path) -> bool:

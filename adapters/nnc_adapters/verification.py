@@ -26,6 +26,7 @@ from nnc_adapters.comparison import (
     judge,
 )
 from nnc_adapters.containers import plain
+from nnc_adapters.remote import reaching
 from nnc_adapters.reports import Meter, Watched, passing
 from nnc_adapters.sharded.index import is_sharded
 from nnc_adapters.shared.files import about, size_of
@@ -62,6 +63,7 @@ class VerifyReport:
     tensors: tuple[TensorComparison, ...]
 
 
+@reaching(["original", "compressed"])
 def verify(
     original: str | Path,
     compressed: str | Path,

@@ -24,7 +24,8 @@ from typing import Any, Final, Protocol
 from numpy.typing import NDArray
 
 from nnc_adapters.anchors import read_anchor, write_anchor
-from nnc_core import MissingDependencyError, MissingLinkError, ModelError, UpdateDecoder, UpdateEncoder, UpdateOptions
+from nnc_adapters.remote import file_system
+from nnc_core import MissingLinkError, ModelError, UpdateDecoder, UpdateEncoder, UpdateOptions
 from nnc_core.updates import fingerprints, model_digest
 
 __all__ = ["Published", "WeightPublisher", "WeightReceiver"]
@@ -104,11 +105,7 @@ class Remote:
     """
 
     def __init__(self, url: str) -> None:
-        try:
-            import fsspec
-        except ImportError:
-            raise MissingDependencyError("fsspec", "remote", "storage behind a URL") from None
-        self._system, self._path = fsspec.core.url_to_fs(url)
+        self._system, self._path = file_system(url)
         self._system.makedirs(self._path, exist_ok=True)
 
     def write(self, name: str, data: bytes) -> None:

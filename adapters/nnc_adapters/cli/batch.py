@@ -11,6 +11,7 @@ import click
 from nnc_adapters.cli import console
 from nnc_adapters.cli.errors import EXPECTED, ExitCode, code_of, describe
 from nnc_adapters.cli.options import PIPE, file_path
+from nnc_adapters.remote import is_url
 
 __all__ = ["Job", "batch_options", "jobs", "run"]
 
@@ -71,6 +72,7 @@ def _jobs(
 
 def _check(found: Sequence[Job], sources: Sequence[Path], output: Path | None, output_dir: Path | None) -> None:
     piped = any(str(job.source) == PIPE for job in found)
+    remote = next((job.source for job in found if is_url(job.source)), None)
     if not found:
         raise click.UsageError(f"there is nothing to work on in {' '.join(map(str, sources))}")
     if output is not None and output_dir is not None:
@@ -79,13 +81,15 @@ def _check(found: Sequence[Job], sources: Sequence[Path], output: Path | None, o
         raise click.UsageError(f"{len(found)} inputs cannot share one pipe or --output; give --output-dir")
     if piped and output is None:
         raise click.UsageError("cannot derive an output name from stdin; give --output")
+    if remote is not None and output is None and output_dir is None:
+        raise click.UsageError(f"the output does not go to where {remote} is; give --output or --output-dir")
 
 
 def _check_removable(found: Iterable[Job], output: Path | None) -> None:
     if str(output) == PIPE:
         raise click.UsageError("--rm needs an output that is a file")
     for source, _ in found:
-        if str(source) == PIPE or source.is_dir():
+        if str(source) == PIPE or is_url(source) or source.is_dir():
             raise click.UsageError(f"--rm removes files, and {source} is not one")
 
 

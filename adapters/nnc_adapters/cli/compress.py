@@ -15,6 +15,7 @@ from nnc_adapters.cli.batch import Job, batch_options, jobs, run
 from nnc_adapters.cli.config import forget_configured
 from nnc_adapters.cli.options import (
     PIPE,
+    any_path,
     drop_masked_option,
     drop_optimizer_option,
     file_path,
@@ -22,7 +23,6 @@ from nnc_adapters.cli.options import (
     json_option,
     limit_option,
     opaque_option,
-    pipe_path,
     readable,
     rule_option,
     stdout,
@@ -45,8 +45,8 @@ _DECISIONS |= {"profile", "index_names", "rules"}
 
 
 @click.command(cls=Sectioned)
-@click.argument("sources", metavar="IN...", type=pipe_path, nargs=-1, required=True)
-@click.option("-o", "--output", type=pipe_path, help="The bitstream to write, - for stdout [default: IN.nnr].")
+@click.argument("sources", metavar="IN...", type=any_path, nargs=-1, required=True)
+@click.option("-o", "--output", type=any_path, help="The bitstream to write, - for stdout [default: IN.nnr].")
 @click.option("--qp", type=int, help="Absolute step for weights [default: relative to the model's scale].")
 @click.option("--nonweight-qp", type=int, help="The same for all other tensors [default: -75 if --qp is given].")
 @click.option("--sqnr", type=float, metavar="DB", help="Signal-to-noise ratio that the weights reach all in all.")

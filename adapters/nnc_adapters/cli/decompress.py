@@ -12,15 +12,15 @@ from nnc_adapters.cli import console
 from nnc_adapters.cli.batch import Job, batch_options, jobs, run
 from nnc_adapters.cli.looking import bitstreams, bitstreams_in, look
 from nnc_adapters.cli.options import (
-    file_path,
+    any_path,
     force_option,
     json_option,
     limit_option,
     opaque_option,
-    pipe_path,
     readable,
     talking_options,
     threads_option,
+    url_path,
     writable,
 )
 from nnc_adapters.cli.sections import Sectioned
@@ -29,11 +29,11 @@ from nnc_core import Limits
 
 
 @click.command(cls=Sectioned)
-@click.argument("sources", metavar="IN.nnr...", type=pipe_path, nargs=-1, required=True)
+@click.argument("sources", metavar="IN.nnr...", type=any_path, nargs=-1, required=True)
 @click.option(
-    "-o", "--output", type=pipe_path, help="The model to write, - for stdout [default: IN with the format's suffix]."
+    "-o", "--output", type=any_path, help="The model to write, - for stdout [default: IN with the format's suffix]."
 )
-@click.option("--into", type=file_path, metavar="MODEL", help="Take everything but the weights from this model.")
+@click.option("--into", type=url_path, metavar="MODEL", help="Take everything but the weights from this model.")
 @click.option("--pruned", is_flag=True, help="Write tensors without what was pruned, to a .safetensors or .npz file.")
 @click.option("-t", "--test", is_flag=True, help="Decode everything and write nothing.")
 @click.option("-l", "--list", "listed", is_flag=True, help="List sizes and formats; decode and write nothing.")

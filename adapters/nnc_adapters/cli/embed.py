@@ -12,11 +12,11 @@ import click
 from nnc_adapters import compress, containers
 from nnc_adapters.cli import console
 from nnc_adapters.cli.options import (
+    any_path,
     file_path,
     force_option,
     json_option,
     limit_option,
-    pipe_path,
     readable,
     talking_options,
 )
@@ -47,7 +47,7 @@ def _coded(path: Path, limits: Limits, meter: Meter | None) -> Iterator[Path]:
 
 
 @click.command()
-@click.argument("source", metavar="IN", type=pipe_path)
+@click.argument("source", metavar="IN", type=any_path)
 @click.option("-o", "--output", type=file_path, required=True, help="The container to write; its suffix says which.")
 @click.option("--per-tensor", is_flag=True, help="One bitstream for each tensor, so that each can be read alone.")
 @click.option("--into", type=file_path, metavar="EXISTING", help="Keep everything else that is in this file.")

@@ -9,6 +9,7 @@ import click
 from nnc_adapters import containers
 from nnc_adapters.cli import console
 from nnc_adapters.cli.options import (
+    any_path,
     force_option,
     json_option,
     limit_option,
@@ -21,7 +22,7 @@ from nnc_core import Limits
 
 
 @click.command()
-@click.argument("source", metavar="CONTAINER", type=pipe_path)
+@click.argument("source", metavar="CONTAINER", type=any_path)
 @click.option("-o", "--output", type=pipe_path, required=True, help="The bitstream to write, - for stdout.")
 @click.option("--tensor", metavar="NAME", help="Only this tensor.")
 @limit_option

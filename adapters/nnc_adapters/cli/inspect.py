@@ -16,9 +16,9 @@ from typing import Any
 import click
 
 from nnc_adapters.cli import console, shards, trace, tree
-from nnc_adapters.cli.options import json_option, limit_option, pipe_path, readable
+from nnc_adapters.cli.options import any_path, json_option, limit_option, readable
 from nnc_adapters.containers import plain
-from nnc_adapters.sharded.index import Index, is_sharded, read_index
+from nnc_adapters.sharded.index import is_sharded, read_index
 from nnc_adapters.shared import exactly, titles
 from nnc_core import Limits, NnrFile, TensorInfo
 from nnc_core.bitstream import UnitRecord
@@ -50,7 +50,7 @@ _ORDERS: dict[str, Callable[[_Tensors, UnitRecord], Any]] = {
 
 
 @click.command()
-@click.argument("source", metavar="FILE.nnr", type=pipe_path)
+@click.argument("source", metavar="FILE.nnr", type=any_path)
 @click.option("--trace", "traced", is_flag=True, help="Show every syntax element above the arithmetic coder.")
 @click.option("--bins", is_flag=True, help="With --trace: show every bin of the payloads, too, and what it costs.")
 @click.option("--unit", type=click.IntRange(min=0), metavar="N", help="Show this unit only.")
@@ -81,30 +81,30 @@ def inspect(
     FILE.nnr may be - for stdin, and a container that carries NNR. A damaged bitstream is shown up to the damage. Of a
     sharded model its bitstreams are listed; with --tensor, the units of the one that has the tensor.
     """
-    if (index := _index(source, limits)) is not None:
-        if tensor is None:
-            shards.show(index, as_json=as_json)
-            return
-        source, tensor = shards.place(index, tensor)
-    with readable(source) as given, _plain(given, limits) as path, _opened(path, limits) as (file, violations):
-        if violations and not _is_bitstream(file):
-            raise violations[0]
-        units = list(filter(_wanted(file, unit, tensor, offset), _units(file)))
-        units.sort(key=partial(_ORDERS[sort], _tensors(file)))
-        if as_tree:
-            tree.show(file, given.name, sort=sort, depth=depth, as_json=as_json)
-        elif as_json:
-            console.print_json(_description(file, units, traced))
-        elif traced:
-            trace.show(file, units, {each.index: console.printable(titles.title(each)) for each in units}, bins=bins)
-        else:
-            _show_units(file, units)
-        if violations:
-            raise violations[0]
-
-
-def _index(source: Path, limits: Limits) -> Index | None:
-    return read_index(source, limits) if is_sharded(source) else None
+    with readable(source) as given:
+        if is_sharded(given):
+            index = read_index(given, limits)
+            if tensor is None:
+                shards.show(index, as_json=as_json)
+                return
+            given, tensor = shards.place(index, tensor)
+        with _plain(given, limits) as path, _opened(path, limits) as (file, violations):
+            if violations and not _is_bitstream(file):
+                raise violations[0]
+            units = list(filter(_wanted(file, unit, tensor, offset), _units(file)))
+            units.sort(key=partial(_ORDERS[sort], _tensors(file)))
+            if as_tree:
+                tree.show(file, given.name, sort=sort, depth=depth, as_json=as_json)
+            elif as_json:
+                console.print_json(_description(file, units, traced))
+            elif traced:
+                trace.show(
+                    file, units, {each.index: console.printable(titles.title(each)) for each in units}, bins=bins
+                )
+            else:
+                _show_units(file, units)
+            if violations:
+                raise violations[0]
 
 
 @contextmanager

@@ -17,6 +17,7 @@ import click
 
 from nnc_adapters.cli import console
 from nnc_adapters.cli.config import config_options, with_configured
+from nnc_adapters.remote import Url, fetched, is_url, located
 from nnc_adapters.shared.files import about
 from nnc_core import Limits, Rule
 
@@ -28,17 +29,23 @@ _Command = TypeVar("_Command", bound="Callable[..., Any]")
 
 
 class _FilePath(click.Path):
-    """Any path; ``-`` only where it means a pipe. Whether a file can be read shows when it is read."""
+    """Any path; ``-`` only where it means a pipe, a URL only where one will do. What can be read shows when it is read.
 
-    def __init__(self, *, pipe: bool = False) -> None:
+    A `Url` stands for what is not a file of this machine.
+    """
+
+    def __init__(self, *, pipe: bool = False, url: bool = False) -> None:
         super().__init__(readable=False, path_type=Path)
-        self.pipe = pipe
+        self.pipe, self.url = pipe, url
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if not str(value):
             self.fail("a path cannot be empty", param, ctx)
         if str(value) == PIPE and not self.pipe:
             self.fail("this cannot be a pipe; ./- names a file called -", param, ctx)
+        if isinstance(place := located(str(value)), Url):
+            return place if self.url else self.fail(f"{value} is a URL; this has to be a file", param, ctx)
+        value = place
         return super().convert(value, param, ctx)
 
 
@@ -74,6 +81,8 @@ def _kept(name: str) -> Callable[[click.Context, click.Parameter, Any], None]:
 
 file_path = _FilePath()
 pipe_path = _FilePath(pipe=True)
+url_path = _FilePath(url=True)
+any_path = _FilePath(pipe=True, url=True)
 
 limit_option = click.option(
     "--limit",
@@ -154,8 +163,14 @@ def data_folder() -> Path:
 
 @contextmanager
 def readable(source: Path) -> Iterator[Path]:
-    """The file to read: ``source`` itself, or a temporary copy of what comes out of a pipe. Errors name ``source``."""
+    """The file to read: ``source`` itself, or a temporary copy of what comes out of a pipe or is behind a URL.
+
+    Errors name ``source``.
+    """
     with about(source), ExitStack() as stack:
+        if is_url(source):
+            yield stack.enter_context(fetched(source))
+            return
         pipe = _pipe(source, stack)
         if pipe is None:
             yield source

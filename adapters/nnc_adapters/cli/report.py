@@ -12,6 +12,7 @@ from nnc_adapters import report as reports
 from nnc_adapters.cli import console
 from nnc_adapters.cli.options import (
     PIPE,
+    any_path,
     drop_masked_option,
     drop_optimizer_option,
     file_path,
@@ -45,7 +46,7 @@ def _check_compared(texts: tuple[str, ...], original: Path | None) -> None:
 
 
 @click.command(cls=Sectioned)
-@click.argument("source", metavar="FILE.nnr", type=pipe_path)
+@click.argument("source", metavar="FILE.nnr", type=any_path)
 @click.argument("original", metavar="[ORIGINAL]", type=file_path, required=False)
 @click.option(
     "-o",

@@ -11,7 +11,7 @@ import click
 
 from nnc_adapters.cli import console
 from nnc_adapters.cli.errors import ExitCode
-from nnc_adapters.cli.options import json_option, limit_option, pipe_path, readable
+from nnc_adapters.cli.options import any_path, json_option, limit_option, readable
 from nnc_adapters.containers import plain
 from nnc_core import Limits, NnrFile
 from nnc_core.bitstream.parts import begins_bitstream
@@ -22,7 +22,7 @@ _WIDTH = 80
 
 
 @click.command()
-@click.argument("source", metavar="FILE.nnr", type=pipe_path)
+@click.argument("source", metavar="FILE.nnr", type=any_path)
 @click.option(
     "--profile",
     type=click.Choice(PROFILES),

@@ -14,18 +14,18 @@ from nnc_adapters import verification
 from nnc_adapters.cli import console
 from nnc_adapters.cli.errors import ExitCode
 from nnc_adapters.cli.options import (
+    any_path,
     drop_masked_option,
     drop_optimizer_option,
-    file_path,
     json_option,
     limit_option,
     opaque_option,
-    pipe_path,
     readable,
     rule_option,
     strip_debug_option,
     talking_options,
     threads_option,
+    url_path,
 )
 from nnc_adapters.cli.sections import Sectioned
 from nnc_adapters.cli.workers import executor_of, worker_options
@@ -44,8 +44,8 @@ _ORDERS: dict[str, Callable[[TensorComparison], Any]] = {
 
 
 @click.command(cls=Sectioned)
-@click.argument("original", metavar="ORIGINAL", type=file_path)
-@click.argument("compressed", metavar="FILE.nnr", type=pipe_path)
+@click.argument("original", metavar="ORIGINAL", type=url_path)
+@click.argument("compressed", metavar="FILE.nnr", type=any_path)
 @click.option(
     "--min-sqnr",
     type=float,
