@@ -10,6 +10,7 @@ import click
 
 from nnc_adapters.cli import console
 from nnc_adapters.cli.errors import EXPECTED, ExitCode, code_of, describe
+from nnc_adapters.cli.json_output import plain
 from nnc_adapters.cli.options import PIPE, file_path
 from nnc_adapters.remote import is_url
 
@@ -113,7 +114,7 @@ def run(found: Sequence[Job], work: Callable[[Job], Any], *, remove: bool, as_js
 
 def _tried(job: Job, work: Callable[[Job], Any], remove: bool) -> dict[str, Any] | ExitCode:
     try:
-        return {"source": job.source, **console.plain(_done(job, work, remove))}
+        return {"source": job.source, **plain(_done(job, work, remove))}
     except EXPECTED as error:
         told, name = describe(error), console.printable(str(job.source))
         click.echo(f"error: {told}" if name in told else f"error: {name}: {told}", err=True)

@@ -13,6 +13,7 @@ from nnc_adapters import api, registry
 from nnc_adapters.cli import console
 from nnc_adapters.cli.batch import Job, batch_options, jobs, run
 from nnc_adapters.cli.config import forget_configured
+from nnc_adapters.cli.json_output import plain
 from nnc_adapters.cli.options import (
     PIPE,
     any_path,
@@ -181,7 +182,7 @@ def compress(
             console.message(_calibration(report))
         _tell(report, job.source if len(found) > 1 else None, as_json=as_json)
         derived = {"percent": report.percent, "bits_per_weight": report.bits_per_weight}
-        return {**console.plain(report), **derived}
+        return {**plain(report), **derived}
 
     run(found, work, remove=remove, as_json=as_json)
 

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import io
-import math
 import shutil
 import sys
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from enum import IntEnum
 from functools import partial
-from itertools import zip_longest
-from pathlib import Path
+from itertools import chain, zip_longest
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -25,6 +22,7 @@ if TYPE_CHECKING:
 _PIPE_WIDTH = 10_000  # lines that another program reads are not to be folded
 _NARROWEST = 20  # a folded column that is still readable
 _GAP = 2
+_PRINTED_AT_ONCE = 1 << 16
 
 
 def escape_what_cannot_be_encoded() -> None:
@@ -73,31 +71,10 @@ def _listen(ctx: click.Context, verbosity: int) -> None:
 
 
 def print_json(value: Any) -> None:
-    """Print ``value`` as JSON; see `plain`."""
-    import json
+    """Print ``value`` as JSON, what it has of iterators as they come; see `nnc_adapters.cli.json_output`."""
+    from nnc_adapters.cli.json_output import pieces
 
-    click.echo(json.dumps(plain(value), indent=2, allow_nan=False))
-
-
-def plain(value: Any) -> Any:
-    """What JSON can say: dataclasses as objects, enums as names, infinities and NaN as null, bytes as their number."""
-    import dataclasses
-
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    if isinstance(value, bytes | bytearray | memoryview):
-        return f"{len(value)} bytes"
-    if isinstance(value, IntEnum):
-        return value.name
-    if isinstance(value, Path):
-        return str(value)
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return value
+    _print(chain(pieces(value), "\n"))
 
 
 class Table:
@@ -187,7 +164,19 @@ def bar(part: float, whole: float, width: int = 12) -> str:
 def print_table(content: Table) -> None:
     """Print a table as wide as the terminal, but readable; where stdout is none, as wide as it wants to be."""
     width = shutil.get_terminal_size().columns if is_terminal() else _PIPE_WIDTH
-    click.echo("\n".join(content.lines(width)))
+    _print(f"{line}\n" for line in content.lines(width))
+
+
+def _print(pieces: Iterable[str]) -> None:
+    """Print text that comes in pieces, many of them at once."""
+    waiting, characters = [], 0
+    for piece in pieces:
+        waiting.append(piece)
+        characters += len(piece)
+        if characters > _PRINTED_AT_ONCE:
+            click.echo("".join(waiting), nl=False)
+            waiting, characters = [], 0
+    click.echo("".join(waiting), nl=False)
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import mmap
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import fields
 from functools import partial
@@ -154,12 +154,14 @@ def _wanted(file: NnrFile, index: int | None, tensor: str | None, offset: int | 
 
 def _description(file: NnrFile, units: Sequence[UnitRecord], traced: bool) -> dict[str, Any]:
     tensors = _tensors(file)
-    described = [_unit(unit, tensors) for unit in units]
-    if traced:
-        for each, unit in zip(described, units, strict=True):
-            each["elements"] = [element._asdict() for element in file.bitstream.trace(unit)]
     size = sum(unit.size for unit in _units(file) if unit.within is None)
-    return {"bytes": size, "units": described, "tensors": tensors}
+    return {"bytes": size, "units": _described(file, units, tensors, traced), "tensors": tensors}
+
+
+def _described(file: NnrFile, units: Iterable[UnitRecord], tensors: _Tensors, traced: bool) -> Iterator[dict[str, Any]]:
+    for unit in units:
+        elements = {"elements": [e._asdict() for e in file.bitstream.trace(unit)]} if traced else {}
+        yield {**_unit(unit, tensors), **elements}
 
 
 def _unit(unit: UnitRecord, tensors: Mapping[str, TensorInfo]) -> dict[str, Any]:

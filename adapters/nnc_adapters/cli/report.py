@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import click
 
 from nnc_adapters import report as reports
-from nnc_adapters.cli import console
+from nnc_adapters.cli import console, json_output
 from nnc_adapters.cli.options import (
     PIPE,
     any_path,
@@ -149,7 +148,7 @@ def _write(found: reports.Report, output: Path, *, as_json: bool, force: bool) -
 
 
 def _json(found: reports.Report) -> str:
-    return json.dumps(console.plain(reports.described(found)), indent=2, allow_nan=False)
+    return "".join(json_output.pieces(reports.described(found)))
 
 
 _FORMATS = {".md": reports.markdown, ".json": _json}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from nnc_adapters.cli import console
+from nnc_adapters.cli.json_output import plain
 from nnc_core import NnrFile
 from nnc_core.bitstream import DataUnit, UnitRecord
 from nnc_core.errors import NncError
@@ -35,7 +36,7 @@ def show(file: NnrFile, units: Iterable[UnitRecord], title: dict[int, str], *, b
 
 def _element(element: TracedElement) -> Iterator[str]:
     """Place, descriptor and name with the value; the bits at the end, or below where the line is too long."""
-    value = "" if element.value is None else f" = {console.printable(str(console.plain(element.value)))}"
+    value = "" if element.value is None else f" = {console.printable(str(plain(element.value)))}"
     line = f"{element.bit_offset:>8}  {element.descriptor:<7} {element.name}{value}"
     bits = element.bits if len(element.bits) <= _BITS_SHOWN else f"{element.bits[:_BITS_SHOWN]}..."
     if len(line) + 2 + len(bits) <= _WIDTH:

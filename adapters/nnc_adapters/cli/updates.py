@@ -10,6 +10,7 @@ import click
 
 from nnc_adapters.cli import console
 from nnc_adapters.cli.errors import ExitCode
+from nnc_adapters.cli.json_output import plain
 from nnc_adapters.cli.options import file_path, force_option, json_option, limit_option, talking_options, threads_option
 from nnc_core import Limits, LossyOptions, UpdateOptions
 
@@ -214,7 +215,7 @@ def chain(paths: tuple[Path, ...], limits: Limits, as_json: bool) -> None:
 
     found = api.links(paths, limits=limits)
     if as_json:
-        console.print_json([{**console.plain(link), "file": str(link.file)} for link in found])
+        console.print_json([{**plain(link), "file": str(link.file)} for link in found])
     else:
         for link in found:
             m = link.manifest
