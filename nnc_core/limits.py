@@ -21,8 +21,9 @@ class Limits:
 
     ``tensor_elements`` is per tensor, ``decoded_bytes`` and ``units`` per bitstream; its reference lists have no more
     names than it may have ``units``, and these no more than ``name_bytes`` in all. ``name_length`` is per string in
-    UTF-8 bytes, ``dimensions``, ``codebook_size`` and ``entry_points`` per data unit, ``topology_bytes`` after
-    inflating, ``nesting`` for graphs inside graphs.
+    UTF-8 bytes, ``dimensions``, ``codebook_size`` and ``entry_points`` per data unit, ``list_entries`` per bitstream:
+    entries of codebooks, entry points, and places of units in aggregates. ``topology_bytes`` is after inflating,
+    ``nesting`` for graphs inside graphs.
     """
 
     tensor_elements: int = 1 << 29
@@ -33,6 +34,7 @@ class Limits:
     name_bytes: int = 1 << 25
     codebook_size: int = 1 << 16
     entry_points: int = 1 << 17
+    list_entries: int = 1 << 21
     topology_bytes: int = (1 << 31) - 1
     nesting: int = 64
 
@@ -50,6 +52,7 @@ class Limits:
             "units": max(_DEFAULTS.units, size >> 10),
             "name_bytes": max(_DEFAULTS.name_bytes, size),
             "entry_points": max(_DEFAULTS.entry_points, size >> 10),
+            "list_entries": max(_DEFAULTS.list_entries, size >> 4),
         }
         changed = {name: bound for name, bound in bounds.items() if getattr(self, name) == getattr(_DEFAULTS, name)}
         return replace(self, **changed)

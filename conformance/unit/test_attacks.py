@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 import tracemalloc
 import zlib
@@ -16,7 +17,7 @@ from conformance.fuzz.hostile import bitstream_of, written
 from nnc_core import _native
 from nnc_core.approximator import native, reference
 from nnc_core.approximator.codebook import reconstruct_codebook
-from nnc_core.bitstream import Bitstream
+from nnc_core.bitstream import Bitstream, BitstreamWriter
 from nnc_core.entropy.native import Decoder, Encoder
 from nnc_core.entropy.parameters import TensorChoices, TensorParameters
 from nnc_core.errors import BitstreamError, LimitError, TruncatedError, UnsupportedError
@@ -24,8 +25,11 @@ from nnc_core.limits import Limits
 from nnc_core.syntax import CompressedDataUnitHeader, SyntaxContext, Writer
 from nnc_core.syntax.codebook import IntegerCodebook
 from nnc_core.syntax.data_unit import nnr_compressed_data_unit_header
+from nnc_core.syntax.layer_parameter_set import LayerParameterSet
+from nnc_core.syntax.model_parameter_set import ModelParameterSet
 from nnc_core.syntax.units import unit
 from nnc_core.tables.code_points import CompressedParameterTypes, NnrUnitType, PayloadType, TopologyStorageFormat
+from nnc_core.tables.entry_point import EntryPoint
 
 NOTHING = bitstream_of([])
 WIDE = SyntaxContext(
@@ -329,6 +333,35 @@ def test_a_codebook_of_millions_is_refused_before_it_is_read() -> None:
     with pytest.raises(LimitError, match="codebook_size"):
         Bitstream(NOTHING + coded)
     Bitstream(NOTHING + coded, Limits(codebook_size=1 << 17))
+
+
+def test_codebooks_of_many_units_are_limited_together() -> None:
+    """A bit of each makes an entry: without a bound, 4 MB take half a minute."""
+    size = 1 << 16
+    book = IntegerCodebook(
+        codebook_size=size, codebook_delta_right=(size - 1) * (0,), codebook_centre_offset=-size // 2
+    )
+    header = {"tensor_dimensions": (2, 2), "codebook_present_flag": True, "integer_codebook": book}
+    one = data_unit(b"", topology_elem_id="w0", **header)
+    data = NOTHING + b"".join(one.replace(b"w0\0", bytes((100, 100 + i, 0))) for i in range(6))
+    assert len(Bitstream(data, Limits(list_entries=6 * size)).units) == 8
+    with pytest.raises(LimitError, match="list_entries"):
+        Bitstream(data, Limits(list_entries=6 * size - 1))
+    assert Limits().following(1 << 22).list_entries == Limits().list_entries
+    assert Limits().following(1 << 30).list_entries == 1 << 26
+
+
+def test_places_of_units_in_aggregates_and_entry_points_count_as_entries_of_codebooks_do() -> None:
+    points = {"tensor_dimensions": (24, 1), "scan_order": 1, "entry_points": 2 * (EntryPoint(0, 0, 0),)}
+    with pytest.raises(LimitError, match="2 in unit 2 exceeds the limit list_entries = 1"):
+        Bitstream(NOTHING + data_unit(bytes(9), **points), Limits(list_entries=1))
+    stream = io.BytesIO()
+    writer = BitstreamWriter(stream, ModelParameterSet())
+    with writer.aggregate(entry_points=True):
+        writer.layer_parameter_set(LayerParameterSet())
+        writer.layer_parameter_set(LayerParameterSet())
+    with pytest.raises(LimitError, match="2 in unit 2 exceeds the limit list_entries = 1"):
+        Bitstream(stream.getvalue(), Limits(list_entries=1))
 
 
 def test_hundreds_of_thousands_of_entry_points_are_refused_before_they_are_read() -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 
 import numpy as np
 import pytest
@@ -14,8 +16,11 @@ from conformance.support import every_unit
 from conformance.support.corpus import for_each, model_names, model_steps
 from conformance.support.every_unit import QUANTIZED, tensor
 from nnc_core.bitstream import Bitstream
-from nnc_core.bitstream.validate import PROFILES, violations
-from nnc_core.errors import BitstreamError, UnsupportedError
+from nnc_core.bitstream.validate import PROFILES, WITH_RESERVED_BITS, violations
+from nnc_core.errors import BitstreamError, NncError, UnsupportedError
+from nnc_core.syntax import SyntaxContext
+from nnc_core.syntax.sampler import Sampler
+from nnc_core.syntax.unit_types import UNIT_TYPES
 from nnc_core.tables.rules import ELEMENTS, RULES
 
 
@@ -101,3 +106,21 @@ def test_the_documentation_lists_the_rules_as_they_are() -> None:
         assert f"| {' | '.join(cells)} |".replace("|  |", "| |") in text, rule.id
     rules = text.partition("\n## Rules")[2].partition("\n## Not yet")[0]
     assert rules.count("\n| `") == len(RULES)
+
+
+def test_only_the_units_that_have_reserved_bits_are_searched_for_them() -> None:
+    found: set[int] = set()
+
+    class Noting(Sampler):
+        def reserved(self, bits: int, name: str) -> None:
+            found.add(self.type)
+
+    sampler = Noting(Random(0))
+    for sampler.type, tables in UNIT_TYPES.items():
+        for profile in (0, 1) * 200:
+            context, header = SyntaxContext(general_profile_idc=profile), tables.header.record()
+            with suppress(NncError, IndexError):
+                tables.header.run(sampler, header, context)
+                if tables.payload is not None:
+                    tables.payload.run(sampler, tables.payload.record(), header, context)
+    assert found == set(WITH_RESERVED_BITS)

@@ -66,6 +66,7 @@ class Scope:
         self._lps: LayerParameterSet | None = None
         self._names: set[str] = set()
         self._references = 0
+        self._listed = 0
         self._parts: list[tuple[UnitRecord, Buffer]] = []
         self._aggregates: list[_Aggregate] = []
 
@@ -105,6 +106,7 @@ class Scope:
     def note(self, unit: UnitRecord, payload: Buffer) -> None:
         """Check what a unit says against the units before, and keep what later ones need."""
         header = unit.header
+        self._note_lists(unit)
         if unit.type in _IN_PARTS:
             self._note_part(unit, payload)
         if isinstance(header, CompressedDataUnitHeader):
@@ -151,6 +153,11 @@ class Scope:
             self.quantization = Quantization(layer.lps_qp_density, layer.lps_quantization_parameter or 0)
         elif mps.mps_qp_density is not None:
             self.quantization = Quantization(mps.mps_qp_density, mps.mps_quantization_parameter or 0)
+
+    def _note_lists(self, unit: UnitRecord) -> None:
+        """Count what takes far more memory than the bits that it is read from; each part of a unit has it anew."""
+        self._listed += _list_entries(unit.header)
+        self.context.limits.check("list_entries", self._listed, f"unit {unit.index}")
 
     def _note_part(self, unit: UnitRecord, payload: Buffer) -> None:
         if self._parts:
@@ -258,6 +265,16 @@ class _Aggregate:
     unit: UnitRecord
     layer: LayerParameterSet | None
     units: int = 0
+
+
+def _list_entries(header: Header | None) -> int:
+    """How long the lists in a header are: entries of codebooks, entry points, and places of units in an aggregate."""
+    if isinstance(header, AggregateUnitHeader):
+        return len(header.units)
+    if not isinstance(header, CompressedDataUnitHeader):
+        return 0
+    codebooks = (header.integer_codebook, header.integer_codebook_h)
+    return len(header.entry_points) + sum(book.codebook_size for book in codebooks if book is not None)
 
 
 def topology_payload(

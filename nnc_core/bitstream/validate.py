@@ -38,6 +38,7 @@ _DESCRIPTIONS = (NnrUnitType.NNR_TPL, NnrUnitType.NNR_QNT)
 _RESERVED_TYPES = range(7, 32)
 _RESERVED_FORMATS = {TopologyUnitHeader: range(7, 128), QuantizationUnitHeader: range(5, 128)}
 _RESERVED_COMPRESSION = range(2, 128)
+WITH_RESERVED_BITS = (NnrUnitType.NNR_MPS, NnrUnitType.NNR_LPS, NnrUnitType.NNR_TPL, NnrUnitType.NNR_AGG)
 _FORMATS_2022 = (DecompressedDataFormat.INT32, DecompressedDataFormat.FLOAT32)
 _UNITS_3GPP = (NnrUnitType.NNR_STR, NnrUnitType.NNR_MPS, NnrUnitType.NNR_TPL, NnrUnitType.NNR_NDU)
 
@@ -75,7 +76,7 @@ def _reserved_units(bitstream: Bitstream) -> Iterator[BitstreamError]:
 
 
 def _reserved_bits(bitstream: Bitstream) -> Iterator[BitstreamError]:
-    for unit in bitstream.units:
+    for unit in (unit for unit in bitstream.units if unit.type in WITH_RESERVED_BITS):
         for element in bitstream.trace(unit):
             if element.name.startswith("nnr_reserved_zero") and element.value:
                 message = f"the value {element.value}"

@@ -86,7 +86,7 @@ class Table:
 
     def add_row(self, *cells: str) -> None:
         """Add a row with a cell for each column."""
-        self.rows.append(cells)
+        self.rows.append(tuple(map(sys.intern, cells)))  # of many rows, most cells are alike
 
     def lines(self, width: int) -> Iterator[str]:
         """The lines of the table, folded to ``width`` characters as far as it stays readable."""

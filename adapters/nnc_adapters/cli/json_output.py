@@ -60,12 +60,13 @@ def _listed(brackets: str, items: Iterable[tuple[str, Iterable[str]]], line: str
 
 
 def _text(value: Any, line: str) -> str:
-    write = _SCALARS.get(type(value))
+    kind: type[Any] = type(value)
+    write = _SCALARS.get(kind)
     if write is not None:
         return write(value)
     inner = line + _STEP
-    if is_dataclass(value):
-        return _bracketed("{}", _members(_names(type(value)), _values(type(value))(value), inner), line)
+    if is_dataclass(kind):
+        return _bracketed("{}", _members(_names(kind), _values(kind)(value), inner), line)
     if isinstance(value, Mapping):
         return _bracketed("{}", _members(map(str, value), value.values(), inner), line)
     if isinstance(value, list | tuple):
@@ -74,10 +75,8 @@ def _text(value: Any, line: str) -> str:
 
 
 def _members(names: Iterable[str], values: Iterable[Any], line: str) -> list[str]:
-    return [
-        f"{encode_basestring_ascii(name)}: {_SCALARS[type(item)](item) if type(item) in _SCALARS else _text(item, line)}"
-        for name, item in zip(names, values, strict=True)
-    ]
+    written = (_SCALARS[type(v)](v) if type(v) in _SCALARS else _text(v, line) for v in values)
+    return [f"{encode_basestring_ascii(name)}: {text}" for name, text in zip(names, written, strict=True)]
 
 
 def _bracketed(brackets: str, items: list[str], line: str) -> str:
