@@ -1,6 +1,7 @@
 /** `nnr_compressed_data_unit_header()` and the tables inside it (clause 6.3.3.7). */
 import type { InputParameters, SyntaxContext } from "./context.js";
 import { ParameterTypes, PayloadType, product } from "./context.js";
+import { UnitOrderError } from "./errors.js";
 import { within } from "./limits.js";
 import { namedMembers } from "./members.js";
 import type { Reader } from "./reader.js";
@@ -133,8 +134,9 @@ function elementNames(r: Reader, ctx: SyntaxContext, several: boolean): string[]
     if (name !== undefined) return name;
     const element = several ? `topology_elem_id_index_list[${j}]` : "topology_elem_id_index";
     const count = ctx.topology_elements.length;
-    const what = count ? `the reference list has ${count} names` : "a reference by index before the reference list";
-    throw r.illegal(element, what, { bitOffset: at, rule: count ? "reference-index" : "reference-list-first" });
+    if (count) throw r.illegal(element, `the reference list has ${count} names`, { bitOffset: at, rule: "reference-index" });
+    const place = { bitOffset: at, rule: "reference-list-first" };
+    throw r.error(UnitOrderError, "a reference by index before the reference list", element, place);
   });
 }
 
@@ -237,8 +239,8 @@ function checkDimensions(r: Reader, ctx: SyntaxContext, h: DataUnitHeader): void
   const elements = within(ctx.limits, "tensorElements", product(shape), "tensor_dimensions");
   if (!isDecomposed(h)) return;
   const { g_number_of_rows: rows, decomposition_rank: rank } = h;
-  if (rows < 1 || elements % rows) throw r.illegal("g_number_of_rows", `${elements} elements are not ${rows} rows`, { rule: "decomposition" });
-  if (rank < 1) throw r.illegal("decomposition_rank", `the value ${rank} is not allowed`, { expected: "1 or more", rule: "decomposition" });
+  if (rows < 1 || elements % rows) throw r.illegal("g_number_of_rows", `${elements} elements are not ${rows} rows`);
+  if (rank < 1) throw r.illegal("decomposition_rank", `the value ${rank} is not allowed`, { expected: "1 or more" });
   within(ctx.limits, "tensorElements", Math.max(rows, elements / rows) * rank, "decomposition_rank");
 }
 

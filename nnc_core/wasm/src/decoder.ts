@@ -120,7 +120,7 @@ function parametersOf(unit: DataUnit, part: Part, history: History | undefined):
   for (const known of [base, history?.marks]) {
     if (known && known.length !== rows * width) {
       const what = `${rows * width} elements after an update with ${known.length}`;
-      throw new ElementValueError(what, { element: "tensor_dimensions", tensor: part.name, rule: "dimensions" });
+      throw new ElementValueError(what, { element: "tensor_dimensions", tensor: part.name });
     }
   }
   return {

@@ -15,9 +15,36 @@ export interface Place {
   rule?: string | undefined;
 }
 
+/** The rules that values of elements break, where they have one of their own; see docs/bitstream.md. */
+const RULES: Record<string, string> = {
+  general_profile_idc: "profile",
+  nnr_compressed_data_unit_payload_type: "payload-type",
+  nnr_multiple_topology_elements_present_flag: "block-names",
+  parent_node_id_type: "parent-type",
+  codebook_size: "codebook-size",
+  codebook_centre_offset: "codebook-zero",
+  codebook_delta_left: "codebook-values",
+  codebook_delta_right: "codebook-values",
+  count_tensor_dimensions: "dimensions",
+  tensor_dimensions: "dimensions",
+  decomposition_rank: "decomposition",
+  g_number_of_rows: "decomposition",
+  concatenation_axis_index: "tensor-split",
+  split_index: "tensor-split",
+  shift_index: "axis-exchange",
+  shift_value: "axis-exchange",
+  first_tensor_dimension_shift: "dimension-shift",
+  scan_order: "scan-order",
+  bit_offset_delta2: "entry-points",
+  nnr_rep_type: "pruning-type",
+  dim: "pruning-dimensions",
+};
+
 /** The bitstream violates ISO/IEC 15938-17. */
 export class BitstreamError extends NncError {
   override name = "BitstreamError";
+  /** The rule that is broken if nothing else is said. */
+  protected readonly usualRule: string = "element-range";
   readonly what: string;
   readonly place: Place;
 
@@ -27,11 +54,25 @@ export class BitstreamError extends NncError {
     this.place = place;
   }
 
+  /** The name of the rule that is broken. */
+  get rule(): string {
+    return this.place.rule ?? this.usualRule;
+  }
+
   /** The same error with more of its place; what is known already counts. */
   at(place: Place): this {
     const known = Object.fromEntries(Object.entries(this.place).filter(([, value]) => value !== undefined));
-    const error = new (this.constructor as new (what: string, place: Place) => this)(this.what, { ...place, ...known });
-    error.stack = this.stack ?? "";
+    return this.placed({ ...place, ...known });
+  }
+
+  /** The same error as the violation of another rule. */
+  breaking(rule: string): this {
+    return this.placed({ ...this.place, rule });
+  }
+
+  private placed(place: Place): this {
+    const error = new (this.constructor as new (what: string, place: Place) => this)(this.what, place);
+    error.stack = this.stack?.replace(this.message, () => error.message) ?? "";
     return error;
   }
 }
@@ -39,11 +80,13 @@ export class BitstreamError extends NncError {
 /** The data end before the syntax does. */
 export class TruncatedError extends BitstreamError {
   override name = "TruncatedError";
+  protected override readonly usualRule = "truncated";
 }
 
 /** A size disagrees with what the unit holds. */
 export class UnitSizeError extends BitstreamError {
   override name = "UnitSizeError";
+  protected override readonly usualRule = "unit-size";
 }
 
 /** Units are missing, repeated or in the wrong order. */
@@ -54,16 +97,22 @@ export class UnitOrderError extends BitstreamError {
 /** A syntax element has a value that is reserved or out of range. */
 export class ElementValueError extends BitstreamError {
   override name = "ElementValueError";
+
+  override get rule(): string {
+    return this.place.rule ?? RULES[this.place.element?.split("[")[0] ?? ""] ?? this.usualRule;
+  }
 }
 
 /** byte_alignment() is not a one followed by zeros. */
 export class AlignmentError extends BitstreamError {
   override name = "AlignmentError";
+  protected override readonly usualRule = "byte-alignment";
 }
 
 /** The arithmetic-coded bytes are damaged, or do not end where they must. */
 export class PayloadError extends BitstreamError {
   override name = "PayloadError";
+  protected override readonly usualRule = "codeword";
 }
 
 /** The input is valid, but uses a feature that is not supported. */

@@ -19,7 +19,7 @@ import type { Source } from "./source.js";
 import { sizeOfUnit } from "./reader.js";
 import type { Pruning } from "./topology.js";
 import type { Tensor } from "./values.js";
-import { Walk } from "./walk.js";
+import { payloadPlace, Walk } from "./walk.js";
 
 export interface Options {
   /** Bounds on what the bitstream may ask for. */
@@ -102,7 +102,7 @@ export class NnrFile {
   /** Decode all tensors, in bitstream order; with workers several at a time, and the largest first. */
   async *decodeAll(): AsyncGenerator<Tensor> {
     within(this.walk.ctx.limits, "decodedBytes", this.carriers.map(bytesOf).reduce((all, bytes) => all + bytes, 0));
-    if (this.decoders instanceof ThisThread) {
+    if (this.decoders === HERE) {
       for (const carrier of this.carriers) yield* await this.decoded(carrier);
       return;
     }
@@ -132,7 +132,7 @@ export class NnrFile {
     if (!found.length) return undefined;
     const [{ unit, payload }] = found as [(typeof found)[0]];
     const { storage_format, compression_format } = unit.header;
-    const data = await inflate(compression_format!, payload, this.walk.ctx.limits, "topologyBytes", "topology", unit.index);
+    const data = await inflate(compression_format!, payload, this.walk.ctx.limits, "topologyBytes", payloadPlace(unit));
     const empty = compression_format === 0 && data.length === 1 && data[0] === 0;
     return { storage_format: storage_format!, data: empty ? new Uint8Array() : data };
   }
@@ -266,7 +266,7 @@ class Stream {
       this.received += chunk.length;
       this.options.onProgress?.(this.received);
       await this.units(arriving);
-      if (this.decoders instanceof ThisThread) yield* this.delivered();
+      if (this.decoders === HERE) yield* this.delivered();
     }
     if (arriving.left || !this.walk.units.length) await this.walk.all(arriving.take(arriving.left), this.received - arriving.left);
     this.walk.finish();
@@ -337,8 +337,11 @@ function walkOf({ limits, inputParameters = {} }: Options): Walk {
   return new Walk({ ...DEFAULT_LIMITS, ...limits }, (name) => known.get(name));
 }
 
+/** The decoder of this thread, whose instance serves one call after another. */
+const HERE = new ThisThread();
+
 function decodersOf({ workers }: Options): [Decoders, end: () => void] {
-  if (workers === undefined || workers === 0) return [new ThisThread(), () => {}];
+  if (workers === undefined || workers === 0) return [HERE, () => {}];
   if (typeof workers !== "number") return [workers, () => {}];
   const own = new Workers(workers);
   return [own, () => own.close()];

@@ -1,20 +1,20 @@
-/** NNR_DFL: what topology and quantization units may do to their data (a zlib stream, RFC 1950). */
+/** NNR_DFL: what topology units may do to their data (a zlib stream, RFC 1950). */
+import type { Place } from "./errors.js";
 import { ElementValueError, LimitError, UnitSizeError, UnsupportedError } from "./errors.js";
 import type { Limits } from "./limits.js";
 
-const RULE = "deflated-data";
+const ELEMENT = "topology_data";
 
-/** Undo a compression format, up to the bytes that `limit` allows; `kind` is what the unit describes. */
-export async function inflate(format: number, payload: Uint8Array, limits: Limits, limit: "topologyBytes" | "nameBytes", kind: string, unit: number): Promise<Uint8Array> {
+/** The data of a topology unit, up to the bytes that `limit` allows; `place` is that of its payload. */
+export async function inflate(format: number, payload: Uint8Array, limits: Limits, limit: "topologyBytes" | "nameBytes", place: Place): Promise<Uint8Array> {
   const most = limits[limit];
-  const element = `${kind}_data`;
-  if (format > 1) throw new UnsupportedError(`${kind}_compression_format ${format}`);
-  const data = format === 0 ? payload : await inflated(payload, most, element, unit);
-  if (data.length > most) throw new LimitError(limit, data.length, most, element);
+  if (format > 1) throw new UnsupportedError(`topology_compression_format ${format}`);
+  const data = format === 0 ? payload : await inflated(payload, most, { ...place, element: ELEMENT, rule: "deflated-data" });
+  if (data.length > most) throw new LimitError(limit, data.length, most, ELEMENT);
   return data;
 }
 
-async function inflated(payload: Uint8Array, most: number, element: string, unit: number): Promise<Uint8Array> {
+async function inflated(payload: Uint8Array, most: number, place: Place): Promise<Uint8Array> {
   const chunks: Uint8Array[] = [];
   let size = 0;
   try {
@@ -26,12 +26,12 @@ async function inflated(payload: Uint8Array, most: number, element: string, unit
     }
     if (size > most) await reader.cancel();
   } catch {
-    throw new ElementValueError("damaged compressed data", { unit, element, expected: "a zlib stream", rule: RULE });
+    throw new ElementValueError("damaged compressed data", { ...place, expected: "a zlib stream" });
   }
   const data = joined(chunks);
   // Not every engine refuses what follows the stream; its last bytes are a checksum.
   if (size <= most && checksum(data) !== new DataView(payload.buffer, payload.byteOffset).getUint32(payload.length - 4)) {
-    throw new UnitSizeError("bytes follow the zlib stream", { unit, element, rule: RULE });
+    throw new UnitSizeError("bytes follow the zlib stream", place);
   }
   return data;
 }

@@ -3,6 +3,8 @@ import { AlignmentError, BitstreamError, ElementValueError, LimitError, Truncate
 import type { Place } from "./errors.js";
 
 const LONGEST_PREFIX = 32;
+/** Rules that a wrong reading breaks as soon as it goes wrong. */
+const GENERAL_RULES = ["truncated", "unit-size", "byte-alignment", "element-range", "golomb-prefix"];
 const UTF8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
 /** Reads the syntax elements of one unit, which is `data`; bit offsets in errors count from its start. */
@@ -140,7 +142,7 @@ export class Reader {
       }
       this.rewind(place);
     }
-    if (problem instanceof BitstreamError) throw problem.place.rule ? problem : problem.at({ rule });
+    if (problem instanceof BitstreamError) throw GENERAL_RULES.includes(problem.rule) ? problem.breaking(rule) : problem;
     const message = units ? `not ${units} units to the end` : "bytes follow the last element";
     throw problem ?? this.error(UnitSizeError, message, "nnr_unit_size", { rule });
   }

@@ -260,7 +260,7 @@ export class Walk {
     this.descriptions.push({ unit, payload });
     const { storage_format, compression_format } = unit.header;
     if (unit.type !== UnitType.TPL || storage_format !== StorageFormat.REFLIST) return;
-    const data = await inflate(compression_format!, payload, this.ctx.limits, "nameBytes", "topology", unit.index);
+    const data = await inflate(compression_format!, payload, this.ctx.limits, "nameBytes", payloadPlace(unit));
     const names = readTopology(data, unit, compression_format!, (r) => topologyElementsIdsList(r, this.ctx));
     this.references += names.length;
     within(this.ctx.limits, "units", this.references, "topology_elem_id_list");
@@ -273,7 +273,7 @@ export class Walk {
     if (!found) return undefined;
     const { unit, payload } = found;
     const format = unit.header.compression_format!;
-    const data = await inflate(format, payload, this.ctx.limits, "topologyBytes", "topology", unit.index);
+    const data = await inflate(format, payload, this.ctx.limits, "topologyBytes", payloadPlace(unit));
     return readTopology(data, unit, format, (r) => pruningTopologyContainer(r, unit.ctx), "bit_mask_value", "pruning-size");
   }
 
@@ -288,6 +288,9 @@ export class Walk {
     return new UnitOrderError(what, { unit: unit.index, bitOffset, element, rule, ...place });
   }
 }
+
+/** Where the payload of a unit begins, for errors. */
+export const payloadPlace = (unit: UnitRecord): Place => ({ unit: unit.index, bitOffset: 8 * unit.payload_offset });
 
 const headerStart = (unit: UnitRecord): number => (unit.size > 32767 ? 5 : 3) + (unit.partial_data_counter ? 1 : 0);
 
