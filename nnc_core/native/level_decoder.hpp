@@ -39,8 +39,10 @@ class LevelDecoder {
     static constexpr int kZerosBeforeRun = 24;
     static constexpr std::int64_t kLargest = std::numeric_limits<std::int32_t>::max();
 
+    // Apart from what calls it, so that engines for WebAssembly can replace it by faster code in the middle of a
+    // tensor.
     template <bool kDependent>
-    void decode_plain(RangeDecoder& shared, std::int32_t* levels, std::int64_t count) {
+    [[gnu::noinline]] void decode_plain(RangeDecoder& shared, std::int32_t* levels, std::int64_t count) {
         RangeDecoder engine = shared;  // a local keeps the registers in registers
         Context* const contexts = contexts_;
         const int flags = layout_.n;

@@ -170,6 +170,14 @@ nnc_tensor(Session* session, std::uint32_t rows, std::uint32_t width, std::int32
 
 NNC_EXPORT(const std::int32_t*) nnc_levels(const Session* session) { return session->levels.data.get(); }
 
+// The last tensor's levels in the same place as the values that they stand for, float32; the levels are gone then.
+NNC_EXPORT(const float*) nnc_scaled(Session* session, float step) {
+    std::int32_t* const levels = session->levels.data.get();
+    for (std::uint64_t i = 0; i < session->levels.count; ++i)
+        levels[i] = __builtin_bit_cast(std::int32_t, step* static_cast<float>(levels[i]));
+    return reinterpret_cast<const float*>(levels);
+}
+
 // Whether the last tensor uses the history of the updates before.
 NNC_EXPORT(std::int32_t) nnc_uses_history(const Session* session) {
     return session->choices.hist_dep_sig_prob_enabled_flag;

@@ -9,7 +9,7 @@ import { checkParent, NO_HISTORY } from "./history.js";
 import type { Histories, History } from "./history.js";
 import { isWeight } from "./members.js";
 import { delivered, reconstructed } from "./values.js";
-import type { Tensor } from "./values.js";
+import type { Coded, Tensor } from "./values.js";
 
 /** No bin costs less than 1 / 177 of a bit: the least probable symbol has 2 of at most 511 parts of the range. */
 const MOST_BINS_PER_BYTE = 8 * 177;
@@ -20,8 +20,8 @@ export interface DecodedUnit {
   levels: Map<string, Int32Array>;
 }
 
-/** Calls for each coded tensor with its quantization parameter, undefined for integers, and its levels. */
-export type Use = (part: Part, qp: number | undefined, levels: Int32Array) => void;
+/** What is done with each coded tensor; the quantization parameter is undefined for integers. */
+export type Use = (part: Part, qp: number | undefined, coded: Coded) => void;
 
 /**
  * Decode and reconstruct the tensors of a data unit.
@@ -32,9 +32,9 @@ export type Use = (part: Part, qp: number | undefined, levels: Int32Array) => vo
 export function decodeUnit(unit: DataUnit, engine: Engine, histories?: Histories): DecodedUnit {
   const levels = new Map<string, Int32Array>();
   const values = new Map<string, Int32Array | Float32Array>();
-  const use: Use = (part, qp, found) => {
-    if (histories) levels.set(part.name, found.slice());
-    values.set(part.name, reconstructed(found, part, qp, unit.quantization?.qp_density ?? 0));
+  const use: Use = (part, qp, coded) => {
+    if (histories) levels.set(part.name, coded.levels.slice());
+    values.set(part.name, reconstructed(coded, part, qp, unit.quantization?.qp_density ?? 0));
   };
   return placed(unit, () => {
     if (unit.header.payload_type === PayloadType.RAW_FLOAT) values.set(unit.header.names[0]!, rawFloats(unit.payload));
@@ -70,12 +70,12 @@ export function decodeLevels(unit: DataUnit, engine: Engine, histories: Historie
   entryPoints.check();
 }
 
-/** The levels of a tensor; `unknown` is the unit where histories are not known. */
-function tensorOf(payload: Payload, parameters: TensorParameters, part: Part, unknown: DataUnit | undefined, entryPoints: EntryPoints): Int32Array {
+/** A coded tensor; `unknown` is the unit where histories are not known. */
+function tensorOf(payload: Payload, parameters: TensorParameters, part: Part, unknown: DataUnit | undefined, entryPoints: EntryPoints): Coded {
   const decoded = payload.tensor(parameters);
   if (unknown && decoded.usesHistory) throw missing(unknown, part.name);
   entryPoints.pass(part, decoded.entry_points);
-  return decoded.levels;
+  return { levels: decoded.levels, scaled: (step) => payload.scaled(step) };
 }
 
 function placed<T>(unit: DataUnit, work: () => T): T {

@@ -23,7 +23,7 @@ export interface TensorParameters {
   history?: Uint8Array | undefined;
 }
 
-/** The levels of a tensor, which are valid until the next call; see `Payload.copied`. */
+/** The levels of a tensor, which are valid until the next call. */
 export interface DecodedLevels {
   levels: Int32Array;
   usesHistory: boolean;
@@ -43,6 +43,7 @@ interface Exports {
   nnc_iae(session: number, bits: number): number;
   nnc_tensor(session: number, ...parameters: number[]): number;
   nnc_levels(session: number): number;
+  nnc_scaled(session: number, step: number): number;
   nnc_uses_history(session: number): number;
   nnc_entry_point_count(session: number): number;
   nnc_entry_points(session: number): number;
@@ -79,6 +80,8 @@ export class Engine {
 
 /** A payload that is being decoded: its numbers and tensors, in their order. */
 export class Payload {
+  private count = 0;
+
   constructor(private readonly exports: Exports, private readonly session: number, readonly size: number) {}
 
   /** A signed number of so many equiprobable bins. */
@@ -106,8 +109,15 @@ export class Payload {
       p.codebook_zero_offset,
     );
     this.check(status, 4 * count);
+    this.count = count;
     const levels = new Int32Array(exports.memory.buffer, exports.nnc_levels(session) >>> 0, count);
     return { levels, usesHistory: exports.nnc_uses_history(session) !== 0, entry_points: this.entryPoints() };
+  }
+
+  /** The levels of the last tensor times a step (binary32), in an array of its own; the levels are gone then. */
+  scaled(step: number): Float32Array {
+    const place = this.exports.nnc_scaled(this.session, step) >>> 0;
+    return new Float32Array(this.exports.memory.buffer.slice(place, place + 4 * this.count) as ArrayBuffer);
   }
 
   /** Check that the codeword ends here, with the payload. */

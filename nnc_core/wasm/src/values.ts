@@ -13,16 +13,19 @@ export interface Tensor {
   data: TensorData;
 }
 
+/** A tensor's levels, and what makes values of them; they are gone then. */
+export interface Coded {
+  levels: Int32Array;
+  scaled(step: number): Float32Array;
+}
+
 type Values = Int32Array | Float32Array;
 
 /** The values that levels stand for; the quantization parameter is undefined for integers. */
-export function reconstructed(levels: Int32Array, part: Part, qp: number | undefined, density: number): Values {
-  if (qp === undefined) return levels.slice();
+export function reconstructed(coded: Coded, part: Part, qp: number | undefined, density: number): Values {
+  if (qp === undefined) return coded.levels.slice();
   const step = stepSize(qp, density);
-  if (part.codebook) return lookedUp(levels, part, step);
-  const values = new Float32Array(levels.length);
-  for (let i = 0; i < levels.length; i++) values[i] = step * Math.fround(levels[i]!);
-  return values;
+  return part.codebook ? lookedUp(coded.levels, part, step) : coded.scaled(step);
 }
 
 /** `2 ** density` steps per octave, 1 for 0. */
