@@ -33,8 +33,11 @@ class Cautions:
         plan = self._plan.tensors[name]
         if plan.method != Method.QUANTIZED or plan.exact or not array.size:
             return
-        values = np.nan_to_num(array.astype(np.float32, copy=False).reshape(-1), nan=0, posinf=0, neginf=0)
+        values = array.astype(np.float32, copy=False).reshape(-1)
         energy = float(np.vdot(values, values))
+        if not math.isfinite(energy):
+            values = np.nan_to_num(values, nan=0, posinf=0, neginf=0)
+            energy = float(np.vdot(values, values))
         noise = step_size(plan.qp, self._plan.qp_density) / (_DEPENDENT if plan.dq_flag else _UNIFORM)
         sqnr = max(0.0, decibel(energy, np.count_nonzero(values) * noise**2))
         if energy and sqnr < MIN_SQNR:

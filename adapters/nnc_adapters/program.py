@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 
 
 def main() -> None:
-    """Run ``nnc``."""
+    """Run ``nnc``. What is imported stays, and is not searched for garbage."""
+    gc.disable()
     try:
         from nnc_adapters.cli import main as run
     except KeyboardInterrupt:
         sys.exit(130)
+    gc.freeze()
+    gc.enable()
     run(prog_name="nnc")

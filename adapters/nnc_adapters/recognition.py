@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import tarfile
-import zipfile
 from collections.abc import Sequence
 from itertools import chain, islice
 from pathlib import Path
@@ -113,6 +111,9 @@ def _unpacking(path: Path, adapters: Sequence[Adapter]) -> str:
 
 def _members(path: Path) -> list[str]:
     """The names in a zip or tar archive; none where it cannot be read."""
+    import tarfile  # which takes long, and is rarely needed; so is the next
+    import zipfile
+
     try:
         if (_head(path) or b"").startswith(b"PK"):
             with zipfile.ZipFile(path) as archive:

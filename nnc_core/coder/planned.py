@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Executor
 from functools import partial
 from math import prod
-from typing import Any, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +28,9 @@ from nnc_core.planner.plan import ModelPlan, TensorPlan
 from nnc_core.syntax.driver import Buffer
 from nnc_core.syntax.model_parameter_set import ModelParameterSet
 from nnc_core.tables.code_points import QuantizationMethodFlags
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
 
 _log = logger(__name__)
 

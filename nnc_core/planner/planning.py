@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Executor
 from dataclasses import replace
 from functools import partial
+from typing import TYPE_CHECKING
 
 from nnc_core.approximator.step import step_size
 from nnc_core.bitstream.marks import escaped
@@ -23,6 +23,9 @@ from nnc_core.planner.survey import Finding, survey
 from nnc_core.planner.telling import told
 from nnc_core.planner.trials import Trials, Whole
 from nnc_core.planner.tuning import worths
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
 
 __all__ = ["decided", "plan"]
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import Executor
 from functools import partial
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +16,9 @@ from nnc_core.nnr_model import SourceModel
 from nnc_core.planner import rate
 from nnc_core.planner.exactness import sample_of
 from nnc_core.planner.plan import Method, ModelPlan, TensorPlan
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
 
 __all__ = ["Prediction", "predict"]
 

@@ -6,10 +6,9 @@ What is found can be pickled, so that the parts of a model may be read in differ
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from concurrent.futures import Executor
 from dataclasses import replace
 from functools import lru_cache, partial
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +21,9 @@ from nnc_core.planner.exactness import exact_by_value, exact_plan, integer_plan,
 from nnc_core.planner.parameters import WEIGHTS, CodingParameters
 from nnc_core.planner.plan import TensorPlan
 from nnc_core.planner.statistics import Statistics, is_vector, statistics
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
 
 __all__ = ["Finding", "survey"]
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Mapping
-from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -15,6 +14,9 @@ from nnc_core.coder.planned import frame_size, squared_errors, unit_sizes, write
 from nnc_core.nnr_model import SourceModel
 from nnc_core.planner.plan import ModelPlan, TensorPlan
 from nnc_core.planner.tuning import tuned
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
 
 __all__ = ["Trials", "Whole"]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import shutil
 import sys
-import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -140,6 +139,8 @@ def cells_of(text: str) -> int:
 
 
 def _cells(character: str) -> int:
+    import unicodedata  # which takes long, and is rarely needed
+
     if unicodedata.combining(character):
         return 0
     return 2 if unicodedata.east_asian_width(character) in "FW" else 1
