@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from nnc_core.approximator.calibrated import Covariance, LayerInputs
     from nnc_core.bitstream.parts import join, split
     from nnc_core.coder.history import History
-    from nnc_core.coder.models import encode, write
+    from nnc_core.coder.plan import Method, ModelPlan, TensorPlan
     from nnc_core.errors import (
         BitstreamError,
         IntegrityError,
@@ -35,11 +35,11 @@ if TYPE_CHECKING:
     from nnc_core.nnr_model import Evaluation, ModelInfo, QpSearch, SourceModel, Topology
     from nnc_core.planner.evaluated import optimize
     from nnc_core.planner.parameters import CodingParameters, Rule
-    from nnc_core.planner.plan import Method, ModelPlan, TensorPlan
     from nnc_core.planner.planning import plan
     from nnc_core.planner.prediction import Prediction, predict
     from nnc_core.syntax.context import InputParameters
     from nnc_core.updates import LossyOptions, UpdateDecoder, UpdateEncoder, UpdateOptions
+    from nnc_core.writing import encode, write
 else:
     # Programs that only ask for help, or look at headers, need not wait for what they do not use.
     __getattr__ = imported_on_use(
@@ -48,7 +48,7 @@ else:
             "approximator.calibrated": ("Covariance", "LayerInputs"),
             "bitstream.parts": ("join", "split"),
             "coder.history": ("History",),
-            "coder.models": ("encode", "write"),
+            "writing": ("encode", "write"),
             "errors": (
                 "BitstreamError",
                 "IntegrityError",
@@ -67,7 +67,7 @@ else:
             "nnr_model": ("Evaluation", "ModelInfo", "QpSearch", "SourceModel", "Topology"),
             "planner.evaluated": ("optimize",),
             "planner.parameters": ("CodingParameters", "Rule"),
-            "planner.plan": ("Method", "ModelPlan", "TensorPlan"),
+            "coder.plan": ("Method", "ModelPlan", "TensorPlan"),
             "planner.planning": ("plan",),
             "planner.prediction": ("Prediction", "predict"),
             "syntax.context": ("InputParameters",),

@@ -34,7 +34,7 @@ def test_help_imports_no_command_and_no_numpy(option: str) -> None:
 def test_help_of_a_command_imports_no_other_command() -> None:
     modules = imported("inspect", "--help")
     assert {name for name in cli.SUMMARIES if f"nnc_adapters.cli.{name}" in modules} == {"inspect"}
-    assert not modules & {"rich", "importlib.metadata", "concurrent.futures", "nnc_core.coder.models"}
+    assert not modules & {"rich", "importlib.metadata", "concurrent.futures", "nnc_core.writing"}
 
 
 @pytest.mark.parametrize("name", sorted(cli.SUMMARIES))

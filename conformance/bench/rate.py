@@ -33,7 +33,7 @@ from conformance.support import peer_codec
 from conformance.support.peer_codec import SHARED
 from nnc_adapters import registry
 from nnc_core import SourceModel
-from nnc_core.planner.plan import ModelPlan, TensorPlan
+from nnc_core.coder.plan import ModelPlan, TensorPlan
 from nnc_core.planner.tuning import tuned
 
 Weights = dict[str, NDArray[np.float32]]

@@ -20,7 +20,7 @@ from conformance.bench.synthetic import Tensors, matrices, vectors
 from conformance.support import peer_codec
 from nnc_core import CodingParameters, NnrFile
 from nnc_core.coder.decoder import decode_unit
-from nnc_core.planner.plan import ModelPlan, TensorPlan
+from nnc_core.coder.plan import ModelPlan, TensorPlan
 from nnc_core.syntax.data_unit import CompressedDataUnitHeader
 from nnc_core.tables.code_points import PayloadType
 

@@ -18,13 +18,13 @@ import nnc_core
 from nnc_core import MissingLinkError, ModelError, NncError, NnrFile, ReplayError, WrongBaseError
 from nnc_core.approximator.approximation import Approximation, quantized, reconstructed
 from nnc_core.bitstream import BitstreamWriter
-from nnc_core.coder import state
 from nnc_core.coder.encoder import CodedUnit, Coding, CodingBlock, Node, encode_block
 from nnc_core.coder.history import Histories, History
 from nnc_core.coder.payload import Effort
 from nnc_core.syntax.model_parameter_set import ModelParameterSet
 from nnc_core.tables.blocks import Member
 from nnc_core.tables.code_points import ParentNodeIdType
+from nnc_core.updates import histories as state
 
 QP = -20
 ROWS, WIDTH = 40, 30

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 import nnc_core
-from nnc_core.coder import models
+from nnc_core import writing
 from nnc_core.planner import parameters
 
 
@@ -33,4 +33,4 @@ def test_the_examples_of_a_module_work(name: str) -> None:
 
 
 def test_the_entry_points_of_the_package_have_examples() -> None:
-    assert {models.__name__, parameters.__name__} <= set(modules_with_examples())
+    assert {writing.__name__, parameters.__name__} <= set(modules_with_examples())

@@ -17,6 +17,7 @@ from nnc_core.coder.block import unit_dtype
 from nnc_core.coder.encoder import CodedUnit
 from nnc_core.coder.metadata import pruning_of
 from nnc_core.coder.performance_maps import parameter_set_fields
+from nnc_core.coder.plan import ModelPlan, TensorPlan
 from nnc_core.coder.pool import Job, in_order, thread_count
 from nnc_core.coder.units import Format, block_units, data_units, squared_error
 from nnc_core.errors import ModelError
@@ -24,7 +25,6 @@ from nnc_core.limits import Limits
 from nnc_core.logs import logger
 from nnc_core.nnr_model import SourceModel
 from nnc_core.nnr_model.blocks import Block
-from nnc_core.planner.plan import ModelPlan, TensorPlan
 from nnc_core.syntax.driver import Buffer
 from nnc_core.syntax.model_parameter_set import ModelParameterSet
 from nnc_core.tables.code_points import QuantizationMethodFlags

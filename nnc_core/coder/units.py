@@ -22,11 +22,11 @@ from nnc_core.bitstream.marks import Mark
 from nnc_core.coder.dtypes import data_format
 from nnc_core.coder.encoder import CodedUnit, Coding, CodingBlock, encode_block, integer_codebook
 from nnc_core.coder.payload import CodedTensor, Effort, encode_shortest
+from nnc_core.coder.plan import Method, TensorPlan
 from nnc_core.entropy.parameters import TensorParameters
 from nnc_core.entropy.unary_length import USUAL_UNARY_LENGTH_MINUS1
 from nnc_core.errors import ModelError
 from nnc_core.nnr_model.blocks import Block
-from nnc_core.planner.plan import Method, TensorPlan
 from nnc_core.syntax.data_unit import CompressedDataUnitHeader
 from nnc_core.tables.code_points import GeneralProfileIdc, PayloadType
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from nnc_core.coder.plan import Method, ModelPlan
 from nnc_core.coder.planned import write_planned
 from nnc_core.file import decode
 from nnc_core.inputs import as_model
@@ -16,7 +17,6 @@ from nnc_core.nnr_model import SourceModel
 from nnc_core.nnr_model.evaluation import Evaluation
 from nnc_core.nnr_model.qp_search import QpSearch, coarsest
 from nnc_core.planner.parameters import CodingParameters
-from nnc_core.planner.plan import Method, ModelPlan
 from nnc_core.planner.planning import plan as plan_model
 
 __all__ = ["optimize"]

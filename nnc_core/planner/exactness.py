@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnc_core.bitstream import marks
+from nnc_core.coder.plan import Method, TensorPlan
 from nnc_core.coder.units import Format, as_floats, coded_size, data_units, known
 from nnc_core.entropy.unary_length import estimated_bits
 from nnc_core.errors import ModelError
-from nnc_core.planner.plan import Method, TensorPlan
 from nnc_core.planner.statistics import is_vector
 
 __all__ = ["exact_by_value", "exact_plan", "integer_plan", "sample_of", "worth_coding"]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from nnc_core.approximator.step import step_size
 from nnc_core.bitstream.marks import escaped
+from nnc_core.coder.plan import Method, ModelPlan, TensorPlan
 from nnc_core.coder.units import Format
 from nnc_core.errors import ModelError
 from nnc_core.nnr_model import SourceModel
@@ -17,7 +18,6 @@ from nnc_core.nnr_model.blocks import Block, blocks
 from nnc_core.planner import quality, rate
 from nnc_core.planner.codebooks import smaller_with_codebook
 from nnc_core.planner.parameters import CodingParameters
-from nnc_core.planner.plan import Method, ModelPlan, TensorPlan
 from nnc_core.planner.sensitivity import allocate
 from nnc_core.planner.survey import Finding, survey
 from nnc_core.planner.telling import told

@@ -11,8 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from nnc_core.coder.plan import ModelPlan, TensorPlan
 from nnc_core.coder.units import Format, probe
-from nnc_core.planner.plan import ModelPlan, TensorPlan
 
 __all__ = ["Sample", "Target", "coarsest", "decibel", "fill", "on_target", "sample", "shifted"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 
 from nnc_core.approximator.step import step_size
+from nnc_core.coder.plan import Method, ModelPlan, TensorPlan
 from nnc_core.logs import logger
-from nnc_core.planner.plan import Method, ModelPlan, TensorPlan
 
 __all__ = ["told"]
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from nnc_core.bitstream.references import with_reference_list
+from nnc_core.coder.plan import ModelPlan, TensorPlan
 from nnc_core.coder.planned import frame_size, squared_errors, unit_sizes, write_planned
 from nnc_core.nnr_model import SourceModel
-from nnc_core.planner.plan import ModelPlan, TensorPlan
 from nnc_core.planner.tuning import tuned
 
 if TYPE_CHECKING:

@@ -9,12 +9,12 @@ from concurrent.futures import Executor
 from typing import Any, BinaryIO
 
 from nnc_core.bitstream.references import with_reference_list
+from nnc_core.coder.plan import ModelPlan
 from nnc_core.coder.planned import write_planned
 from nnc_core.inputs import as_model, opened_for_writing
 from nnc_core.limits import Limits
 from nnc_core.nnr_model import ModelInfo, SourceModel, Topology
 from nnc_core.planner.parameters import CodingParameters
-from nnc_core.planner.plan import ModelPlan
 from nnc_core.planner.planning import plan as plan_model
 
 
