@@ -49,7 +49,7 @@ class Cautions:
             if not any(map(rule.applies_to, self._plan.tensors)):
                 yield f"the rule {rule.pattern!r} matches no tensor"
         if self._destroyed:
-            yield f"{_destroyed(self._destroyed)}; a smaller qp keeps more, nnc verify measures the loss"
+            yield f"{_destroyed(self._destroyed)}; more bits or --calibrate keep more, nnc verify measures the loss"
         if coded < _LITTLE * before:
             share = 100 * coded / before
             yield f"only {share:.0f} % of the model is tensors; the rest was compressed without loss, like a zip file"

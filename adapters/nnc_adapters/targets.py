@@ -15,6 +15,7 @@ from nnc_adapters.shared.lazy import overlay
 from nnc_core import NnrFile
 from nnc_core.errors import ModelError
 from nnc_core.nnr_model import Topology
+from nnc_core.tables.code_points import TopologyStorageFormat
 
 __all__ = ["BITSTREAM", "BITSTREAMS", "check_fits", "default_target", "fits", "pruned_writer", "write_into", "writer"]
 
@@ -38,7 +39,19 @@ def default_target(source: Path, topology: Topology | None, into: Path | None) -
         return source.with_suffix(into.suffix)
     if topology is None:
         raise ModelError(_NO_TOPOLOGY, file=str(source))
-    return source.with_suffix(registry.adapter(topology.storage_format).default_suffix(topology))
+    return source.with_suffix(_adapter(source, topology).default_suffix(topology))
+
+
+def _adapter(source: Path, topology: Topology) -> Adapter:
+    if topology.storage_format == TopologyStorageFormat.NNR_TPL_UNREC and _is_update(topology):
+        raise ModelError("is an update, not a model; nnc patch applies it to its base", file=str(source))
+    return registry.adapter(topology.storage_format)
+
+
+def _is_update(topology: Topology) -> bool:
+    from nnc_core.updates.manifest import BEGINNING
+
+    return topology.data.startswith(BEGINNING)
 
 
 def writer(source: Path, topology: Topology | None, target: Path, into: Path | None) -> _Writer:
@@ -50,7 +63,7 @@ def writer(source: Path, topology: Topology | None, target: Path, into: Path | N
         model, existing = registry.find(into), into
         return lambda tensors, options, force: write_into(model, tensors, existing, target, options, force=force)
     if topology is not None:
-        adapter = registry.adapter(topology.storage_format)
+        adapter = _adapter(source, topology)
         if fits(topology, target):
             return lambda tensors, options, force: adapter.write(tensors, topology, target, options, force=force)
     if not export.takes(target):

@@ -156,3 +156,21 @@ def test_the_list_of_commands_shows_whole_sentences() -> None:
     for entry in entries[: len(main.commands)]:
         assert entry.rstrip().endswith("."), entry
         assert "..." not in entry
+
+
+def test_an_update_is_not_decompressed_but_applied(nnc: Nnc, model: Path, bitstream: Path, tmp_path: Path) -> None:
+    assert nnc("diff", model, bitstream, "-o", tmp_path / "u.nnr").exit_code == 0
+    result = nnc("decompress", tmp_path / "u.nnr")
+    assert result.exit_code == 5
+    assert "is an update, not a model; nnc patch applies it to its base" in result.stderr
+
+
+def test_a_file_in_the_place_of_a_command_is_told_from_a_wrong_word(nnc: Nnc, model: Path) -> None:
+    result = nnc(model)
+    assert result.exit_code == 2
+    assert f"did you mean nnc compress {model}" in result.stderr
+    assert "No such command 'compres'" in nnc("compres").stderr
+
+
+def test_what_is_there_is_replaced_by_an_option_that_the_message_names(nnc: Nnc, model: Path, bitstream: Path) -> None:
+    assert "-f replaces it" in nnc("compress", model, "-o", bitstream).stderr

@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 
 from nnc_core.errors import ModelError, UnsupportedError
 
-__all__ = ["BASE_MODEL_ID", "CHECK_BYTES", "Kind", "Manifest"]
+__all__ = ["BASE_MODEL_ID", "BEGINNING", "CHECK_BYTES", "Kind", "Manifest"]
 
 Kind = Literal["lossy", "exact"]
 CHECK_BYTES: Final = 8
@@ -18,6 +18,8 @@ BASE_MODEL_ID: Final = "sha256:"
 """What ``base_model_id`` begins with; the digest of the base follows."""
 _VERSION: Final = 1
 _KEY: Final = "nnc_update"
+BEGINNING: Final = b'{"nnc_update"'
+"""What the bytes of every manifest begin with."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from nnc_core.updates.differences import Literal
 from nnc_core.updates.digest import Fingerprint, fingerprint
 from nnc_core.updates.exact import after_parts, with_difference
 from nnc_core.updates.lossy import predicted, reconstruction, with_values
-from nnc_core.updates.manifest import BASE_MODEL_ID, CHECK_BYTES, Manifest
+from nnc_core.updates.manifest import BASE_MODEL_ID, BEGINNING, CHECK_BYTES, Manifest
 from nnc_core.updates.naming import HALVES, Order, UnitName, read_name, tensor_name
 
 __all__ = ["UNKNOWN", "Step", "Tensor", "Update", "manifest_of", "values_of"]
@@ -33,7 +33,7 @@ def manifest_of(file: NnrFile) -> Manifest | None:
     topology, mps = file.topology, file.bitstream.mps
     if topology is None or topology.storage_format != TopologyStorageFormat.NNR_TPL_UNREC or mps is None:
         return None
-    if not topology.data.startswith(b'{"nnc_update"'):
+    if not topology.data.startswith(BEGINNING):
         return None
     base = (mps.base_model_id or "").removeprefix(BASE_MODEL_ID)
     return Manifest.from_bytes(topology.data, base, list(unit_tensors(file)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from importlib import import_module
+from pathlib import Path
 from typing import Any, Final
 
 import click
@@ -71,6 +72,12 @@ class _Program(click.Group):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Take ``nnc -t FILE`` and ``nnc -l FILE`` as users of gzip and zstd mean them."""
         return super().parse_args(ctx, ["decompress", *args] if args[:1] and args[0] in _GZIP else args)
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        """Say what is missing where a file stands in the place of a command."""
+        if args[0] not in SUMMARIES and Path(args[0]).exists():
+            ctx.fail(f"{args[0]} is a file; did you mean nnc compress {args[0]}, or nnc decompress?")
+        return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         with reported():

@@ -71,7 +71,7 @@ def _free_data_path(path: Path, force: bool) -> Path:
     if not os.path.lexists(usual):
         return usual
     if not force:
-        raise FileExistsError(f"{usual} exists; use force to replace it")
+        raise FileExistsError(f"{usual} exists; -f replaces it (in Python: force=True)")
     numbered = (path.with_name(f"{path.name}.{number}.data") for number in count(2))
     return next(name for name in numbered if not os.path.lexists(name))
 

@@ -42,7 +42,7 @@ def size_of(path: Path) -> int:
 def check_free(path: Path, *, force: bool = False) -> None:
     """`FileExistsError` where ``path`` exists, unless ``force``; a pipe or a device may exist, it is not replaced."""
     if not force and os.path.lexists(path) and not _is_stream(path):
-        raise FileExistsError(f"{path} exists; use force to replace it")
+        raise FileExistsError(f"{path} exists; -f replaces it (in Python: force=True)")
 
 
 @contextmanager
