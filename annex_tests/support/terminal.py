@@ -18,13 +18,16 @@ def on_terminal(arguments: list[str | Path], stream: str, **environment: str) ->
     ours, theirs = pty.openpty()
     streams = {"stdout": PIPE, "stderr": PIPE, stream: theirs}
     command = [sys.executable, "-m", "nnc_adapters.cli", *arguments]
-    result = subprocess.run(command, env={**os.environ, **environment}, timeout=120, **streams)
-    os.close(theirs)
-    got = b""
+    with subprocess.Popen(command, env={**os.environ, **environment}, **streams) as process:
+        os.close(theirs)
+        got = b"".join(iter(lambda: _read(ours), b""))  # while it runs, since a terminal holds a few kilobytes only
+        os.close(ours)
+        process.communicate(timeout=120)
+    return process.returncode, got
+
+
+def _read(terminal: int) -> bytes:
     try:
-        while piece := os.read(ours, 4096):
-            got += piece
+        return os.read(terminal, 4096)
     except OSError:  # how a terminal ends
-        pass
-    os.close(ours)
-    return result.returncode, got
+        return b""
