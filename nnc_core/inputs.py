@@ -25,10 +25,10 @@ def as_array(name: str, value: Any) -> NDArray[Any]:
     Truth values become int8 (0 and 1), bfloat16 of PyTorch float32 with the same values. `ModelError` for what has no
     array.
     """
-    if hasattr(value, "detach"):
-        value = value.detach().cpu()
-        value = value.float() if str(value.dtype) == "torch.bfloat16" else value
     try:
+        if hasattr(value, "detach"):
+            value = value.detach().cpu()
+            value = value.float() if str(value.dtype) == "torch.bfloat16" else value
         array = np.asarray(value)
     except (TypeError, ValueError, RuntimeError) as error:
         raise ModelError(f"cannot become an array: {error}", tensor=name) from error
@@ -44,6 +44,8 @@ def as_model(
     """A model of named numbers, or the model itself; what it is calibrated with may be mere arrays of inputs."""
     if isinstance(tensors, SourceModel):
         return tensors
+    if not hasattr(tensors, "items"):
+        raise ModelError(f"tensors are given by name, in a dictionary; this is of type {type(tensors).__name__}")
     arrays = {name: as_array(name, value) for name, value in tensors.items()}
     inputs = {name: _as_inputs(name, value) for name, value in (calibrate or {}).items()}
     for name in inputs:

@@ -116,6 +116,15 @@ def test_tensors_of_pytorch_are_taken_as_they_are() -> None:
         nnc_core.encode({"complex": torch.zeros(4, dtype=torch.complex64)})
 
 
+def test_what_has_no_numbers_or_no_names_is_refused() -> None:
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    with pytest.raises(ModelError, match="'x': cannot become an array"):
+        nnc_core.encode({"x": torch.empty(4, device="meta")})
+    for nameless in ([WEIGHT], WEIGHT, torch.from_numpy(WEIGHT.copy())):
+        with pytest.raises(ModelError, match="by name, in a dictionary"):
+            nnc_core.encode(nameless)  # type: ignore[arg-type]
+
+
 def test_numbers_of_other_types_than_numpys_are_taken_as_they_are() -> None:
     ml_dtypes = pytest.importorskip("ml_dtypes", reason="ml_dtypes is not installed")
     found = nnc_core.decode(nnc_core.encode({"b": WEIGHT.astype(ml_dtypes.bfloat16), "list": [[1.5, 2.5]]}))
