@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ from numpy.typing import NDArray
 
 from nnc_adapters import export, registry
 from nnc_adapters.base import DEFAULTS, Adapter, Options
-from nnc_adapters.shared.lazy import overlay
+from nnc_adapters.shared.dtypes import FLOATS
+from nnc_adapters.shared.lazy import LazyTensors, overlay
 from nnc_core import NnrFile
 from nnc_core.errors import ModelError
 from nnc_core.nnr_model import Topology
@@ -60,8 +62,7 @@ def writer(source: Path, topology: Topology | None, target: Path, into: Path | N
     `ModelError` where the bitstream carries no model, or the suffix of ``target`` is that of another format.
     """
     if into is not None:
-        model, existing = registry.find(into), into
-        return lambda tensors, options, force: write_into(model, tensors, existing, target, options, force=force)
+        return partial(_into, into, topology, target)
     if topology is not None:
         adapter = _adapter(source, topology)
         if fits(topology, target):
@@ -69,6 +70,28 @@ def writer(source: Path, topology: Topology | None, target: Path, into: Path | N
     if not export.takes(target):
         raise ModelError(_NO_TOPOLOGY, file=str(source)) if topology is None else _contradiction(topology, target)
     return lambda tensors, options, force: _export(tensors, topology, target, options, force)
+
+
+def _into(
+    into: Path, topology: Topology | None, target: Path, tensors: _Tensors, options: Options, force: bool
+) -> None:
+    """Write ``into`` with the tensors of a bitstream, and with the small ones that travel in its topology."""
+    adapter = registry.find(into)
+    if topology is None or topology.storage_format != adapter.topology_storage_format:
+        write_into(adapter, tensors, into, target, options, force=force)
+        return
+    # a temporary file is not loaded, so that it may have any objects
+    with export.every_tensor(tensors, topology, replace(options, opaque=True)) as every:
+        known = adapter.tensors(into, options)
+        names = _names_in(adapter, every, into, options)
+        others = {own: name for name, own in names.items() if own not in tensors}
+        small = [own for own, name in others.items() if name in known and _same_floats(every[own], known[name])]
+        given = LazyTensors({name: partial(every.__getitem__, name) for name in [*tensors, *small]})
+        write_into(adapter, given, into, target, options, force=force)
+
+
+def _same_floats(one: NDArray[Any], other: NDArray[Any]) -> bool:
+    return one.dtype == other.dtype and one.shape == other.shape and one.dtype.name in FLOATS
 
 
 def pruned_writer(file: NnrFile, target: Path, into: Path | None) -> _Writer:

@@ -53,7 +53,7 @@ class Graph:
         copy = TensorProto()
         copy.CopyFrom(tensor)
         if stubs.is_stub(copy):
-            name = stubs.undo(copy)
+            name, _ = stubs.undo(copy)
             if name in shapes:
                 self.known[tensor.name] = Weight(name, tuple(tensor.dims))
         elif tensor.data_location != TensorProto.EXTERNAL and prod(tensor.dims) <= 1 << 10:

@@ -79,6 +79,13 @@ class OnnxAdapter(Adapter):
 
         return reader.read(Path(path), options)
 
+    def tensors(self, path: Path, options: Options = DEFAULTS) -> Mapping[str, NDArray[Any]]:
+        """All tensors of a model, by name: each of those that share their bytes."""
+        _require_onnx()
+        from nnc_adapters.onnx import reader
+
+        return reader.tensors(Path(path), options)
+
     def calibrated(
         self, model: SourceModel, path: Path, inputs: Mapping[str, NDArray[Any]], options: Options = DEFAULTS
     ) -> SourceModel:

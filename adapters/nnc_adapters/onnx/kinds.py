@@ -50,7 +50,7 @@ def kinds(topology: bytes, shapes: Shapes) -> dict[str, str | None]:
 def _stub_name(tensor: TensorProto) -> str:
     copy = TensorProto()
     copy.CopyFrom(tensor)
-    return stubs.undo(copy) if stubs.is_stub(tensor) else ""
+    return stubs.undo(copy)[0] if stubs.is_stub(tensor) else ""
 
 
 def _kind(uses: list[Use], shape: tuple[int, ...], flow: Dataflow) -> str | None:

@@ -14,8 +14,8 @@ from google.protobuf.message import DecodeError, EncodeError  # type: ignore[imp
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto
 
-from nnc_adapters.base import Options
-from nnc_adapters.onnx import debugging, roles, stubs, values
+from nnc_adapters.base import EVERYTHING, Options
+from nnc_adapters.onnx import copies, debugging, roles, stubs, values
 from nnc_adapters.onnx.dataflow import Dataflow, Value
 from nnc_adapters.onnx.scopes import Site, scopes, sites
 from nnc_adapters.onnx.sensitivity import sensitivity, takes_as_argument
@@ -57,7 +57,8 @@ def _read(path: Path, options: Options) -> SourceModel:
     flow = Dataflow(found)
     meant = sensitivity(flow, places, folder)
     groups = tied_together(topology_elem_ids(places, limits), folder)
-    tensors = [_Tensor(name, tied, _reason(tied, meant)) for name, tied in groups.items()]
+    known = copies.copies({name: tied[0] for name, tied in groups.items()}, folder) if _sees_copies(options) else {}
+    tensors = list(_tensors(groups, known, meant))
     selection = Selection(options)
     coded = {t.name: t for t in tensors if _is_chosen(t, options) or is_coded(t, flow, folder, selection)}
     info = roles.model_info({name: tensor.sites for name, tensor in coded.items()}, flow)
@@ -70,6 +71,19 @@ def _read(path: Path, options: Options) -> SourceModel:
     )
 
 
+def tensors(path: Path, options: Options) -> LazyTensors:
+    """All tensors that have arrays, by name: each of those that share their bytes."""
+    folder = values.Folder(path, options.limits)
+    places = [
+        site for scope in scopes(parsed(_without_weights(folder.content)), options.limits) for site in sites(scope)
+    ]
+    for site in places:
+        values.check(site.tensor, folder)
+    named = topology_elem_ids(places, options.limits)
+    arrays = {name: site.tensor for name, site in named.items() if site.tensor.data_type in values.WHOLE_BYTES}
+    return LazyTensors({name: _loader(tensor, folder) for name, tensor in arrays.items()})
+
+
 def _remarks(tensors: list[_Tensor], dropped: int) -> Iterator[str]:
     """What a person should know: how much was dropped, and what numbers the codec does not look at."""
     if dropped:
@@ -78,6 +92,23 @@ def _remarks(tensors: list[_Tensor], dropped: int) -> Iterator[str]:
     size = sum(values.byte_size(proto) or 0 for proto in unknown)
     if size >= _WORTH_MENTIONING:
         yield f"{len(unknown)} tensors of 8 bits or less with a fraction are carried as they are, {size} bytes"
+
+
+def _sees_copies(options: Options) -> bool:
+    """Whether tensors of equal values count as one: not where each is asked for by its name."""
+    return not options.only and not options.all_floats and options.chosen is not EVERYTHING
+
+
+def _tensors(
+    groups: Mapping[str, list[Site]], known: Mapping[str, tuple[str, copies.Copy]], meant: Sensitivity
+) -> Iterator[_Tensor]:
+    """The tensors, without those that are copies of others."""
+    again: dict[str, dict[Site, copies.Copy]] = {name: {} for name in groups}
+    for name, (first, way) in known.items():
+        again[first] |= dict.fromkeys(groups[name], way)
+    for name, tied in groups.items():
+        if name not in known:
+            yield _Tensor(name, tied, again[name], _reason([*tied, *again[name]], meant))
 
 
 def _is_chosen(tensor: _Tensor, options: Options) -> bool:
@@ -101,10 +132,14 @@ def _declared(tensor: TensorProto) -> exactness.Declared:
 
 @dataclass(frozen=True, slots=True)
 class _Tensor:
-    """A tensor under its identifier, in all places that share its bytes; ``exact`` is why it must not change."""
+    """A tensor under its identifier, in all places that share its bytes, and where else there are ``copies`` of it.
+
+    ``exact`` is why it must not change.
+    """
 
     name: str
     sites: list[Site]
+    copies: Mapping[Site, copies.Copy]
     exact: str | None
 
     @property
@@ -203,7 +238,7 @@ def is_coded(tensor: _Tensor, flow: Dataflow, folder: values.Folder, selection: 
     proto, kind = tensor.proto, tensor.proto.data_type
     if not tensor.sites[0].scope.carried or kind not in values.FLOATS | values.INTEGERS:
         return False
-    if kind in values.FLOATS and takes_as_argument(flow, tensor.sites):
+    if kind in values.FLOATS and takes_as_argument(flow, [*tensor.sites, *tensor.copies]):
         return False
     load = functools.partial(values.load, proto, folder)
     return selection.takes(values.dtype(kind).name, values.count(proto), load, exact=bool(tensor.exact))
@@ -222,10 +257,11 @@ def _loader(tensor: TensorProto, folder: values.Folder) -> functools.partial[NDA
 
 
 def _topology(model: ModelProto, places: list[Site], coded: Mapping[str, _Tensor], folder: values.Folder) -> Topology:
-    stubs_of = {site: tensor.name for tensor in coded.values() for site in tensor.sites}
+    stubs_of = {site: (tensor.name, "") for tensor in coded.values() for site in tensor.sites}
+    stubs_of |= {site: (tensor.name, way) for tensor in coded.values() for site, way in tensor.copies.items()}
     exact = [site.tensor for site in places if site not in stubs_of and values.is_external(site.tensor)]
-    for site, name in stubs_of.items():
-        stubs.make(site.tensor, name)
+    for site, (name, way) in stubs_of.items():
+        stubs.make(site.tensor, name, way)
     if model.ByteSize() + sum(folder.span(tensor).size for tensor in exact) > _TOPOLOGY_BYTES:
         raise UnsupportedError("a topology over 2 GiB")
     for tensor in exact:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto
 
 from nnc_adapters.onnx import stubs, values
+from nnc_adapters.onnx.copies import TRANSPOSED
 from nnc_adapters.onnx.reader import parsed
 from nnc_adapters.shared import protobuf
 from nnc_adapters.shared.compressed import compressing
@@ -90,6 +92,7 @@ class _Skeleton:
         self.data = data
         self.weights: dict[str, _Weight] = {}
         self.has_ties = False
+        self.shared: set[str] = set()
 
     def with_raw_data(self) -> list[protobuf.Piece]:
         """The model with a hole for each weight."""
@@ -102,6 +105,7 @@ class _Skeleton:
 
     def _rewrite(self, fill: _Fill) -> list[protobuf.Piece]:
         self.weights.clear()
+        self.shared.clear()
         rewriter = protobuf.Rewriter(
             memoryview(self.data),
             TensorProto.DESCRIPTOR.full_name,
@@ -118,14 +122,23 @@ class _Skeleton:
             return None
         if not stubs.is_stub(tensor):
             raise ModelError("the topology refers to a file", tensor=tensor.name)
-        name = stubs.undo(tensor)
-        weight = _weight(tensor, name)
+        name, copy = stubs.undo(tensor)
+        hole, weight = self._place(tensor, name, copy)
         first = self.weights.setdefault(name, weight)
-        if first is not weight:
-            if (first.data_type, first.size) != (weight.data_type, weight.size):
-                raise ModelError("the topology has two different tensors of this name", tensor=name)
-            self.has_ties = True
-        return fill(tensor, protobuf.Hole(name, weight.size))
+        if (first.data_type, first.size) != (weight.data_type, weight.size):
+            raise ModelError("the topology has two different tensors of this name", tensor=name)
+        self.has_ties |= name in self.shared and not copy
+        self.shared |= set() if copy else {name}
+        return fill(tensor, hole)
+
+    def _place(self, tensor: TensorProto, name: str, copy: str) -> tuple[protobuf.Hole, _Weight]:
+        """What is missing in a place, and which tensor it is."""
+        weight = _weight(tensor, name)
+        turned = copy == TRANSPOSED
+        if turned and len(weight.dims) != 2:
+            raise ModelError("the topology transposes what is not a matrix", tensor=name)
+        hole = protobuf.Hole(name, weight.size, turned)
+        return hole, replace(weight, dims=weight.dims[::-1]) if turned else weight
 
     @staticmethod
     def _raw(tensor: TensorProto, hole: protobuf.Hole) -> list[protobuf.Piece]:
@@ -145,15 +158,15 @@ class _DataFile:
         self.location = location
         self.pieces: list[protobuf.Piece] = []
         self.size = 0
-        self._offsets: dict[str, int] = {}
+        self._offsets: dict[protobuf.Hole, int] = {}
 
     def add(self, tensor: TensorProto, hole: protobuf.Hole) -> list[protobuf.Piece]:
         """Give the bytes of ``tensor`` a place, where they have none yet; returns the tensor that refers to it."""
-        if hole.name not in self._offsets:
-            offset = self._offsets[hole.name] = -(-self.size // _PAGE) * _PAGE
+        if hole not in self._offsets:
+            offset = self._offsets[hole] = -(-self.size // _PAGE) * _PAGE
             self.pieces += (bytes(offset - self.size), hole)
             self.size = offset + hole.size
-        offset = self._offsets[hole.name]
+        offset = self._offsets[hole]
         tensor.data_location = TensorProto.EXTERNAL
         for key, value in (("location", self.location), ("offset", offset), ("length", hole.size)):
             tensor.external_data.add(key=key, value=str(value))
@@ -163,17 +176,24 @@ class _DataFile:
 def _fill(
     stream: BinaryIO, pieces: list[protobuf.Piece], tensors: Mapping[str, NDArray[Any]], weights: Mapping[str, _Weight]
 ) -> None:
+    left = Counter(piece.name for piece in pieces if isinstance(piece, protobuf.Hole))
+    kept: dict[str, NDArray[Any]] = {}  # what has further places, so that it is fetched once
     for piece in pieces:
-        if isinstance(piece, protobuf.Hole):
-            stream.write(_bytes(tensors[piece.name], piece.name, weights[piece.name]))
-        else:
+        if not isinstance(piece, protobuf.Hole):
             stream.write(piece)
+            continue
+        array = kept.pop(piece.name, None)
+        array = _array(tensors[piece.name], piece.name, weights[piece.name]) if array is None else array
+        left[piece.name] -= 1
+        if left[piece.name]:
+            kept[piece.name] = array
+        stream.write(stored(array.T if piece.transposed else array))
 
 
-def _bytes(array: NDArray[Any], name: str, weight: _Weight) -> memoryview:
+def _array(array: NDArray[Any], name: str, weight: _Weight) -> NDArray[Any]:
     if array.shape != weight.dims:
         raise ModelError(f"has shape {array.shape}, the model has {weight.dims}", tensor=name)
     try:
-        return stored(converted(array, values.dtype(weight.data_type)))
+        return converted(array, values.dtype(weight.data_type))
     except ValueError as error:
         raise ModelError(str(error), tensor=name) from error

@@ -29,10 +29,11 @@ class Field(NamedTuple):
 
 
 class Hole(NamedTuple):
-    """``size`` bytes that are known only when they are written: those of the tensor ``name``."""
+    """``size`` bytes that are known only when they are written: those of the tensor ``name``, perhaps transposed."""
 
     name: str
     size: int
+    transposed: bool = False
 
 
 Piece = bytes | memoryview | Hole
