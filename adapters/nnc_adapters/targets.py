@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -11,9 +11,9 @@ from typing import Any
 from numpy.typing import NDArray
 
 from nnc_adapters import export, registry
-from nnc_adapters.base import DEFAULTS, Adapter, Options
+from nnc_adapters.base import DEFAULTS, EVERYTHING, Adapter, Options
 from nnc_adapters.shared.dtypes import FLOATS
-from nnc_adapters.shared.lazy import LazyTensors, overlay
+from nnc_adapters.shared.lazy import overlay
 from nnc_core import NnrFile
 from nnc_core.errors import ModelError
 from nnc_core.nnr_model import Topology
@@ -82,12 +82,8 @@ def _into(
         return
     # a temporary file is not loaded, so that it may have any objects
     with export.every_tensor(tensors, topology, replace(options, opaque=True)) as every:
-        known = adapter.tensors(into, options)
-        names = _names_in(adapter, every, into, options)
-        others = {own: name for name, own in names.items() if own not in tensors}
-        small = [own for own, name in others.items() if name in known and _same_floats(every[own], known[name])]
-        given = LazyTensors({name: partial(every.__getitem__, name) for name in [*tensors, *small]})
-        write_into(adapter, given, into, target, options, force=force)
+        scalars = replace(options, bits=True)
+        write_into(adapter, every, into, target, scalars, needed=frozenset(tensors), force=force)
 
 
 def _same_floats(one: NDArray[Any], other: NDArray[Any]) -> bool:
@@ -145,17 +141,27 @@ def _export(tensors: _Tensors, topology: Topology | None, target: Path, options:
 
 
 def write_into(
-    adapter: Adapter, tensors: _Tensors, into: Path, target: Path, options: Options = DEFAULTS, *, force: bool = False
+    adapter: Adapter,
+    tensors: _Tensors,
+    into: Path,
+    target: Path,
+    options: Options = DEFAULTS,
+    *,
+    needed: Collection[str] = EVERYTHING,
+    force: bool = False,
 ) -> None:
     """Write the model ``into`` as ``target``, with ``tensors`` in place of its own.
 
-    `ModelError` for a tensor that it does not have; otherwise as `Adapter.write`.
+    `ModelError` for a tensor of those ``needed`` that it does not have; others go there only if they are floats of the
+    same type and shape. Otherwise as `Adapter.write`.
     """
     names = _names_in(adapter, tensors, into, options)
     base = adapter.read(into, replace(options, chosen=frozenset(names), only=True))
     if base.topology is None:
         raise ModelError("the model has no structure that could be kept", file=str(into))
-    adapter.write(overlay(base.tensors, tensors, names), base.topology, target, options, force=force)
+    own = base.tensors
+    fitting = {n: o for n, o in names.items() if o in needed or (n in own and _same_floats(tensors[o], own[n]))}
+    adapter.write(overlay(own, tensors, fitting), base.topology, target, options, force=force)
 
 
 def _names_in(adapter: Adapter, tensors: _Tensors, into: Path, options: Options) -> Mapping[str, str]:
