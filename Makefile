@@ -85,8 +85,9 @@ test-ecosystem: $(VENV)/.dev  ## test with Flower, Dask, Ray and Hugging Face (P
 wasm:  ## build the decoder for browsers and Node into nnc_core/wasm/dist (needs emscripten and npm)
 	nnc_core/wasm/build.sh
 
-test-wasm:  ## test that decoder; skipped, with the reason, where its tools are missing
+test-wasm: $(VENV)/.dev  ## test that decoder in Node and in a browser; skipped, with the reason, where tools are missing
 	nnc_core/wasm/test.sh
+	annex_tests/web/run.sh $(BIN)/python -k wasm
 
 docs: $(DOCS)/.ready  ## build the site of documents and docstrings: build/docs (Python 3.11 or newer)
 	PYTHONPATH=$(DOCS) $(BIN)/python -m sphinx -W --keep-going -q -E -c docs -d build/doctrees . build/docs

@@ -174,11 +174,19 @@ function instantiated(module: WebAssembly.Module): Exports {
 
 let compiled: Promise<WebAssembly.Module> | undefined;
 
-/** The module that lies beside this file, compiled once. */
+/** The module of the decoder, compiled once: what was provided, or what lies beside this file. */
 export function decoderModule(): Promise<WebAssembly.Module> {
-  compiled ??= compile(new URL("./nnr.wasm", import.meta.url));
-  compiled.catch(() => (compiled = undefined));
+  if (!compiled) {
+    const loading = compile(new URL("./nnr.wasm", import.meta.url));
+    compiled = loading;
+    loading.catch(() => (compiled = undefined)); // the next one tries again
+  }
   return compiled;
+}
+
+/** Provide the module of the decoder, nnr.wasm, where it does not lie beside the script. */
+export function provideDecoder(module: WebAssembly.Module | BufferSource): void {
+  compiled = module instanceof WebAssembly.Module ? Promise.resolve(module) : WebAssembly.compile(module);
 }
 
 async function compile(url: URL): Promise<WebAssembly.Module> {

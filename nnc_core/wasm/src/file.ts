@@ -80,6 +80,7 @@ export class NnrFile {
 
   /** @internal */
   constructor(
+    readonly data: Uint8Array,
     readonly walk: Walk,
     private readonly options: Options,
     private readonly decoders: Decoders,
@@ -219,7 +220,7 @@ export async function open(source: Source, options: Options = {}): Promise<NnrFi
   walk.ctx.limits = following(walk.ctx.limits, data.length);
   await walk.all(data);
   walk.finish();
-  return new NnrFile(walk, options, decodersOf(options)[0]);
+  return new NnrFile(data, walk, options, decodersOf(options)[0]);
 }
 
 /** Decode a whole bitstream while it arrives: its tensors by name, in bitstream order. */

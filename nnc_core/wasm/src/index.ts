@@ -1,6 +1,7 @@
 /** Decoder for Neural Network Coding (ISO/IEC 15938-17) in browsers and Node. */
 export type { DataUnit, Dtype, TensorData } from "./block.js";
 export type { InputParameters } from "./context.js";
+export { provideDecoder } from "./engine.js";
 export {
   AlignmentError, BitstreamError, ElementValueError, LimitError, NncError, PayloadError, TruncatedError, UnitOrderError,
   UnitSizeError, UnsupportedError, UpdateError,

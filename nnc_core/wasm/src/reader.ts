@@ -222,12 +222,3 @@ export function sizeOfUnit(data: Uint8Array, at = 0): number | undefined {
   if (a < 128) return 256 * a + b;
   return d === undefined ? undefined : (a - 128) * 2 ** 24 + 65536 * b + 256 * c! + d;
 }
-
-/** One syntax element as it stands in the bitstream; `bitOffset` counts from the start of the unit. */
-export interface TracedElement {
-  name: string;
-  descriptor: string;
-  bitOffset: number;
-  bits: number;
-  value: unknown;
-}
