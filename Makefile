@@ -79,15 +79,14 @@ sanitize: $(VENV)/.dev  ## test and fuzz the native code under AddressSanitizer 
 test-web: $(VENV)/.web  ## test pages in a headless browser (installs chromium where it may, else says why not)
 	annex_tests/web/run.sh $(BIN)/python
 
-test-ecosystem: $(VENV)/.dev  ## test with Flower, Dask, Ray and Hugging Face (PARTS='flower machines' for some)
+test-ecosystem: $(VENV)/.dev  ## test with Flower, Dask, Ray, Hugging Face, WebAssembly (PARTS='flower machines' for some)
 	annex_tests/ecosystem/run.sh $(BIN)/python $(PARTS)
 
 wasm:  ## build the decoder for browsers and Node into nnc_core/wasm/dist (needs emscripten and npm)
 	nnc_core/wasm/build.sh
 
 test-wasm: $(VENV)/.dev  ## test that decoder in Node and in a browser; skipped, with the reason, where tools are missing
-	nnc_core/wasm/test.sh
-	annex_tests/web/run.sh $(BIN)/python -k wasm
+	annex_tests/ecosystem/run.sh $(BIN)/python wasm
 
 docs: $(DOCS)/.ready  ## build the site of documents and docstrings: build/docs (Python 3.11 or newer)
 	PYTHONPATH=$(DOCS) $(BIN)/python -m sphinx -W --keep-going -q -E -c docs -d build/doctrees . build/docs

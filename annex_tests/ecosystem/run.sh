@@ -1,7 +1,7 @@
 #!/bin/sh
 # Test what needs environments of its own, part by part; what cannot be had is skipped, and it is said why.
 # Usage: run.sh PYTHON [PART...]. A part is a function below that names its environment, what is installed there, and its
-# tests. Environments lie in .ecosystem, on top of the one of PYTHON: what is there is not installed again.
+# tests, or that runs others. Environments lie in .ecosystem, on top of the one of PYTHON: what is there is not installed again.
 set -u
 python=$1
 shift
@@ -9,6 +9,8 @@ shift
 flower() { part clusters 'flwr[simulation]>=1.42 distributed>=2024 psutil' test_flower.py; }
 machines() { part clusters 'flwr[simulation]>=1.42 distributed>=2024 psutil' test_machines.py; }
 huggingface() { part hub 'transformers>=5' test_huggingface.py; }
+
+wasm() { nnc_core/wasm/test.sh && annex_tests/web/run.sh "$python" -k wasm; }
 
 INSTALLING=240 TESTING=300 # seconds; in an environment that is slower the part is skipped
 
@@ -45,7 +47,7 @@ end_what_is_left() {
 }
 
 failed=0
-for name in "${@:-flower machines huggingface}"; do
+for name in "${@:-flower machines huggingface wasm}"; do
     for each in $name; do
         echo "test-ecosystem: $each"
         "$each" || failed=1
