@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import tracemalloc
 import zlib
 from collections.abc import Iterator
@@ -248,3 +249,13 @@ def test_what_is_written_is_held_against_the_size_that_the_file_has_in_the_end(m
     noise = np.random.default_rng(0).normal(0, 1, (50, 50)).astype(np.float32)
     data = nnc_core.encode({"w": noise}, limits=Limits(decoded_bytes=4000))
     assert nnc_core.decode(data, limits=Limits(decoded_bytes=4000))["w"].shape == (50, 50)
+
+
+def test_no_more_units_are_written_than_are_read() -> None:
+    tensors = {f"{number}": np.ones(2, np.float32) for number in range(20)}
+    data = nnc_core.encode(tensors)
+    written = len(nnc_core.open(io.BytesIO(data)).units)
+    assert nnc_core.encode(tensors, limits=Limits(units=written)) == data
+    assert list(nnc_core.decode(data, limits=Limits(units=written))) == list(tensors)
+    with pytest.raises(LimitError, match="units"):
+        nnc_core.encode(tensors, limits=Limits(units=written - 1))

@@ -78,6 +78,11 @@ class BitstreamWriter:
             self._reference_list(tuple(references))
 
     @property
+    def units(self) -> int:
+        """How many units have been written."""
+        return self._index
+
+    @property
     def context(self) -> SyntaxContext:
         """What is in force for the next unit."""
         return self._scope.context

@@ -64,13 +64,14 @@ def write_planned(
         done += coded.tensors
         if progress is not None:
             progress(done, len(model.tensors))
-    _check_whole(limits.following(writer.size), decoded, largest)
+    _check_whole(limits.following(writer.size), writer.units, decoded, largest)
     _log.info("%d tensors in %d bytes", done, writer.size)
     return writer.size
 
 
-def _check_whole(limits: Limits, decoded: int, largest: int) -> None:
+def _check_whole(limits: Limits, units: int, decoded: int, largest: int) -> None:
     """What a decoder checks that knows the size of the file."""
+    limits.check("units", units, "what is written; fewer tensors, or more of them in one, can be read again")
     limits.check("decoded_bytes", decoded)
     limits.check("tensor_elements", largest)
 

@@ -24,7 +24,7 @@ _ALWAYS_FIT = (FLOATS | INTEGERS) - {"float64", "int32", "uint32", "int64"}
 _FEW_BYTES, _WORTH_SEEING, _ALL_WORTH_SEEING = 4096, 64, 128
 _UNIT = 64  # bytes that a tensor of few numbers needs besides these: for its unit, and its description
 # How much of a tensor is looked at for infinities, so that models are not read before they are coded.
-_LARGE, _RUNS, _RUN = 1 << 16, 16, 1 << 10
+_LARGE, _RUNS, _RUN = 1 << 16, 4, 1 << 12
 # How many values are looked at together, so that a large tensor in a file does not have to fit into memory.
 _PIECE = 1 << 20
 
