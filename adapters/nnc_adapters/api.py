@@ -95,6 +95,7 @@ def compress(
     """
     started = time.perf_counter()
     source = Path(source)
+    registry.check_exists(source)
     adapter = registry.find(source)
     chosen = overruled(parameters)
     options = Options(_limits(source, limits), keep_optimizer, opaque, chosen=chosen, strip_debug=strip_debug)

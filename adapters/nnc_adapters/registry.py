@@ -6,6 +6,8 @@ are known without being installed, so that a source checkout works.
 
 from __future__ import annotations
 
+import errno
+import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache, partial
@@ -21,7 +23,7 @@ from nnc_core.errors import ModelError, UnsupportedError
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
-__all__ = ["GROUP", "OWN", "adapter", "adapters", "find", "models_in"]
+__all__ = ["GROUP", "OWN", "adapter", "adapters", "check_exists", "find", "models_in"]
 
 GROUP = "nnc.adapters"
 
@@ -93,6 +95,20 @@ def find(path: Path) -> Adapter:
     names = ", ".join(a.name for a in adapters())
     message = instead_of_a_model(path, adapters()) or f"is in none of the known formats ({names})"
     raise ModelError(message, file=str(path))
+
+
+def check_exists(path: Path) -> None:
+    """`FileNotFoundError` where there is nothing to read, with what may be meant."""
+    if not path.exists():
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT) + _beside(path), str(path))
+
+
+def _beside(path: Path) -> str:
+    """What there is of that name with a suffix, such as the index of a checkpoint."""
+    parent = path.parent
+    found = sorted(p for p in parent.iterdir() if p.name.startswith(path.name + ".")) if parent.is_dir() else []
+    models = [p.name for p in found if any(candidate.sniff(p) for candidate in adapters())]
+    return f"; there is {' and '.join(models[:2])}" if models else ""
 
 
 def models_in(folder: Path) -> Iterator[Path]:

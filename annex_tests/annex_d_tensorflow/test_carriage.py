@@ -10,7 +10,9 @@ import pytest
 import nnc_adapters
 from nnc_adapters import containers
 from nnc_adapters.tensorflow import TensorflowAdapter, embed, extract
+from nnc_adapters.tensorflow.carrier import SavedModel
 from nnc_core.errors import ModelError
+from nnc_core.limits import Limits
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -59,6 +61,13 @@ def test_a_bitstream_of_another_model_is_refused(saved, copy_of, bitstream, othe
     with pytest.raises(ModelError, match=f"another model: its {what} differ"):
         embed(bitstream, folder)
     assert not (folder / "assets.extra" / "model.nnr").exists()
+
+
+def test_the_model_that_it_is_not_of_is_named_and_not_a_copy(saved, bitstream, tmp_path):
+    other = saved("module")
+    with pytest.raises(ModelError, match="its tensors differ") as caught:
+        SavedModel().embed(bitstream, tmp_path / "out", into=other, force=False, limits=Limits())
+    assert caught.value.file == str(other)
 
 
 def test_a_bitstream_of_another_graph_is_refused(saved, copy_of, bitstream):

@@ -111,6 +111,11 @@ def test_a_bitstream_in_place_of_a_model_is_named(nnc: Nnc, bitstream: Path) -> 
     assert "is an NNR bitstream, not a model; nnc decompress restores the model" in message
 
 
+def test_what_has_the_name_with_a_suffix_is_named_where_there_is_no_such_file(nnc: Nnc, model: Path) -> None:
+    message = failure(nnc("compress", model.with_suffix("")))
+    assert f"{model.with_suffix('')}: No such file or directory; there is {model.name}" in message
+
+
 def test_a_folder_without_a_model_is_named(nnc: Nnc, tmp_path: Path) -> None:
     (tmp_path / "notes").mkdir()
     assert "is a folder without a model" in failure(nnc("compress", tmp_path / "notes"))

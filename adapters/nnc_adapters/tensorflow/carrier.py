@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -54,7 +56,8 @@ class SavedModel:
             return
         with replacing_folder(target, force=force) as copy:
             shutil.copytree(into, copy, dirs_exist_ok=True)
-            embed(source, copy, force=True, empty=self.empty, limits=limits)
+            with _named(into, copy):
+                embed(source, copy, force=True, empty=self.empty, limits=limits)
 
     def extract(self, source: Path, target: Path, *, force: bool, limits: Limits) -> None:
         """Copy the bitstream."""
@@ -75,6 +78,16 @@ class EmptiedSavedModel(SavedModel):
     def takes(self, path: Path) -> bool:
         """No: values become zeros only where that is asked for."""
         return False
+
+
+@contextmanager
+def _named(model: Path, copy: Path) -> Iterator[None]:
+    """Let errors name the model instead of the temporary copy of it."""
+    try:
+        yield
+    except ModelError as error:
+        error.file = str(model) if error.file == str(copy) else error.file
+        raise
 
 
 def embed(
@@ -108,9 +121,12 @@ def _is_saved_model(path: Path) -> bool:
 def _check_is_of(coded: Manifest, saved_model: Path, limits: Limits) -> None:
     model = _read(saved_model, coded, limits)
     own = manifest.unpack(model.topology.data, limits) if model.topology else coded
-    for what, first, second in (("tensors", _tensors(own), _tensors(coded)), ("graph", _graphs(own), _graphs(coded))):
-        if first != second:
-            raise ModelError(f"the bitstream is of another model: its {what} differ", file=str(saved_model))
+    for what, one, other in (
+        ("tensors differ", _tensors(own), _tensors(coded)),
+        ("graph differs", _graphs(own), _graphs(coded)),
+    ):
+        if one != other:
+            raise ModelError(f"the bitstream is of another model: its {what}", file=str(saved_model))
 
 
 def _read(saved_model: Path, coded: Manifest, limits: Limits) -> SourceModel:
