@@ -30,6 +30,7 @@ lint: $(VENV)/.dev  ## ruff, mypy and clang-format, changing nothing
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/mypy --config-file mypy-tests.ini
 	$(if $(CXX_FILES),$(BIN)/clang-format --dry-run -Werror $(CXX_FILES))
 
 conformance: $(VENV)/.dev  ## make all rows of Part 18's conformance tables, and test both of our decoders with them

@@ -128,7 +128,7 @@ def run(compressed: bool) -> list[dict[str, float]]:
     rounds: list[dict[str, float]] = []
     app = ServerApp()
 
-    @app.main()
+    @app.main()  # type: ignore[no-redef]
     def _(grid: Grid, context: Context) -> None:
         counting = _Counting(grid)
 

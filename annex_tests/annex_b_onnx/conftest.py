@@ -112,7 +112,7 @@ def run() -> Callable[..., list[Any]]:
         held = {name: onnxruntime.OrtValue.ortvalue_from_numpy(array) for name, array in (weights or {}).items()}
         if held:
             options.add_external_initializers(list(held), list(held.values()))
-        model = str(model) if isinstance(model, Path) else model
+        model = str(model) if isinstance(model, Path) else model  # type: ignore[assignment]
         session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         outputs: list[Any] = session.run(None, dict(feeds))
         return outputs

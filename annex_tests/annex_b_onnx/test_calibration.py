@@ -87,7 +87,7 @@ def test_a_calibrated_model_of_the_same_size_errs_much_less(bits: float, tmp_pat
 
 
 def test_every_way_of_storing_a_weight_is_calibrated(tmp_path: Path) -> None:
-    adapter, path = nnc_adapters.onnx.OnnxAdapter(), model_file(tmp_path)
+    adapter, path = nnc_adapters.onnx.OnnxAdapter(), model_file(tmp_path)  # type: ignore[attr-defined]
     model = adapter.calibrated(adapter.read(path), path, {"image": images(12, 20)})
     assert {name: (len(i.covariances), i.input_first) for name, i in model.inputs.items()} == {
         "kernels": (1, False),
@@ -152,7 +152,7 @@ def recurrent_file(folder: Path, kind: str, start: bool, constants: bool) -> Pat
 def test_recurrent_layers_and_transposed_convolutions_are_calibrated(
     kind: str, start: bool, constants: bool, tmp_path: Path
 ) -> None:
-    path, adapter = recurrent_file(tmp_path, kind, start, constants), nnc_adapters.onnx.OnnxAdapter()
+    path, adapter = recurrent_file(tmp_path, kind, start, constants), nnc_adapters.onnx.OnnxAdapter()  # type: ignore[attr-defined]
     before = path.read_bytes()
     x, first = RNG.normal(size=(4, 4, 6)).astype("float32"), RNG.normal(size=(2, 4, 5)).astype("float32")
     given = {"x": x, "start": first} if start else {"x": x}
@@ -189,7 +189,7 @@ def test_weights_in_branches_take_steps_from_what_they_do_to_the_outputs(tmp_pat
     graph = helper.make_graph([helper.make_node("If", ["which"], ["y"], **branches)], "g", [x, which], [y])
     path = tmp_path / "if.onnx"
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
-    adapter, given = nnc_adapters.onnx.OnnxAdapter(), {"x": RNG.normal(size=(30, 20)), "which": np.array(True)}
+    adapter, given = nnc_adapters.onnx.OnnxAdapter(), {"x": RNG.normal(size=(30, 20)), "which": np.array(True)}  # type: ignore[attr-defined]
     gains = adapter.calibrated(adapter.read(path), path, given).sensitivities
     assert gains["a"] > 0
     assert gains["b"] == 0

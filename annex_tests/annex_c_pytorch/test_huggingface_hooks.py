@@ -29,7 +29,7 @@ def test_arrays_come_back_with_their_names_types_and_metadata(tmp_path: Path) ->
     assert report.bytes_after == (tmp_path / "w.nnr").stat().st_size
     found = huggingface.load_file(tmp_path / "w.nnr", "np")
     assert list(found) == list(ARRAYS)
-    assert all(found[n].dtype == a.dtype and np.array_equal(found[n], a) for n, a in ARRAYS.items())
+    assert all(found[n].dtype == a.dtype and np.array_equal(found[n], a) for n, a in ARRAYS.items())  # type: ignore[attr-defined]
     nnc_adapters.decompress(tmp_path / "w.nnr", tmp_path / "w.safetensors")
     data = (tmp_path / "w.safetensors").read_bytes()
     header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])

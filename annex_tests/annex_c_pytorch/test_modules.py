@@ -78,7 +78,7 @@ def test_a_bitstream_of_a_module_is_also_a_state_dict_file(torch, network, tmp_p
 
 
 def test_tied_weights_are_tied_again(torch):
-    class Tied(torch.nn.Module):
+    class Tied(torch.nn.Module):  # type: ignore[name-defined]
         def __init__(self):
             super().__init__()
             self.embedding = torch.nn.Embedding(30, 8)

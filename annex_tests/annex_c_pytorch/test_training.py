@@ -211,7 +211,7 @@ def test_any_decoder_of_the_standard_reads_local_scaling() -> None:
     """Part 18's functions give what loading gives, and a decoder without them the members of the block."""
     module = uneven()
     data = pytorch.compress_scaled(module, [torch.ones(1, 32)], lambda module, x: module(x).sum())
-    whole = nnc_core.approx_coder.decode(data)["parameters"]
+    whole = nnc_core.approx_coder.decode(data)["parameters"]  # type: ignore[attr-defined]
     loaded = pytorch.state_dict(data)
     assert whole.keys() == loaded.keys() == {"0.weight", "1.weight"}
     members = nnc_core.decode(data)

@@ -216,4 +216,4 @@ def copy_of(tmp_path: Path) -> Iterator[Callable[[Path], Path]]:
             return Path(shutil.copytree(source, target))
         return Path(shutil.copy(source, target))
 
-    return copy
+    return copy  # type: ignore[return-value]

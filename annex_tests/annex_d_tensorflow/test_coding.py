@@ -42,7 +42,7 @@ def test_a_variable_that_is_stored_twice_is_coded_once(tf, saved, coded, adapter
 
 
 def test_variables_that_only_look_alike_stay_apart(tf, adapter, tmp_path):
-    class Module(tf.Module):
+    class Module(tf.Module):  # type: ignore[name-defined]
         def __init__(self):
             super().__init__()
             self.a = tf.Variable(tf.ones([16]), name="a")

@@ -264,7 +264,7 @@ def test_names_of_plain_modules_fit_wrapped_ones():
 
 
 def test_a_module_that_is_called_module_keeps_its_name():
-    class Outer(torch.nn.Module):
+    class Outer(torch.nn.Module):  # type: ignore[name-defined]
         def __init__(self):
             super().__init__()
             self.module = linear()
@@ -313,7 +313,7 @@ def test_reported_checkpoints_load_into_a_module(tmp_path, name):
 
 
 def test_the_extra_state_of_a_module_is_loaded():
-    class Counting(torch.nn.Linear):
+    class Counting(torch.nn.Linear):  # type: ignore[name-defined]
         seen = 0
 
         def get_extra_state(self):
@@ -483,7 +483,7 @@ def test_scripts_of_classes_of_the_main_program_are_read(through, name):
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_class_of_a_script_without_a_module_is_read(tmp_path):
-    class Net(torch.nn.Module):
+    class Net(torch.nn.Module):  # type: ignore[name-defined]
         def __init__(self):
             super().__init__()
             self.inner = linear()

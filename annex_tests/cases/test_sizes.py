@@ -38,7 +38,7 @@ def uniform(*shape: int) -> NDArray[np.int8]:
 
 
 def scales(*shape: int) -> NDArray[np.float32]:
-    return np.abs(RNG.standard_normal(shape)).astype("f4") / 1000
+    return np.abs(RNG.standard_normal(shape)).astype("f4") / 1000  # type: ignore[return-value]
 
 
 LAYERS = {
@@ -57,7 +57,7 @@ LAYERS = {
 
 @pytest.mark.parametrize("kind", LAYERS)
 def test_many_scales_cost_no_more_than_deflated(tmp_path: Path, kind: str) -> None:
-    tensors = {f"layers.{i}.{name}": array for i in range(60) for name, array in LAYERS[kind]().items()}
+    tensors = {f"layers.{i}.{name}": array for i in range(60) for name, array in LAYERS[kind]().items()}  # type: ignore[attr-defined]
     path = saved(tmp_path / "m.safetensors", tensors)
     nnc_adapters.compress(path, tmp_path / "m.nnr")
     whole = path.read_bytes()
@@ -74,7 +74,7 @@ def test_a_few_scales_are_tensors_of_the_bitstream(tmp_path: Path) -> None:
 
 
 def test_what_stays_in_the_topology_can_be_overruled(tmp_path: Path) -> None:
-    tensors = {f"{i}.{name}": array for i in range(20) for name, array in LAYERS["int8 and one scale"]().items()}
+    tensors = {f"{i}.{name}": array for i in range(20) for name, array in LAYERS["int8 and one scale"]().items()}  # type: ignore[attr-defined]
     tensors |= {f"{i}.scales": scales(64) for i in range(20)}
     path = saved(tmp_path / "m.safetensors", tensors)
     parameters = CodingParameters(rules=(Rule.parse("9.scales=exact=0"),))

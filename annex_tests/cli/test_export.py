@@ -72,7 +72,7 @@ def test_small_tensors_of_onnx_are_loaded_too(tmp_path: Path, bitstream: Path) -
 
 def test_a_model_of_another_framework_is_a_state_dict(bitstream: Path) -> None:
     expected = nnc_adapters.load_tensors(bitstream)
-    found = nnc_adapters.pytorch.state_dict(bitstream)
+    found = nnc_adapters.pytorch.state_dict(bitstream)  # type: ignore[attr-defined]
     assert found.keys() == expected.keys()
     for name, tensor in found.items():
         np.testing.assert_array_equal(tensor.numpy(), expected[name], strict=True)

@@ -142,7 +142,7 @@ def test_a_subclassed_model_is_known_by_the_names_of_its_layers(torch: Any, kera
 def encoders(torch: Any) -> Any:
     nn = torch.nn
 
-    class Encoder(nn.Module):  # type: ignore[misc]
+    class Encoder(nn.Module):  # type: ignore[misc, name-defined]
         def __init__(self) -> None:
             super().__init__()
             layer = nn.TransformerEncoderLayer(16, 4, 32, batch_first=True)

@@ -71,10 +71,10 @@ def test_a_pruned_checkpoint_of_pytorch_comes_back_as_it_was(checkpoint: Path, t
 
 
 def test_modules_tell_their_masks_too(tmp_path: Path) -> None:
-    nnc_adapters.pytorch.compress(network(), tmp_path / "m.nnr")
+    nnc_adapters.pytorch.compress(network(), tmp_path / "m.nnr")  # type: ignore[attr-defined]
     pruned, sparse = masks_in(tmp_path / "m.nnr")
     assert pruned.keys() | sparse.keys() == {"0.weight_orig", "2.weight_orig"}
-    module = nnc_adapters.pytorch.load(tmp_path / "m.nnr", network())
+    module = nnc_adapters.pytorch.load(tmp_path / "m.nnr", network())  # type: ignore[attr-defined]
     assert torch.equal(module[0].weight_mask, network()[0].weight_mask)
 
 
@@ -135,7 +135,7 @@ def test_the_command_line_has_the_same_options(checkpoint: Path, tmp_path: Path)
     stream = checkpoint.with_suffix(".nnr")
     assert run(main, ["verify", str(checkpoint), str(stream), "--drop-masked"]).exit_code == 0
     assert run(main, ["decompress", str(stream), "-o", str(tmp_path / "s.safetensors"), "--pruned"]).exit_code == 0
-    assert set(nnc_adapters.pytorch.PytorchAdapter().read(tmp_path / "s.safetensors").tensors) == {
+    assert set(nnc_adapters.pytorch.PytorchAdapter().read(tmp_path / "s.safetensors").tensors) == {  # type: ignore[attr-defined]
         "0.weight",
         "2.weight",
     }

@@ -67,7 +67,7 @@ class Layers:
         self.nn, self.torch, self.keras, self.layers = torch.nn, torch, keras, keras.layers
 
     def net(self, run: Callable[..., Any], **layers: Any) -> Any:
-        class Net(self.nn.Module):  # type: ignore[misc]
+        class Net(self.nn.Module):  # type: ignore[misc, name-defined]
             def __init__(self) -> None:
                 super().__init__()
                 for name, layer in layers.items():

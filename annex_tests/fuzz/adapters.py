@@ -83,8 +83,8 @@ def _damage(source: Random, reader: Reader, files: dict[str, bytes]) -> str:
         files[name], files[other] = files[other], files[name]
         return f"{name} exchanged with {other}"
     if chance < 0.09:
-        other = source.choice(list(reader.seeds.values()))
-        data = other.get(name) or source.choice(list(other.values()))
+        other = source.choice(list(reader.seeds.values()))  # type: ignore[assignment]
+        data = other.get(name) or source.choice(list(other.values()))  # type: ignore[attr-defined]
         files[name] = files[name][: source.randrange(len(files[name]) + 1)] + data[source.randrange(len(data) + 1) :]
         return f"{name} spliced"
     if chance < 0.15 and reader.names:

@@ -213,7 +213,7 @@ def readers() -> list[Reader]:
     """Every reader of NNEF archives, and of their topologies."""
     archives = {"tensors": archive(), "bitstreams": with_bitstreams()}
     plain = archive()
-    text = {name: plain.pop(name) for name in ("graph.nnef", "graph.quant")}
+    text = {name: plain.pop(name) for name in ("graph.nnef", "graph.quant")}  # type: ignore[attr-defined]
     forms = {"pax": tarfile.PAX_FORMAT, "gnu": tarfile.GNU_FORMAT}
     tars = {"plain": in_tar(short()), **{name: with_long_names(form) for name, form in forms.items()}}
 

@@ -58,7 +58,7 @@ def checkpoint(graph: bytes) -> tuple[bytes, bytes]:
     pairs.append((_GRAPH, message((1, 7), (2, b""), (5, len(text(graph))))))
     for key, array in arrays.items():
         pairs.append((key, entry(array, offset=len(data), dtype=kinds.get(key, 1))))
-        data += array.tobytes()
+        data += array.tobytes()  # type: ignore[attr-defined]
     parts = message((1, 1), (2, message((2, message((1, 4))))), (7, message()))  # a tensor that is stored in slices
     return contents([*pairs, (b"x", parts)]), data
 

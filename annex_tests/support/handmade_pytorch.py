@@ -61,26 +61,26 @@ class Pickler(pickle._Pickler):
     def save(self, value, save_persistent_id=True):
         if isinstance(value, Reference):
             tag, kind, *rest = value.id
-            self.write(pickle.MARK)
+            self.write(pickle.MARK)  # type: ignore[attr-defined]
             self.save(tag)
             self._global(kind)
             for item in rest:
                 self.save(item)
-            self.write(pickle.TUPLE + pickle.BINPERSID)
+            self.write(pickle.TUPLE + pickle.BINPERSID)  # type: ignore[attr-defined]
         elif isinstance(value, Call):
             self._global(value.function)
             self.save(value.arguments)
-            self.write(pickle.REDUCE)
+            self.write(pickle.REDUCE)  # type: ignore[attr-defined]
         elif isinstance(value, Instance):
             self._global(value.name)
-            self.write(pickle.EMPTY_TUPLE + pickle.NEWOBJ)
+            self.write(pickle.EMPTY_TUPLE + pickle.NEWOBJ)  # type: ignore[attr-defined]
             self.save(value.state)
-            self.write(pickle.BUILD)
+            self.write(pickle.BUILD)  # type: ignore[attr-defined]
         else:
-            super().save(value, save_persistent_id)
+            super().save(value, save_persistent_id)  # type: ignore[misc]
 
     def _global(self, name):
-        self.write(b"c" + name.replace(" ", "\n").encode() + b"\n")
+        self.write(b"c" + name.replace(" ", "\n").encode() + b"\n")  # type: ignore[attr-defined]
 
 
 def pickled(value, protocol=2):

@@ -115,7 +115,7 @@ def test_counters_masks_and_whatever_else_has_bits_are_part_of_a_model(tmp_path:
     for number, path in enumerate(paths):
         safetensors.numpy.save_file(version(number), path)
     for options in (EXACT, UpdateOptions()):
-        report = updates.diff(*paths, tmp_path / "u.nnr", options, force=True)
+        report = updates.diff(*paths, tmp_path / "u.nnr", options, force=True)  # type: ignore[call-arg]
         assert (report.same_structure, report.tensors) == (True, 8)
         updates.patch(paths[0], [tmp_path / "u.nnr"], tmp_path / "out.safetensors", force=True)
         found, right = tensors(tmp_path / "out.safetensors"), version(1)
@@ -136,7 +136,7 @@ def test_a_checkpoint_is_updated_with_what_its_optimizer_keeps(tmp_path: Path) -
         network(torch.randn(8, 6)).square().sum().backward()
         optimizer.step()
         torch.save({"model": network.state_dict(), "optimizer": optimizer.state_dict(), "epoch": 3}, path)
-    updates.diff(*paths, tmp_path / "u.nnr", EXACT)
+    updates.diff(*paths, tmp_path / "u.nnr", EXACT)  # type: ignore[call-arg]
     updates.patch(paths[0], [tmp_path / "u.nnr"], tmp_path / "out.pt")
     found, right = (torch.load(path) for path in (tmp_path / "out.pt", paths[1]))
     for part in ("model", "optimizer"):

@@ -116,8 +116,8 @@ def peer_updates(models: list[Model], step: float) -> Shipped:
     options = {"use_dq": True, "row_skipping": True, "tca": True, "hdsp_tool": None, "compress_differences": True}
     rms = np.sqrt(np.mean(np.concatenate([(models[2][n] - models[1][n]).ravel() for n in models[0]]) ** 2))
     octave = np.log2(step * rms)
-    options["qp"] = int(np.floor(octave) * 4 + np.round((2 ** (octave % 1) - 1) * 4))
-    options["nonweight_qp"] = options["qp"] - 8
+    options["qp"] = int(np.floor(octave) * 4 + np.round((2 ** (octave % 1) - 1) * 4))  # type: ignore[assignment]
+    options["nonweight_qp"] = options["qp"] - 8  # type: ignore[assignment]
     sizes, received, files = [], [], []
     with tempfile.TemporaryDirectory() as folder:
         have = models[0]

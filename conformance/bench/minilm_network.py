@@ -20,7 +20,8 @@ from torch.nn import functional
 from conformance.bench import minilm
 
 WIDTH, HEADS, LAYERS, LONGEST = 384, 12, 6, 48
-TAUGHT = ("argparse", "asyncio", "collections", "csv", "decimal", "difflib", "doctest", "email", "enum", "fractions")
+TAUGHT: tuple[str, ...] = ()
+TAUGHT += ("argparse", "asyncio", "collections", "csv", "decimal", "difflib", "doctest", "email", "enum", "fractions")
 TAUGHT += ("heapq", "inspect", "json", "locale", "logging", "optparse", "pickle", "random", "sched", "shlex", "shutil")
 TAUGHT += ("statistics", "string", "tarfile", "textwrap", "threading", "timeit", "unittest", "zipfile", "turtle")
 HELD_OUT = ("load_wine", "load_diabetes", "load_breast_cancer", "load_iris", "load_linnerud")

@@ -49,7 +49,7 @@ def _packers() -> Iterator[Packer]:
         unpack = zstandard.ZstdDecompressor().decompress
         for level in (3, 19):
             pack = zstandard.ZstdCompressor(level=level).compress
-            yield Packer(f"zstd -{level}", lambda values, pack=pack: pack(values.tobytes()), unpack, True)
+            yield Packer(f"zstd -{level}", lambda values, pack=pack: pack(values.tobytes()), unpack, True)  # type: ignore[misc]
         small = zstandard.ZstdCompressor(level=3).compress
         yield Packer("int8 + zstd -3", lambda values: small(_int8(values).tobytes()), unpack, False)
     if _has("zipnn"):

@@ -19,7 +19,7 @@ import json
 import math
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -34,7 +34,7 @@ from conformance.support.peer_codec import SHARED
 from nnc_adapters import registry
 from nnc_core import SourceModel
 from nnc_core.coder.plan import ModelPlan, TensorPlan
-from nnc_core.planner.tuning import tuned
+from nnc_core.planner.tuning import tuned, worths
 
 Weights = dict[str, NDArray[np.float32]]
 
@@ -101,7 +101,8 @@ def our_coder(weights: Weights, lambda_scale: float, *, tune: bool = False) -> C
         tensor = TensorPlan(qp=qp << (FINE - DENSITY), lambda_scale=lambda_scale)
         plan = ModelPlan(FINE, tensors=dict.fromkeys(weights, tensor))
         if tune:
-            plan = tuned(plan, SourceModel(weights), weights, pooled=True)
+            worth = worths(plan, {name: array.size for name, array in weights.items()}, pooled=True)
+            plan = replace(plan, tensors={**plan.tensors, **tuned(plan, SourceModel(weights), worth)})
         bitstream = nnc_core.encode(weights, plan=plan)
         return Coded(decibels(weights, nnc_core.decode(bitstream)), len(bitstream))
 

@@ -69,7 +69,7 @@ def _groups(weight: Floats, size: int) -> Floats:
 
 def _nibbles(levels: NDArray[np.int8]) -> NDArray[np.uint8]:
     pairs = np.pad(levels & 15, (0, levels.size % 2)).view(np.uint8).reshape(-1, 2)
-    packed: NDArray[np.uint8] = pairs[:, 0] | pairs[:, 1] << 4
+    packed: NDArray[np.uint8] = pairs[:, 0] | pairs[:, 1] << 4  # type: ignore[assignment]
     return packed
 
 
@@ -88,7 +88,7 @@ def q4_0(weight: Floats) -> Rounded:
 
     def packed(levels: NDArray[np.int8]) -> NDArray[np.uint8]:
         shifted = (levels + 8).astype(np.uint8)
-        halves: NDArray[np.uint8] = shifted[:, :16] | shifted[:, 16:] << 4
+        halves: NDArray[np.uint8] = shifted[:, :16] | shifted[:, 16:] << 4  # type: ignore[assignment]
         return halves
 
     return _blocks(weight, np.clip(np.rint(_over(groups, scales)), -8, 7), scales, packed)

@@ -32,12 +32,12 @@ def bell(seed: int, *shape: int) -> NDArray[np.float32]:
 
 def dense() -> Iterator[tuple[str, NDArray[np.float32]]]:
     """Weights as they are after training: the wider the layer, the smaller they are."""
-    yield "conv1.weight", bell(1, 16, 3, 3, 3) / 2
+    yield "conv1.weight", bell(1, 16, 3, 3, 3) / 2  # type: ignore[misc]
     for stage, width in enumerate(STAGES):
         entering = max(16, width // 2)
         yield f"layer{stage}.conv1.weight", bell(10 + stage, width, entering, 3, 3) / np.float32(entering)
         yield f"layer{stage}.conv2.weight", bell(20 + stage, width, width, 3, 3) / np.float32(width)
-    yield "fc.weight", bell(30, 100, 64) / 8
+    yield "fc.weight", bell(30, 100, 64) / 8  # type: ignore[misc]
 
 
 def sparse() -> Iterator[tuple[str, NDArray[np.float32]]]:
@@ -51,9 +51,9 @@ def sparse() -> Iterator[tuple[str, NDArray[np.float32]]]:
 def vectors() -> Iterator[tuple[str, NDArray[np.float32]]]:
     """Batch-norm parameters and biases."""
     for number, width in enumerate(STAGES):
-        yield f"bn{number}.weight", bell(40 + number, width) / 4 + 1
+        yield f"bn{number}.weight", bell(40 + number, width) / 4 + 1  # type: ignore[misc]
         yield f"bn{number}.running_var", np.abs(bell(50 + number, width)) * width
-        yield f"bn{number}.bias", bell(60 + number, width) / 8
+        yield f"bn{number}.bias", bell(60 + number, width) / 8  # type: ignore[misc]
 
 
 MODELS = (dict(dense()), dict(sparse()), dict(vectors()))

@@ -278,7 +278,7 @@ def main() -> int:
         qualities = [interop_quality.check(quality, Path(folder)) for quality in interop_quality.qualities()]
         chains = [interop_updates.check(chain, Path(folder)) for chain in interop_updates.chains()]
         rows = conformance(Path(folder), console)
-    failed = sum(bool(r.failures) for r in [*results, *features, *qualities, *chains]) + sum(
+    failed = sum(bool(r.failures) for r in [*results, *features, *qualities, *chains]) + sum(  # type: ignore[attr-defined]
         r.status == "failed" for r in rows
     )
     if as_json:

@@ -129,7 +129,7 @@ def model(bias: bool, norm: bool, levels: int = 0, rows: float = 0.0) -> tuple[l
     for layer, shape in (("conv", (16, 8, 3, 3)), ("fc", (24, 40))):
         weight = random.laplace(0, 0.05, shape).astype(np.float32)
         if levels:
-            weight = np.clip(np.round(weight * 20), -(levels // 2), levels // 2).astype(np.float32) / 20
+            weight = np.clip(np.round(weight * 20), -(levels // 2), levels // 2).astype(np.float32) / 20  # type: ignore[assignment]
         weight[random.random(len(weight)) < rows] = 0
         vectors = {"bias": f"{layer}.bias"} if bias else {}
         vectors |= {name: f"bn.{name}" for name in ("beta", "gamma", "mean", "var")} if norm else {}

@@ -106,7 +106,7 @@ def check(quality: Quality, folder: Path) -> QualityResult:
 
 def _is_raw(header: object) -> bool:
     data = isinstance(header, CompressedDataUnitHeader)
-    return data and header.nnr_compressed_data_unit_payload_type == PayloadType.NNR_PT_RAW_FLOAT
+    return data and header.nnr_compressed_data_unit_payload_type == PayloadType.NNR_PT_RAW_FLOAT  # type: ignore[attr-defined]
 
 
 def _same(ours: NDArray[Any], theirs: NDArray[Any]) -> bool:

@@ -137,7 +137,7 @@ def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
 def _decoder(name: str, timeout: float) -> Decoder:
     """The decoder that a user means: a name that is known here, or else a command."""
     known: dict[str, Callable[[], Decoder]] = {"native": Native, "plain": Plain, "peer": Peer}
-    return known[name]() if name in known else Command(name, timeout)
+    return known[name]() if name in known else Command(name, timeout)  # type: ignore[return-value]
 
 
 def _run(options: argparse.Namespace) -> int:

@@ -69,7 +69,7 @@ def _federated(network: Trainable, row: Row) -> dict[str, list[Made]]:
         changes = [_client(network, senders[name], p, share, row, trained) for name, share in shares]
         mean = {name: (changes[0][name] + changes[1][name]) / 2 for name in changes[0]}
         if both_ways:
-            mean = senders["center"].send(mean)
+            mean = senders["center"].send(mean)  # type: ignore[assignment]
         p = p | {name: p[name] + mean[name].astype(np.float64) for name in mean}
     return {name: sender.sent for name, sender in senders.items()}
 

@@ -8,6 +8,7 @@ from functools import cache
 from itertools import pairwise
 
 import numpy as np
+from numpy.typing import NDArray
 
 from conformance.suite.standins import Layer as Described
 from conformance.suite.standins import Model, model_of
@@ -61,7 +62,7 @@ def trainable(name: str) -> Trainable:
     return Trainable(layers, model, p)
 
 
-def _start(name: str, values: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> Parameters:
+def _start(name: str, values: NDArray[np.float64]) -> NDArray[np.float64]:
     kind = name.rpartition(".")[2]
     if values.ndim > 1:
         return values

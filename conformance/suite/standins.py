@@ -87,7 +87,7 @@ def _parameters(layer: Layer, seed: str) -> Iterator[tuple[str, str, NDArray[np.
     rows = layer.shape[0]
 
     def drawn(what: str, bits: int) -> NDArray[np.float64]:
-        return integers(f"{seed} {layer.name} {what}", rows) * 2.0**-bits
+        return integers(f"{seed} {layer.name} {what}", rows) * 2.0**-bits  # type: ignore[return-value]
 
     yield "weight", f"{layer.kind}.weight", _weight(layer, seed)
     if layer.bias:

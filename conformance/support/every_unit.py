@@ -91,10 +91,10 @@ def bitstreams() -> Iterator[tuple[str, bytes]]:
     yield "entry points", nnc_core.encode({"w": tall}, parameters=nnc_core.CodingParameters(scan_order=1, dq_flag=True))
     yield "layer parameter sets", made(layers)
     for entry_points in (False, True):
-        yield f"aggregate, entry points {entry_points}", made(lambda w, e=entry_points: aggregate(w, e))
+        yield f"aggregate, entry points {entry_points}", made(lambda w, e=entry_points: aggregate(w, e))  # type: ignore[misc]
     yield "aggregate in an aggregate", made(nested)
     for number, container in enumerate(containers()):
-        yield f"pruning, {number}", made(lambda w, c=container: w.pruning(c))
+        yield f"pruning, {number}", made(lambda w, c=container: w.pruning(c))  # type: ignore[misc]
     indexed = replace(QUANTIZED, mps_topology_indexed_reference_flag=True)
     yield "references", made(references, indexed, references=NAMES)
     yield "parts", made(parts, division=Division(parts=3))

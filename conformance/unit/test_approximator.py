@@ -253,14 +253,14 @@ def data(**more: Any) -> ApproxData:
         "n": np.arange(5, dtype=np.int32),
     }
     made = ApproxData(parameters=parameters, qp_density=2)
-    made.update(**more)  # type: ignore[typeddict-item]
+    made.update(**more)  # type: ignore[call-arg, typeddict-item]
     return made
 
 
 def info(**more: Any) -> ApproxInfo:
     qp = dict.fromkeys(data()["parameters"], -30)
     made = ApproxInfo(approx_method="uniform", qp=qp, dq_flag=dict.fromkeys(qp, 1))
-    made.update(**more)  # type: ignore[typeddict-item]
+    made.update(**more)  # type: ignore[call-arg, typeddict-item]
     return made
 
 

@@ -225,8 +225,8 @@ def test_dependent_quantization_leaves_room_for_the_multiples_around(module: obj
     step, value = 1.7294965982437134, np.float32(3714065664)  # 2**31 steps, but fewer in binary32
     assert np.float32(value * (np.float32(1) / np.float32(step))) < 2**31 <= float(value) / step
     with pytest.raises(ValueError, match="too large"):
-        module.quantize_dependent(np.full((2, 2), value), step)
-    assert module.quantize_dependent(np.full((2, 2), value * np.float32(0.999)), step).min() > 2**30
+        module.quantize_dependent(np.full((2, 2), value), step)  # type: ignore[attr-defined]
+    assert module.quantize_dependent(np.full((2, 2), value * np.float32(0.999)), step).min() > 2**30  # type: ignore[attr-defined]
 
 
 # The native coder, used wrongly ---------------------------------------------------------------------------------------

@@ -154,7 +154,7 @@ def look_at_everything(bitstream: Bitstream) -> None:
     for unit in bitstream.units:
         bitstream.trace(unit)
         bitstream.payload(unit)
-    for unit in bitstream.data_units:
+    for unit in bitstream.data_units:  # type: ignore[assignment]
         codebook = unit.header.integer_codebook
         assert codebook is None or len(codebook.values()) == codebook.codebook_size
     assert bitstream.topology is None or isinstance(bitstream.topology.data, bytes)

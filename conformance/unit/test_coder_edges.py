@@ -33,7 +33,7 @@ def skips_rows(data: bytes) -> bool:
     decoder = Decoder(unit.payload)
     decoder.iae(8)
     p = TensorParameters(dq_flag=header.dq_flag, scan_order=header.scan_order)
-    return decoder.tensor(*header.tensor_dimensions, p).choices.row_skip_enabled_flag
+    return decoder.tensor(*header.tensor_dimensions, p).choices.row_skip_enabled_flag  # type: ignore[call-arg]
 
 
 @pytest.mark.parametrize(

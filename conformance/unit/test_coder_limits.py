@@ -216,7 +216,7 @@ def coded(levels: NDArray[np.int32], parameters: TensorParameters, index: int) -
     encoder = Encoder()
     encoder.tensor(levels, parameters, TensorChoices(shift_indices=(index,) * contexts))
     payload = encoder.finish()
-    np.testing.assert_array_equal(Decoder(payload).tensor(*levels.shape, parameters).levels, levels)
+    np.testing.assert_array_equal(Decoder(payload).tensor(*levels.shape, parameters).levels, levels)  # type: ignore[call-arg]
     return payload
 
 

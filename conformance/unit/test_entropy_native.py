@@ -73,7 +73,7 @@ def test_both_implementations_write_the_same_bytes_and_read_them_back(
         decoded = []
         for decoder in decoders:
             assert decoder.iae(8) == qp
-            decoded.append(decoder.tensor(*levels.shape, parameters))
+            decoded.append(decoder.tensor(*levels.shape, parameters))  # type: ignore[call-arg]
         assert np.array_equal(decoded[0].levels, levels)
         assert np.array_equal(decoded[1].levels, levels)
         assert decoded[1].choices == decoded[0].choices
@@ -96,7 +96,7 @@ def test_both_implementations_agree_on_damaged_payloads(
 
     def outcome(decoder: reference.Decoder | native.Decoder) -> tuple[bytes, int] | str:
         try:
-            levels_read = decoder.tensor(*levels.shape, parameters).levels
+            levels_read = decoder.tensor(*levels.shape, parameters).levels  # type: ignore[call-arg]
             return levels_read.tobytes(), decoder.finish()
         except BitstreamError as error:
             return type(error).__name__
@@ -206,7 +206,7 @@ def test_the_native_tables_are_those_of_the_reference() -> None:
 def test_what_cannot_be_coded_is_refused(module: object) -> None:
     def refuse(levels: list[list[int]], parameters: TensorParameters, why: str) -> None:
         with pytest.raises(ValueError, match=why):
-            module.Encoder().tensor(np.array(levels, np.int32), parameters, TensorChoices())
+            module.Encoder().tensor(np.array(levels, np.int32), parameters, TensorChoices())  # type: ignore[attr-defined]
 
     refuse([[0, -(2**31)]], TensorParameters(), "cannot be coded")
     refuse([[-(2**31)]], TensorParameters(dq_flag=True), "cannot be coded")
@@ -214,7 +214,7 @@ def test_what_cannot_be_coded_is_refused(module: object) -> None:
     refuse([[2]], TensorParameters(codebook_size=3, codebook_zero_offset=1), "codebook")
     refuse([[1]], TensorParameters(codebook_size=1), "codebook")
     with pytest.raises(ValueError, match="bits"):
-        module.Encoder().iae(128, 8)
+        module.Encoder().iae(128, 8)  # type: ignore[attr-defined]
 
 
 @settings(max_examples=80, deadline=None)
@@ -237,7 +237,7 @@ def test_one_call_codes_a_tensor_as_the_shortest_of_the_candidates_and_reads_it_
     assert (found.payload, found.entry_points, found.choices.shift_indices) == (payload, points, indices)
     assert found.has_zero_rows == (not levels.any(axis=1).all())
 
-    back = native.decode(payload, *levels.shape, parameters, 0 if qp is None else 8)
+    back = native.decode(payload, *levels.shape, parameters, 0 if qp is None else 8)  # type: ignore[call-arg]
     assert (back.qp, back.consumed) == (qp or 0, len(payload))
     assert np.array_equal(back.tensor.levels, levels)
     assert back.tensor.entry_points == points
@@ -295,7 +295,7 @@ def test_threads_that_share_a_tensor_change_nothing(
         told[place] = told[place]._replace(bit_offset=data.draw(st.integers(0, 1 << 40)))
     decoder = native.Decoder(payload)
     assert decoder.iae(8) == 7
-    decoded = decoder.tensor(*levels.shape, parameters, told, 3)
+    decoded = decoder.tensor(*levels.shape, parameters, told, 3)  # type: ignore[call-arg]
     assert np.array_equal(decoded.levels, levels)
     assert decoded.entry_points == encoders[0].entry_points[0]
     assert decoder.iae(8) == -5
@@ -317,7 +317,7 @@ def test_threads_that_share_a_damaged_tensor_find_what_one_finds(
         decoder = native.Decoder(bytes(payload))
         try:
             outcomes.append(
-                decoder.tensor(*levels.shape, parameters, encoder.entry_points[0], threads).levels.tobytes()
+                decoder.tensor(*levels.shape, parameters, encoder.entry_points[0], threads).levels.tobytes()  # type: ignore[call-arg]
             )
         except BitstreamError as error:
             outcomes.append(repr(error).encode())

@@ -48,7 +48,7 @@ def assert_decodes(
     decoder = Decoder(payload)
     if qp is not None:
         assert decoder.iae(8) == qp
-    np.testing.assert_array_equal(decoder.tensor(*levels.shape, parameters).levels, levels)
+    np.testing.assert_array_equal(decoder.tensor(*levels.shape, parameters).levels, levels)  # type: ignore[call-arg]
     assert decoder.finish() == len(payload)
 
 
@@ -268,7 +268,7 @@ def test_any_tensor_survives(case: tuple[NDArray[np.int32], TensorParameters, Te
     payload, entry_points = encoded(levels, parameters, choices, qp=-7)
     decoder = Decoder(payload)
     assert decoder.iae(8) == -7
-    decoded = decoder.tensor(*levels.shape, parameters)
+    decoded = decoder.tensor(*levels.shape, parameters)  # type: ignore[call-arg]
     assert decoder.finish() == len(payload)
     np.testing.assert_array_equal(decoded.levels, levels)
     assert decoded.entry_points == entry_points
@@ -283,7 +283,7 @@ def test_only_transmitted_shift_indices_are_chosen(
     levels, parameters, choices = case
     choices = replace(choices, shift_indices=shift_indices(levels, parameters, choices))
     payload, _ = encoded(levels, parameters, choices)
-    assert Decoder(payload).tensor(*levels.shape, parameters).choices.shift_indices == choices.shift_indices
+    assert Decoder(payload).tensor(*levels.shape, parameters).choices.shift_indices == choices.shift_indices  # type: ignore[call-arg]
 
 
 @settings(max_examples=50, deadline=None)

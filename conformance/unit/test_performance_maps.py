@@ -45,10 +45,11 @@ def test_counts_are_written_as_known_decoders_read_them() -> None:
         mps_qp_density=2,
         mps_quantization_parameter=0,
     )
+    entry: Any = type(every_unit.SPARSIFICATION[0])
     classes = ((5, (0.7, 0.6)), (200, (0.5,)))
     entries = zip((0.1, 0.2), (0.5, 0.25), (0.9, 0.8), classes, strict=True)
     mps.sparsification_performance_map = tuple(
-        type(every_unit.SPARSIFICATION[0])(*numbers, mask, accuracies) for *numbers, (mask, accuracies) in entries
+        entry(*numbers, mask, accuracies) for *numbers, (mask, accuracies) in entries
     )
     data = made(lambda w: None, mps, general_profile_idc=0)
     assert data[4:] == bytes.fromhex(

@@ -113,10 +113,10 @@ def test_only_the_units_that_have_reserved_bits_are_searched_for_them() -> None:
 
     class Noting(Sampler):
         def reserved(self, bits: int, name: str) -> None:
-            found.add(self.type)
+            found.add(self.type)  # type: ignore[attr-defined]
 
     sampler = Noting(Random(0))
-    for sampler.type, tables in UNIT_TYPES.items():
+    for sampler.type, tables in UNIT_TYPES.items():  # type: ignore[attr-defined]
         for profile in (0, 1) * 200:
             context, header = SyntaxContext(general_profile_idc=profile), tables.header.record()
             with suppress(NncError, IndexError):

@@ -234,7 +234,7 @@ def test_exact_updates_are_not_predicted() -> None:
 def test_batch_norms_are_folded_in_increments(sparsity: float) -> None:
     """Table 2, rows 1 and 2: what is sent are differences of folded models; the network is unfolded from their sum."""
     info = nnc_core.ModelInfo(
-        parameter_type={"conv.weight": "conv.weight"}
+        parameter_type={"conv.weight": "conv.weight"}  # type: ignore[typeddict-item]
         | {f"bn.{n}": f"bn.{n}" for n in ("beta", "gamma", "mean", "var")},  # type: ignore[dict-item]
         block_identifier=dict.fromkeys(["conv.weight", "bn.beta", "bn.gamma", "bn.mean", "bn.var"], "conv"),
     )
