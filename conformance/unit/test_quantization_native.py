@@ -182,7 +182,9 @@ def test_a_number_next_to_zero_may_become_a_step_where_a_zero_may_not() -> None:
 def test_reconstruction_is_that_of_the_reference(levels: list[int], step: float) -> None:
     array = np.array(levels, np.int32)
     with np.errstate(over="ignore"):
-        assert native.reconstruct(array, step).tobytes() == reference.reconstruct(array, step).tobytes()
+        expected = reference.reconstruct(array, step).tobytes()
+        assert native.reconstruct(array, step).tobytes() == expected
+        assert native.reconstruct_in_place(array, step).tobytes() == array.tobytes() == expected
 
 
 @pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan, 2.0**31, -(2.0**31), 3e38])

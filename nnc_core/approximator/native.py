@@ -67,3 +67,9 @@ def reconstruct(levels: NDArray[np.int32], step: float) -> NDArray[np.float32]:
     values = np.empty(levels.shape, np.float32)
     _native.reconstruct(levels.reshape(-1), step, values.reshape(-1))
     return values
+
+
+def reconstruct_in_place(levels: NDArray[np.int32], step: float) -> NDArray[np.float32]:
+    """The same in the memory of the levels, which are gone then."""
+    _native.reconstruct_in_place(levels.reshape(-1), step)
+    return levels.view(np.float32)

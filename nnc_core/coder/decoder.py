@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from math import prod
 from typing import Any, NamedTuple
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnc_core.approximator.codebook import reconstruct_codebook
-from nnc_core.approximator.native import reconstruct
+from nnc_core.approximator.native import reconstruct, reconstruct_in_place
 from nnc_core.approximator.step import step_size
 from nnc_core.bitstream import DataUnit
 from nnc_core.coder.block import Part, cuts, deliver, is_quantized, parts, unit_dtype
@@ -71,7 +71,9 @@ def decode_unit(unit: DataUnit, histories: Histories | None = None, threads: int
             return DecodedUnit(dict(_converted(unit, parts(unit), raw_values(unit))), {})
         tensors = parts(unit)
         levels = _decode(unit, tensors, histories, threads)
-        values = {part.name: _values(unit, part, levels[part.name]) for part in tensors}
+        # Levels that no update will ask for can make room for the values.
+        scaled = reconstruct_in_place if histories is None else reconstruct
+        values = {part.name: _values(unit, part, levels[part.name], scaled) for part in tensors}
         return DecodedUnit(dict(_converted(unit, tensors, values)), _after(unit, levels, histories))
     except BitstreamError as error:
         error.unit, error.tensor = unit.index, error.tensor or unit.names[0]
@@ -227,14 +229,14 @@ def raw_values(unit: DataUnit) -> dict[str, NDArray[Any]]:
     return {unit.names[0]: values.reshape(parts(unit)[0].shape)}
 
 
-def _values(unit: DataUnit, part: Part, coded: CodedTensor) -> NDArray[Any]:
+def _values(unit: DataUnit, part: Part, coded: CodedTensor, scaled: Callable[..., NDArray[Any]]) -> NDArray[Any]:
     """The values of a coded tensor, in the shape that it is coded in."""
     if coded.qp is None:
         return coded.levels.reshape(part.shape)
     density, base = unit.qp_density, unit.quantization_parameter
     step = _step(base + coded.qp, density)
     if part.codebook is None:
-        return reconstruct(coded.levels, step).reshape(part.shape)
+        return scaled(coded.levels, step).reshape(part.shape)
     try:
         values = reconstruct_codebook(coded.levels, part.codebook.values(), part.codebook.zero_offset, step)
     except ValueError as error:

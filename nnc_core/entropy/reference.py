@@ -33,6 +33,7 @@ from nnc_core.tables.cabac import (
     SAMPLED_EVERY,
     SAMPLED_RUN,
     SHIFT_DOUBT,
+    SHIFT_DOUBT_ELEMENTS,
     SHIFT_INDEX_RATE,
     SHORT_WINDOW_MEETS,
 )
@@ -125,7 +126,7 @@ def shift_candidates(
     indices = _chosen(totals, sent)
     some = sum(totals[context][indices[context]] for context in sent) + _signalling([indices[c] for c in sent])
     none = sum(totals[context][0] for context in sent) + _signalling([0] * len(sent))
-    doubt = none // SHIFT_DOUBT
+    doubt = none // SHIFT_DOUBT if levels.size <= SHIFT_DOUBT_ELEMENTS else 0
     return [None] * (none <= some + doubt) + [indices] * (some < none + doubt)
 
 

@@ -269,6 +269,11 @@ void reconstruct_into(Vector<const std::int32_t> levels, float step, Vector<floa
     reconstruct(levels.data(), levels.size(), step, values.data());
 }
 
+void replace_levels(Vector<std::int32_t> levels, float step) {
+    nb::gil_scoped_release release;
+    reconstruct_in_place(levels.data(), levels.size(), step);
+}
+
 nb::dict tables() {
     nb::list lps, step, sets, next, rates;
     for (const auto& row : kLps)
@@ -357,5 +362,6 @@ NB_MODULE(_native, m) {
           nb::arg("cabac_unary_length_minus1"), nb::arg("shift_indices").none(), nb::arg("levels"));
     m.def("force_portable_kernels", &force_portable_kernels, nb::arg("force"));
     m.def("reconstruct", &reconstruct_into, nb::arg("levels"), nb::arg("step"), nb::arg("values"));
+    m.def("reconstruct_in_place", &replace_levels, nb::arg("levels"), nb::arg("step"));
     m.def("tables", &tables);
 }

@@ -8,6 +8,17 @@
 
 namespace nnc {
 
+namespace {
+
+// contexts[token >> kTokenShift]; compilers do not see that one shift undoes the other.
+LeanContext& context_of(Token token, LeanContext* contexts) {
+    static_assert(sizeof(LeanContext) == 1 << kTokenShift);
+    constexpr unsigned kBin = (1u << kTokenShift) - 1;
+    return *reinterpret_cast<LeanContext*>(reinterpret_cast<char*>(contexts) + (unsigned{token} & ~kBin));
+}
+
+}  // namespace
+
 void Encoder::iae(std::int64_t value, int bits) {
     if (finished_) throw std::logic_error("the codeword is finished");
     if (bits < 0 || bits > 32 ||
@@ -94,18 +105,29 @@ void Codeword::bypass(std::uint32_t value, int count) {
 
 void Codeword::tokens(const Token* begin, const Token* end, LeanContext* contexts) {
     RangeEncoder engine = engine_;  // a local whose address is not taken stays in registers
-    for (const Token* token = begin; token != end; ++token) {
-        if (*token < kBypass) [[likely]] {
-            engine.encode(contexts[*token >> kTokenShift], *token & 1);
-            if (!engine.is_full()) [[likely]]
-                continue;
-        }
-        engine_ = engine;
-        if (*token < kBypass) {
-            engine_.flush(bytes_);
-        } else {
-            bypass(std::uint32_t{token[1]} << 16 | token[2], *token - kBypass);
+    const auto code = [&](Token token) { engine.encode(context_of(token, contexts), token & 1); };
+    const Token* token = begin;
+    while (token != end) {
+        // Two bins at a time: there is always room for those.
+        while (end - token >= 2 && std::max(token[0], token[1]) < kBypass) [[likely]] {
+            code(token[0]);
+            code(token[1]);
             token += 2;
+            if (engine.is_full()) [[unlikely]] {
+                engine_ = engine;
+                engine_.flush(bytes_);
+                engine = engine_;
+            }
+        }
+        if (token == end) break;
+        if (*token < kBypass) {
+            code(*token++);
+            engine_ = engine;
+            if (engine_.is_full()) engine_.flush(bytes_);
+        } else {
+            engine_ = engine;
+            bypass(std::uint32_t{token[1]} << 16 | token[2], *token - kBypass);
+            token += 3;
         }
         engine = engine_;
     }

@@ -209,6 +209,46 @@ class RangeDecoder {
         return done;
     }
 
+    // The zeros that come before a 1, up to `limit`, from models that take turns and all expect a 0. What a zero takes
+    // of the range is small, so that its row of the table and the offset mostly stay, and nothing has to be shifted.
+    template <int kModels>
+    std::int64_t decode_zeros(const std::array<Context*, kModels>& models, std::int64_t limit) {
+        unsigned range = range_, first = offset();
+        std::int64_t done = 0;
+        const auto step = [&](Context& model) {
+            const unsigned rest = range - (static_cast<unsigned>(model.widths >> ((range >> 2) & 0x38)) & 0xFF);
+            if (rest <= first) [[unlikely]]
+                return false;
+            range = rest;
+            if (rest < 256) [[unlikely]] {
+                narrow(rest, 1);
+                range = range_;
+                first = offset();
+            }
+            model.estimators.s0 = model.next->next0[model.estimators.s0][0];
+            model.estimators.s1 = model.next->next1[model.estimators.s1][0];
+            model.widths = kWidths[model.estimators.combined() >> 7];
+            ++done;
+            return true;
+        };
+        if constexpr (kModels == 1) {
+            Context own = *models[0];
+            while (done < limit && step(own)) {
+            }
+            *models[0] = own;
+        } else if constexpr (kModels == 2) {
+            Context &a = *models[0], &b = *models[1];
+            while (done + 2 <= limit && step(a) && step(b)) {
+            }
+        } else {
+            Context &a = *models[0], &b = *models[1], &c = *models[2], &d = *models[3];
+            while (done + 4 <= limit && step(a) && step(b) && step(c) && step(d)) {
+            }
+        }
+        range_ = range;
+        return done;
+    }
+
     // `count` bypass bins, most significant first; count <= 32.
     std::uint32_t bypass(int count) {
         if (count <= kGroup) return bypass_group(count);

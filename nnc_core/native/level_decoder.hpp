@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cstdint>
 #include <limits>
 
@@ -36,7 +37,7 @@ class LevelDecoder {
     }
 
   private:
-    static constexpr int kZerosBeforeRun = 24;
+    static constexpr int kZerosBeforeRun = 4;
     static constexpr std::int64_t kLargest = std::numeric_limits<std::int32_t>::max();
 
     // Apart from what calls it, so that engines for WebAssembly can replace it by faster code in the middle of a
@@ -85,17 +86,23 @@ class LevelDecoder {
         shared = engine;
     }
 
-    // The zeros that come after many others, where no model changes any more; `state` advances.
+    // Some of the zeros that come after many others; `state` advances.
     template <bool kDependent>
     std::int64_t decode_zeros(RangeDecoder& engine, int& state, std::int64_t limit) {
-        const std::uint64_t widths = contexts_[kDependent ? 3 * state : 0].widths;
-        int next = state;
+        std::array<Context*, 4> models;
+        int count = 0, next = state;
+        bool settled = true;
         do {
-            const Context& context = contexts_[kDependent ? 3 * next : 0];
-            if (context.widths != widths || !context.settled_on_zero()) return 0;
+            Context& model = contexts_[kDependent ? 3 * next : 0];
+            if (model.mps) return 0;
+            models[static_cast<std::size_t>(count++)] = &model;
+            settled = settled && model.widths == models[0]->widths && model.settled_on_zero();
             if (kDependent) next = kNextState[next][0];
         } while (next != state);
-        const std::int64_t run = engine.decode_settled(widths, limit);
+        const std::int64_t run = settled      ? engine.decode_settled(models[0]->widths, limit)
+                                 : count == 1 ? engine.decode_zeros<1>({models[0]}, limit)
+                                 : count == 2 ? engine.decode_zeros<2>({models[0], models[1]}, limit)
+                                              : engine.decode_zeros<4>(models, limit);
         if (kDependent) state = after_zeros(state, run);
         return run;
     }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cmath>
 #include <vector>
 
@@ -275,6 +276,11 @@ bool quantize_dependent(const float* values, const Parameters& p, float step, co
 
 void reconstruct(const std::int32_t* levels, std::size_t count, float step, float* values) {
     for (std::size_t i = 0; i < count; ++i) values[i] = step * static_cast<float>(levels[i]);
+}
+
+void reconstruct_in_place(std::int32_t* levels, std::size_t count, float step) {
+    for (std::size_t i = 0; i < count; ++i)
+        levels[i] = std::bit_cast<std::int32_t>(step * static_cast<float>(levels[i]));
 }
 
 }  // namespace nnc

@@ -30,5 +30,7 @@ bool quantize_dependent(const float* values, const Parameters& p, float step, co
                         std::int32_t* levels);
 
 void reconstruct(const std::int32_t* levels, std::size_t count, float step, float* values);
+// The same in the memory of the levels.
+void reconstruct_in_place(std::int32_t* levels, std::size_t count, float step);
 
 }  // namespace nnc

@@ -16,6 +16,7 @@ constexpr std::size_t kUntilMet = 512;
 // A run is so many elements or, where there are several rows of blocks, one of these. A context that has met so many
 // bins is followed in one run of so many only, which then counts for all; in a large tensor it has met enough sooner.
 constexpr std::uint64_t kDoubt = 64;
+constexpr std::int64_t kFew = 1024;
 constexpr std::int64_t kUntilSampled = 24576, kUntilSampledInLarge = 2048, kLarge = 1 << 17;
 constexpr std::int64_t kSampledRun = 256, kSampledEvery = 8;
 
@@ -208,7 +209,8 @@ class Statistics {
         return indices;
     }
 
-    // Estimates, which err by less than one part in kDoubt, of what bins and signalling take with these and with none.
+    // By estimates of what bins and signalling take with these and with none. They err by less than one part in kDoubt,
+    // which can only be worth a second coding where there are few elements.
     ShiftCandidates candidates(std::vector<std::uint8_t> indices) const {
         std::uint64_t with = 0, without = 0;
         Estimators some = Estimators::initial(0), none = some;
@@ -223,7 +225,8 @@ class Statistics {
             with += costs.cost(index) + signal(some, index > 0) + (index > 0 ? kShiftIndexRate : 0);
             without += costs.cost(0) + signal(none, 0);
         }
-        return {std::move(indices), with < without + without / kDoubt, without <= with + without / kDoubt};
+        const std::uint64_t doubt = p_.rows * p_.width <= kFew ? without / kDoubt : 0;
+        return {std::move(indices), with < without + doubt, without <= with + doubt};
     }
 
   private:

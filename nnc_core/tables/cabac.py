@@ -366,7 +366,9 @@ SHIFT_INDEX_RATE: Final = 3 << RATE_UNIT_BITS
 """What an encoder charges for signalling a shift index other than 0."""
 
 SHIFT_DOUBT: Final = 64
-"""An encoder's estimate of all that a tensor takes errs by less than one part in so many."""
+SHIFT_DOUBT_ELEMENTS: Final = 1024
+"""An encoder's estimate of all that a tensor takes errs by less than one part in so many, which can only be worth a
+second coding in tensors of at most so many elements."""
 
 BINS_UNTIL_MET: Final = 512
 """How many bins an encoder follows estimators that differ in their start only; see the next two."""
