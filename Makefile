@@ -15,7 +15,7 @@ CXX_FILES := $(filter %.cpp %.hpp %.h,$(NATIVE)) nnc_core/wasm/api.cpp
 .PHONY: help demo test lint conformance suite interop bench bench-report bench-large convert-check
 .PHONY: fuzz fuzz-native sanitize
 .PHONY: test-web test-ecosystem wasm test-wasm
-.PHONY: docs wheels clean
+.PHONY: coverage docs wheels clean
 
 help:  ## list the targets
 	@awk -F ':.*  ## ' '/^[a-z-]+:.*  ## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,6 +25,13 @@ demo: $(VENV)/.demo  ## compress a digits classifier, restore it, compare the tw
 
 test: lint  ## lint, then all tests
 	$(BIN)/pytest
+
+coverage: $(VENV)/.dev  ## run all tests, and list the lines that none of them reaches (TESTS='conformance/unit' for some)
+	rm -rf build/coverage && mkdir -p build/coverage
+	$(BIN)/python -m coverage run -m pytest $(TESTS)
+	$(BIN)/python -m coverage combine --quiet
+	$(BIN)/python -m coverage html --quiet
+	$(BIN)/python -m coverage report --sort=miss | tee build/coverage/summary.txt
 
 lint: $(VENV)/.dev  ## ruff, mypy and clang-format, changing nothing
 	$(BIN)/ruff check

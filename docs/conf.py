@@ -42,6 +42,6 @@ html_show_sphinx = False
 
 def setup(app: Sphinx) -> None:
     """Import what packages import when it is used; autodoc sees only what is there."""
-    for name in ("nnc_core", "nnc_adapters"):
+    for name in ("nnc_core", "nnc_adapters", "nnc_adapters.sharded"):
         module = importlib.import_module(name)
         vars(module).update({member: getattr(module, member) for member in module.__all__})
