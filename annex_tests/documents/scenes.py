@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -74,6 +75,21 @@ def hub() -> None:
     safetensors.numpy.save_file({"layer.weight": matrix}, "encoder/model.safetensors")
 
 
+def checkpoint() -> None:
+    """A folder of shards with their index, as hubs have it."""
+    import safetensors.numpy
+
+    Path("llama").mkdir()
+    rng, weight_map = np.random.default_rng(0), {}
+    for number in range(1, 5):
+        name, file = f"model.layers.{number}.weight", f"model-{number:05d}-of-00004.safetensors"
+        matrix = rng.normal(0, 0.02 * number, (32, 48)).astype(np.float32)
+        safetensors.numpy.save_file({name: matrix}, f"llama/{file}")
+        weight_map[name] = file
+    Path("llama/model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
+    Path("llama/config.json").write_text('{"model_type": "llama"}')
+
+
 def pruned() -> None:
     """A layer with the masks that PyTorch puts beside pruned weights."""
     _run(
@@ -122,6 +138,7 @@ FIRST: dict[str, Callable[[], None]] = {
     "docs/command-line.md": zoo,
     "docs/recipes.md": hub,
     "docs/reduction.md": pruned,
+    "docs/sharded.md": checkpoint,
     "docs/updates.md": versions,
 }
 """What is there before the first block of a document."""
@@ -147,6 +164,11 @@ def _zoo_done() -> bool:
     return Path("restored/below/third.onnx").is_file() and Path("curve.html").is_file() and not left
 
 
+def _checkpoint_done() -> bool:
+    shard = "model-00002-of-00004.safetensors"
+    return _same("one.safetensors", f"restored/{shard}") and Path("threads.nnr/config.json").is_file()
+
+
 def _pruned_done() -> bool:
     return Path("small.nnr").stat().st_size < Path("pruned.nnr").stat().st_size
 
@@ -166,6 +188,7 @@ DONE: dict[str, Callable[[], bool]] = {
     "docs/formats.md": _formats_done,
     "docs/command-line.md": _zoo_done,
     "docs/reduction.md": _pruned_done,
+    "docs/sharded.md": _checkpoint_done,
     "docs/updates.md": _versions_done,
 }
 """Whether the files that a document makes are what it says."""

@@ -31,7 +31,9 @@ ready() {
     base=$("$python" -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])')
     rm -rf "$1"
     "$python" -m venv "$1" || { echo "venv cannot make $1"; return 1; }
-    echo "import site; site.addsitedir('$base')" > "$("$1/bin/python" -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])')/base.pth"
+    # Flower's clients would load TensorFlow, each for many seconds, if they found it.
+    echo "import site, sys; site.addsitedir('$base'); sys.modules['tensorflow'] = None" > \
+        "$("$1/bin/python" -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])')/base.pth"
     # shellcheck disable=SC2086  # several requirements
     timeout "$INSTALLING" "$1/bin/python" -m pip --quiet --disable-pip-version-check install --no-compile $2 > "$1/log" 2>&1 ||
         { echo "pip cannot install $2: $(tail -1 "$1/log")"; return 1; }
