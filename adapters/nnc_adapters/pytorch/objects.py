@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from nnc_adapters.pytorch.admitted import ALLOWED
 from nnc_adapters.pytorch.data_classes import DATA
-from nnc_adapters.pytorch.pickles import ALLOWED, Global, Object
+from nnc_adapters.pytorch.pickles import Global, Object
 
 OPAQUE = (
     "only tensors, numbers, texts and containers are read. Other objects are carried as they are, and never run, "

@@ -12,81 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from nnc_adapters.pytorch.admitted import ALLOWED, REBUILD, STORAGES
 from nnc_adapters.pytorch.data_classes import DATA
-from nnc_adapters.pytorch.views import ITEM_SIZES
-
-STORAGES = {
-    "FloatStorage": "float32",
-    "DoubleStorage": "float64",
-    "HalfStorage": "float16",
-    "BFloat16Storage": "bfloat16",
-    "LongStorage": "int64",
-    "IntStorage": "int32",
-    "ShortStorage": "int16",
-    "CharStorage": "int8",
-    "ByteStorage": "uint8",
-    "BoolStorage": "bool",
-    "ComplexFloatStorage": "complex64",
-    "ComplexDoubleStorage": "complex128",
-    "QInt8Storage": "qint8",
-    "QUInt8Storage": "quint8",
-    "QInt32Storage": "qint32",
-    "QUInt4x2Storage": "quint4x2",
-    "QUInt2x4Storage": "quint2x4",
-    "UntypedStorage": "bits8",
-}
-_ODD_TYPES = ("bits16", "bits1x8", "bits2x4", "bits4x2", "float4_e2m1fn_x2", "quint2x4", "quint4x2")
-_TYPES = {*ITEM_SIZES, *_ODD_TYPES, *(f"{sign}int{n}" for sign in ("", "u") for n in range(1, 8))}
-_REBUILD = "torch._utils _rebuild_"
-ALLOWED = frozenset(
-    {
-        "_codecs encode",
-        "builtins bytearray",
-        "builtins complex",
-        "builtins set",
-        "collections Counter",
-        "collections OrderedDict",
-        "torch Size",
-        "torch Tensor",
-        "torch device",
-        "torch.nn.parameter Parameter",
-        "torch.serialization _get_layout",
-        "torch._tensor _rebuild_from_type_v2",
-        *(
-            f"torch {scheme}"
-            for scheme in (
-                "per_channel_affine",
-                "per_channel_affine_float_qparams",
-                "per_channel_symmetric",
-                "per_tensor_affine",
-                "per_tensor_symmetric",
-            )
-        ),
-        *(
-            _REBUILD + what
-            for what in (
-                "device_tensor_from_cpu_tensor",
-                "device_tensor_from_numpy",
-                "meta_tensor_no_storage",
-                "nested_tensor",
-                "parameter",
-                "parameter_with_state",
-                "qtensor",
-                "sparse_tensor",
-                "tensor",
-                "tensor_v2",
-                "tensor_v3",
-                "wrapper_subclass",
-            )
-        ),
-        *(f"torch {name}" for name in _TYPES),
-        *(f"torch {name}" for name in STORAGES if name != "UntypedStorage"),
-        *(f"torch.cuda {name}" for name in STORAGES if not name.startswith(("Q", "U"))),
-        "torch.storage UntypedStorage",
-    }
-)
-TORCHSCRIPT = ("__torch__.", "__torch__ ", "torch.jit._pickle ")
-"""How the names of the classes begin that a TorchScript archive may define; of a script that ran, without a module."""
 
 
 class PickleError(ValueError):
@@ -349,11 +276,11 @@ def _ordered(pairs: Any = ()) -> dict[Any, Any]:
     return {_key(key): value for key, value in pairs}
 
 
-_WRAPPERS = (f"{_REBUILD}parameter", f"{_REBUILD}parameter_with_state")
+_WRAPPERS = (f"{REBUILD}parameter", f"{REBUILD}parameter_with_state")
 _TENSORS: dict[str, Callable[[Any], tuple[Any, Any]]] = {
-    f"{_REBUILD}tensor": lambda a: (None, None),
-    f"{_REBUILD}tensor_v2": lambda a: (None, a[6] if len(a) > 6 else None),
-    f"{_REBUILD}tensor_v3": lambda a: (a[6], a[7] if len(a) > 7 else None),
+    f"{REBUILD}tensor": lambda a: (None, None),
+    f"{REBUILD}tensor_v2": lambda a: (None, a[6] if len(a) > 6 else None),
+    f"{REBUILD}tensor_v3": lambda a: (a[6], a[7] if len(a) > 7 else None),
 }
 
 

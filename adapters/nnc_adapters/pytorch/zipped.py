@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from nnc_adapters.pytorch import pickles, search
+from nnc_adapters.pytorch.admitted import TORCHSCRIPT
 from nnc_adapters.pytorch.archive import Member, members
 from nnc_adapters.pytorch.views import ITEM_SIZES, Checksum, Scan, View
 from nnc_adapters.shared import strict_json
@@ -90,7 +91,7 @@ def scan(view: memoryview, limits: Limits, *, opaque: bool = False) -> Scan:
     if any(name in archive.members for name in _OLD_EXPORTS):
         raise ValueError(f"it was exported by an old version of PyTorch; {_HOW}")
     if "constants.pkl" in archive.members:
-        made = {name: _pickle(archive, name, pickles.TORCHSCRIPT) for name in ("data", "constants")}
+        made = {name: _pickle(archive, name, TORCHSCRIPT) for name in ("data", "constants")}
         views = [view for name, pickle in made.items() for view in _views(archive, name, pickle)]
         return Scan("torchscript", views, archive.checksums(views))
     pickle = _pickle(archive, "data", opaque=opaque)

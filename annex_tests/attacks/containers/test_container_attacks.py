@@ -6,58 +6,17 @@ import io
 import json
 import os
 import random
-import struct
 import warnings
 import zipfile
 
 import numpy as np
 import pytest
 
-import nnc_core
-from nnc_adapters import containers
+from annex_tests.support.hostile_containers import BIG, CONTAINER, FILES, NNR, SIZE, mutated, read_all, written
 from nnc_adapters.containers import CONTAINERS
-from nnc_core.bitstream.parts import join, split
-from nnc_core.errors import LimitError, ModelError, NncError, UnsupportedError
+from nnc_core.bitstream.parts import join
+from nnc_core.errors import LimitError, ModelError, NncError
 from nnc_core.limits import Limits
-from nnc_core.nnr_model import Topology
-from nnc_core.tables.code_points import TopologyStorageFormat
-
-CONTAINER = {container.name: container for container in CONTAINERS}
-FILES = [name for name in CONTAINER if name not in ("folder", "hdf5")]
-TENSORS = {"a": np.arange(20, dtype=np.float32), "b/c": np.zeros((4, 5), np.float32), "d": np.arange(9)}
-CODED = nnc_core.encode(TENSORS, topology=Topology(TopologyStorageFormat.NNR_TPL_UNREC, b"graph"))
-NNR = split(CODED)["a"]
-SIZE = len(NNR)
-BIG = 1 << 62
-
-
-def read_all(name, path, limits=None):
-    with CONTAINER[name].open(path, limits) as items:
-        return {key: bytes(items[key]) for key in items}
-
-
-@pytest.fixture
-def refused(tmp_path):
-    """Asserts that a file is refused with an error that matches, and is not recognized as a container."""
-
-    def check(name, data, match, error=ModelError):
-        path = tmp_path / "hostile"
-        path.write_bytes(data)
-        with pytest.raises(error, match=match):
-            read_all(name, path)
-        CONTAINER[name].sniff(path)  # whatever it says, it says it without an error
-
-    return check
-
-
-def written(name, tmp_path, per_tensor=True):
-    """An honest container."""
-    (tmp_path / "coded.nnr").write_bytes(CODED)
-    containers.embed(tmp_path / "coded.nnr", tmp_path / "honest", container=name, per_tensor=per_tensor, force=True)
-    return tmp_path / "honest"
-
-
-# safetensors
 
 
 def safetensors(header, data=NNR):
@@ -185,139 +144,6 @@ def test_pickles_in_an_npz_are_not_loaded(refused):
 
 
 # ISO base media files
-
-
-def b(kind, *content):
-    data = b"".join(content)
-    return struct.pack(">I", 8 + len(data)) + kind + data
-
-
-FTYP = b(b"ftyp", b"isom", bytes(8))
-INFE = b(b"infe", b"\2\0\0\0\0\1\0\0nnr1a\0")
-IINF = b(b"iinf", bytes(4), b"\0\1", INFE)
-PLACE = struct.pack(">HHHHII", 1, 1, 0, 1, 0, len(NNR))
-IDAT = b(b"idat", NNR)
-
-
-def iloc(*entries, version=1, widths=b"\x44\0", count=None):
-    number = len(entries) if count is None else count
-    return b(b"iloc", bytes([version, 0, 0, 0]), widths, number.to_bytes(4 if version == 2 else 2, "big"), *entries)
-
-
-def mp4(*boxes):
-    return FTYP + b(b"meta", bytes(4), *boxes)
-
-
-def place(item=1, method=1, reference=0, start=0, size=SIZE):
-    return struct.pack(">HHHHII", item, method, reference, 1, start, size)
-
-
-def test_an_honest_item_is_read(tmp_path):
-    (tmp_path / "x").write_bytes(mp4(IINF, iloc(PLACE), IDAT))
-    assert read_all("isobmff", tmp_path / "x") == {"a": NNR}
-
-
-@pytest.mark.parametrize(
-    ("data", "match"),
-    [
-        (b"", "empty"),
-        (b"\0" * 8, "'ftyp'|ftyp"),
-        (b"RIFF" * 10, "box"),
-        (FTYP + b"\0\0\0", "not a box"),
-        (FTYP + b"\0\0\0\4meta", "of 4 bytes"),
-        (FTYP + b"\0\0\0\1meta", "of 1 bytes"),
-        (FTYP + b"\0\0\0\1meta" + bytes(8), "of 0 bytes"),
-        (FTYP + b"\0\0\0\1meta" + b"\xff" * 8, "where 16 are left"),
-        (FTYP + b"\xff\xff\xff\xffmeta", "where 8 are left"),
-        (FTYP, "carries no NNR"),
-        (mp4(), "carries no NNR"),
-        (mp4(IINF), "no place"),
-        (mp4(iloc(PLACE)), "carries no NNR"),
-        (FTYP + b(b"meta"), "version"),
-        (FTYP + b(b"meta", b"\1\0\0\0"), "version"),
-        (mp4() + mp4()[len(FTYP) :], "'meta' occurs twice"),
-        (mp4(IINF, IINF, iloc(PLACE), IDAT), "occurs twice"),
-        (mp4(IINF, iloc(PLACE), iloc(PLACE), IDAT), "occurs twice"),
-        (mp4(IINF, iloc(PLACE), IDAT, IDAT), "occurs twice"),
-        (mp4(IINF, iloc(PLACE), IDAT, b"\0\0\0\0free"), "of 0 bytes"),
-        (mp4(b(b"iinf", bytes(4), b"\0\2", INFE)), "1 entries, expected 2"),
-        (mp4(b(b"iinf", b"\1\0\0\0", b"\xff\xff\xff\xff", INFE)), "expected 4294967295"),
-        (mp4(b(b"iinf", bytes(4), b"\0\2", INFE, INFE)), "twice"),
-        (mp4(b(b"iinf", bytes(4), b"\0\1", INFE[:-1])), "left"),
-        (mp4(b(b"iinf", bytes(4), b"\0\1", b(b"infe", b"\2\0\0\0\0\1\0\0nnr1a"))), "no end"),
-        (mp4(b(b"iinf", bytes(4), b"\0\1", b(b"infe", b"\2\0\0\0\0\1\0\0nnr1\xff\0"))), "UTF-8"),
-        (mp4(b(b"iinf", bytes(4), b"\0\1", b(b"infe", b"\2\0\0\0"))), "too short"),
-        (mp4(IINF, iloc(PLACE, PLACE), IDAT), "twice"),
-        (mp4(IINF, iloc(PLACE, count=2), IDAT), "too short"),
-        (mp4(IINF, iloc(PLACE, count=0), IDAT), "bytes follow"),
-        (mp4(IINF, iloc(PLACE, version=3), IDAT), "version 3"),
-        (mp4(IINF, iloc(PLACE, widths=b"\x54\0"), IDAT), "numbers of"),
-        (mp4(IINF, iloc(PLACE[:6] + b"\xff\xff"), IDAT), "too short"),
-        (mp4(IINF, iloc(PLACE[:6] + b"\0\0"), IDAT), "not in the file"),
-        (mp4(IINF, iloc(place(size=0)), IDAT), "not in the file"),
-        (mp4(IINF, iloc(place(size=len(NNR) + 1)), IDAT), "not in the file"),
-        (mp4(IINF, iloc(place(start=0xFFFFFFFF)), IDAT), "not in the file"),
-        (mp4(IINF, iloc(place(method=0, start=1000)), IDAT), "not in the file"),
-        (mp4(IINF, iloc(place())), "not in the file"),
-        (mp4(IINF, iloc(PLACE), IDAT, b(b"pitm")), "too short"),
-    ],
-)
-def test_boxes_that_lie_are_refused(refused, data, match):
-    refused("isobmff", data, match)
-
-
-@pytest.mark.parametrize(
-    "data",
-    [
-        mp4(IINF, iloc(place(method=2)), IDAT),
-        mp4(IINF, iloc(place(method=15)), IDAT),
-        mp4(IINF, iloc(place(reference=1)), IDAT),
-        mp4(b(b"iinf", bytes(4), b"\0\1", b(b"infe", b"\2\0\0\0\0\1\0\1nnr1a\0")), iloc(PLACE), IDAT),
-        mp4(IINF, iloc(struct.pack(">HHHH", 1, 1, 0, 0xFFFF), widths=b"\0\0"), IDAT),
-    ],
-)
-def test_items_that_are_elsewhere_are_not_followed(refused, data):
-    refused("isobmff", data, "not supported", UnsupportedError)
-
-
-def test_overlapping_extents_do_not_multiply_the_file(refused):
-    large = b(b"idat", bytes(100_000))
-    for count in (2, 0xFFFF):
-        extents = struct.pack(">II", 0, 90_000) * count
-        refused("isobmff", mp4(IINF, iloc(PLACE[:6] + count.to_bytes(2, "big") + extents), large), "not in the file")
-
-
-def test_boxes_inside_boxes_are_no_recursion(tmp_path, refused):
-    nested = b""
-    for _ in range(20_000):
-        nested = struct.pack(">I", 8 + len(nested)) + b"meta" + nested
-    refused("isobmff", FTYP + nested, "version")
-    refused("isobmff", mp4(nested), "carries no NNR")
-
-
-def test_many_small_boxes_are_limited(tmp_path):
-    (tmp_path / "x").write_bytes(FTYP + b(b"free") * 200)
-    with pytest.raises(LimitError, match="boxes"):
-        read_all("isobmff", tmp_path / "x", Limits(units=100))
-    (tmp_path / "x").write_bytes(mp4(*[b(b"free")] * 200))
-    with pytest.raises(LimitError, match="boxes in 'meta'"):
-        read_all("isobmff", tmp_path / "x", Limits(units=100))
-    (tmp_path / "x").write_bytes(mp4(b(b"iinf", bytes(4), b"\0\xc8", INFE * 200)))
-    with pytest.raises(LimitError, match="iinf"):
-        read_all("isobmff", tmp_path / "x", Limits(units=100))
-    with pytest.raises(LimitError, match="meta"):
-        read_all("isobmff", tmp_path / "x", Limits(topology_bytes=100))
-
-
-@pytest.mark.parametrize("properties", [b(b"ipma"), b(b"ipma", bytes(4), b"\xff\xff\xff\xff"), b"\0\0\0\1"])
-def test_damaged_properties_are_not_extended(tmp_path, properties):
-    (tmp_path / "x").write_bytes(mp4(IINF, iloc(PLACE), b(b"iprp", properties), IDAT))
-    with pytest.raises(ModelError):
-        CONTAINER["isobmff"].write_into(tmp_path / "x", tmp_path / "y", {"a": NNR, "b": NNR})  # type: ignore[attr-defined]
-    assert not (tmp_path / "y").exists()
-
-
-# HDF5
 
 
 @pytest.fixture
@@ -459,38 +285,3 @@ def test_mutated_containers_raise_typed_errors_or_are_read(tmp_path, name, seed)
         except NncError as error:
             outcomes.add(type(error).__name__)
     assert outcomes - {"read"}
-
-
-@pytest.mark.parametrize("seed", range(4))
-def test_mutated_files_are_not_extended_with_other_errors(tmp_path, seed):
-    rng = random.Random(seed)
-    whole = mp4(IINF, iloc(PLACE), b(b"iprp", b(b"ipco"), b(b"ipma", bytes(4), b"\0\0\0\1\0\1\1\1")), IDAT)
-    for _ in range(50):
-        (tmp_path / "x").write_bytes(mutated(whole, rng))
-        (tmp_path / "y").unlink(missing_ok=True)
-        try:
-            CONTAINER["isobmff"].write_into(tmp_path / "x", tmp_path / "y", {"b": NNR, "c": NNR})  # type: ignore[attr-defined]
-            found = read_all("isobmff", tmp_path / "y")
-        except NncError:
-            assert not (tmp_path / "y").exists()
-        else:
-            assert found == {"b": NNR, "c": NNR}
-
-
-def mutated(data, rng):
-    """Bytes flipped, set to extremes, removed, doubled, or moved."""
-    result = bytearray(data)
-    for _ in range(rng.choice((1, 1, 2, 5))):
-        at, kind = rng.randrange(len(result)), rng.randrange(6)
-        if kind < 2:
-            result[at] ^= 1 << rng.randrange(8)
-        elif kind == 2:
-            result[at : at + 4] = rng.choice((b"\xff" * 4, bytes(4), b"\x7f\xff\xff\xff", b"\0\0\0\1"))
-        elif kind == 3:
-            del result[at : at + rng.choice((1, 4, 16))]
-        elif kind == 4:
-            result[at:at] = result[at : at + rng.choice((1, 8, 40))]
-        else:
-            result[at] = rng.randrange(256)
-        result = result or bytearray(b"\0")
-    return bytes(result)
