@@ -138,7 +138,7 @@ def test_many_small_boxes_are_limited(tmp_path):
 def test_damaged_properties_are_not_extended(tmp_path, properties):
     (tmp_path / "x").write_bytes(mp4(IINF, iloc(PLACE), b(b"iprp", properties), IDAT))
     with pytest.raises(ModelError):
-        CONTAINER["isobmff"].write_into(tmp_path / "x", tmp_path / "y", {"a": NNR, "b": NNR})
+        CONTAINER["isobmff"].write_into(tmp_path / "x", tmp_path / "y", {"a": NNR, "b": NNR})  # type: ignore[attr-defined]
     assert not (tmp_path / "y").exists()
 
 
@@ -153,7 +153,7 @@ def test_mutated_files_are_not_extended_with_other_errors(tmp_path, seed):
         (tmp_path / "x").write_bytes(mutated(whole, rng))
         (tmp_path / "y").unlink(missing_ok=True)
         try:
-            CONTAINER["isobmff"].write_into(tmp_path / "x", tmp_path / "y", {"b": NNR, "c": NNR})
+            CONTAINER["isobmff"].write_into(tmp_path / "x", tmp_path / "y", {"b": NNR, "c": NNR})  # type: ignore[attr-defined]
             found = read_all("isobmff", tmp_path / "y")
         except NncError:
             assert not (tmp_path / "y").exists()

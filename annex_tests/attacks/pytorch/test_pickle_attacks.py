@@ -110,7 +110,7 @@ def test_what_looks_like_a_text_of_an_old_pickle_is_no_cause_for_a_warning(tmp_p
 def test_pickles_that_run_code_are_refused_and_not_run(read, adapter, canary, tmp_path, form, protocol, place):
     attack = Runs(os.system, f"touch {canary}")
     state = OrderedDict(w=1)
-    state.note = attack
+    state.note = attack  # type: ignore[attr-defined]
     value = {"value": {"w": attack}, "key": {attack: 1}, "list": [[(attack,)]], "state": state}[place]
     data = form(pickle.dumps(value, protocol))
     with pytest.raises(ModelError, match=r"could run code.*If you trust it, convert it"):
@@ -209,8 +209,8 @@ def test_containers_without_end_are_refused_or_read(read, form):
 
 def test_containers_that_contain_themselves_are_read(read):
     value = {"w": Tensor()}
-    value["self"] = value
-    value["twice"] = [value, value]
+    value["self"] = value  # type: ignore[assignment]
+    value["twice"] = [value, value]  # type: ignore[assignment]
     assert list(read(archive(value)).tensors) == ["w"]
 
 

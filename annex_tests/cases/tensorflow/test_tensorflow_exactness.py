@@ -79,7 +79,7 @@ def test_other_variables_are_not_left_behind(tmp_path, through, name):
 def test_reported_slots_come_back_exactly(through):
     path = case("slots_vr_vc")
     shapes = {b"encoder/block_000/wi/kernel": (256, 256)}
-    shapes |= {b"encoder/block_000/wi/kernel_slot_" + slot: (256,) for slot in (b"vc", b"vr")}
+    shapes |= {b"encoder/block_000/wi/kernel_slot_" + slot: (256,) for slot in (b"vc", b"vr")}  # type: ignore[misc]
     arrays = {key: np.zeros(shape, np.float32) for key, shape in shapes.items()}
     before, after = values(path, arrays), values(through(path), arrays)
     for key in list(shapes)[1:]:
