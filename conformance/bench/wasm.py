@@ -25,7 +25,7 @@ from conformance.bench.synthetic import laplace
 
 SCRIPT = Path(__file__).resolve().parents[2] / "nnc_core" / "wasm" / "bench.mjs"
 SHAPE = (1024, 2048)
-TIMES = 12
+TIMES = 20
 """How often a file is decoded in each turn; an engine needs the first times to compile what is used much."""
 
 

@@ -11,6 +11,16 @@
 
 #include "context.hpp"
 
+// For the parts of an inner loop, which not every compiler copies into it on its own: then the engine's registers lie
+// in memory. And for the loop itself, which is compiled apart from what calls it.
+#ifdef _MSC_VER
+#define NNC_INLINED __forceinline
+#define NNC_APART __declspec(noinline)
+#else
+#define NNC_INLINED [[gnu::always_inline]] inline
+#define NNC_APART [[gnu::noinline]]
+#endif
+
 namespace nnc {
 
 inline std::uint64_t load_big_endian(const std::uint8_t* p) {
@@ -164,7 +174,7 @@ class RangeDecoder {
     }
 
     // A bin that is mostly predicted well: a branch does not have to wait for the offset.
-    unsigned decode(Context& context) {
+    NNC_INLINED unsigned decode(Context& context) {
         const unsigned width = width_of(context.widths);
         const unsigned rest = range_ - width;
         const std::uint64_t scaled = std::uint64_t{rest} << 55;
@@ -181,7 +191,7 @@ class RangeDecoder {
     }
 
     // A bin that may as well be 0 as 1: masks, not branches.
-    unsigned decode_even(Context& context) {
+    NNC_INLINED unsigned decode_even(Context& context) {
         const unsigned width = width_of(context.widths);
         const unsigned rest = range_ - width;
         const std::uint64_t scaled = std::uint64_t{rest} << 55;
@@ -289,23 +299,23 @@ class RangeDecoder {
         return static_cast<std::uint32_t>(value);
     }
 
-    unsigned width_of(std::uint64_t widths) const {
+    NNC_INLINED unsigned width_of(std::uint64_t widths) const {
         return static_cast<unsigned>(widths >> ((range_ >> 2) & 0x38)) & 0xFF;
     }
 
-    void narrow(unsigned range, unsigned shift) {
+    NNC_INLINED void narrow(unsigned range, unsigned shift) {
         range_ = range << shift;
         consume(static_cast<int>(shift));
     }
 
-    void consume(int bits) {
+    NNC_INLINED void consume(int bits) {
         window_ <<= bits;
         spare_ -= bits;
         if (spare_ < 8) refill();
     }
 
     // Bits below the certain ones may be there already; they are the same bits, so that or-ing them again is right.
-    void refill() {
+    NNC_INLINED void refill() {
         std::uint64_t word = 0;
         if (next_ + 8 <= size_) {
             word = load_big_endian(data_ + next_);

@@ -43,7 +43,7 @@ class LevelDecoder {
     // Apart from what calls it, so that engines for WebAssembly can replace it by faster code in the middle of a
     // tensor.
     template <bool kDependent>
-    [[gnu::noinline]] void decode_plain(RangeDecoder& shared, std::int32_t* levels, std::int64_t count) {
+    NNC_APART void decode_plain(RangeDecoder& shared, std::int32_t* levels, std::int64_t count) {
         RangeDecoder engine = shared;  // a local keeps the registers in registers
         Context* const contexts = contexts_;
         const int flags = layout_.n;
