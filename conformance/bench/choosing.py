@@ -12,6 +12,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -75,7 +76,7 @@ def lossless(weights: Weights) -> Iterator[Row]:
         "ZipNN": (packer.compress(bytearray(data)), packer.decompress),
     }
     for name, (found, unpack) in packed.items():
-        seconds, _ = _measured(lambda found=found, unpack=unpack: unpack(found))
+        seconds, _ = _measured(partial(unpack, found))
         yield Row(name, 8 * len(found) / _count(weights), None, seconds * 1e9 / _count(weights))
     yield _nnc(halves, "NNC --lossless", lossless=True)._replace(decibels=None)
 
