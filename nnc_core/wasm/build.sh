@@ -26,6 +26,7 @@ NODE_PATH=${NODE_PATH:-/usr/share/nodejs} emcc -std=c++20 -O3 -DNDEBUG -flto -Wa
     -s BINARYEN_EXTRA_PASSES=--one-caller-inline-max-function-size=10
 chmod 644 dist/nnr.wasm
 npx tsc --project . --emitDeclarationOnly
+npx tsc --project demo
 npx esbuild src/index.ts src/engine.ts src/report.ts src/worker.ts --bundle --splitting --minify --format=esm \
     --target=es2022 --platform=neutral '--external:node:*' --outdir=dist --log-level=warning
 node demo/build.mjs

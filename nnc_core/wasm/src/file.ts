@@ -283,7 +283,7 @@ class Stream {
       const size = sizeOfUnit(arriving.peek(4));
       if (size === undefined || size > arriving.left) return;
       const offset = this.received - arriving.left;
-      this.walk.sizeAt(arriving.peek(size), 0);
+      this.walk.sizeAt(arriving.peek(Math.max(4, size)), 0);
       await this.walk.unit(arriving.take(size), offset);
       this.start();
     }

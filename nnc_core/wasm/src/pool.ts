@@ -56,7 +56,7 @@ export class Workers implements Decoders {
   private readonly idle: Thread[] = [];
   private readonly busy = new Map<Thread, Job>();
   private readonly module = decoderModule();
-  private started = 0;
+  private starting = 0;
   private closed = false;
 
   constructor(readonly count: number = defaultCount()) {
@@ -80,27 +80,29 @@ export class Workers implements Decoders {
     for (const job of jobs) job.reject(new Error("the workers are closed"));
   }
 
+  /** Give the units that wait to workers that rest, or to new ones. */
   private async next(): Promise<void> {
-    let module: WebAssembly.Module;
     try {
-      module = await this.module;
+      const module = await this.module;
+      while (this.waiting.length && !this.closed) {
+        const thread = this.idle.pop();
+        if (thread) this.assign(thread, module);
+        else if (!(await this.startAnother())) return;
+      }
     } catch (error) {
       for (const job of this.waiting.splice(0)) job.reject(error);
+    }
+  }
+
+  private assign(thread: Thread, module: WebAssembly.Module): void {
+    const job = this.largest();
+    if (!job) {
+      this.idle.push(thread);
       return;
     }
-    while (this.waiting.length && !this.closed) {
-      const thread = this.idle.pop() ?? (await this.another());
-      if (!thread) return;
-      const job = this.largest();
-      if (!job || this.closed) {
-        if (this.closed) thread.end();
-        else this.idle.push(thread);
-        return;
-      }
-      this.busy.set(thread, job);
-      const payload = job.unit.payload.slice();
-      thread.post({ id: job.unit.index, module, unit: { ...job.unit, payload }, histories: needed(job) }, [payload.buffer]);
-    }
+    this.busy.set(thread, job);
+    const payload = job.unit.payload.slice();
+    thread.post({ id: job.unit.index, module, unit: { ...job.unit, payload }, histories: needed(job) }, [payload.buffer]);
   }
 
   private largest(): Job | undefined {
@@ -109,23 +111,29 @@ export class Workers implements Decoders {
     return this.waiting.splice(at, 1)[0];
   }
 
-  private async another(): Promise<Thread | undefined> {
-    if (this.started >= this.count) return undefined;
-    this.started++;
-    const thread = await startThread(
-      (answer) => this.finished(thread, answer),
-      (error) => this.lost(thread, error),
-    );
-    return thread;
+  private async startAnother(): Promise<boolean> {
+    if (this.starting + this.idle.length + this.busy.size >= this.count) return false;
+    this.starting++;
+    try {
+      const thread: Thread = await startThread(
+        (answer) => this.finished(thread, answer),
+        (error) => this.lost(thread, error),
+      );
+      if (this.closed) thread.end();
+      else this.idle.push(thread);
+      return true;
+    } finally {
+      this.starting--;
+    }
   }
 
   private finished(thread: Thread, { decoded, error }: Answered): void {
     const job = this.busy.get(thread);
+    if (!job) return;
     this.busy.delete(thread);
-    if (this.closed) return;
     this.idle.push(thread);
-    if (decoded) job?.resolve(decoded);
-    else job?.reject(receivedError(error!));
+    if (decoded) job.resolve(decoded);
+    else job.reject(receivedError(error!));
     void this.next();
   }
 
@@ -133,10 +141,9 @@ export class Workers implements Decoders {
     const job = this.busy.get(thread);
     this.busy.delete(thread);
     this.idle.splice(0, this.idle.length, ...this.idle.filter((each) => each !== thread));
-    this.started--;
     thread.end();
     job?.reject(error);
-    if (!this.closed) void this.next();
+    void this.next();
   }
 }
 
@@ -157,6 +164,7 @@ async function startThread(answered: (answer: Answered) => void, lost: (error: u
       answered(answer);
     });
     worker.on("error", lost);
+    worker.on("exit", () => lost(new Error("a worker has ended")));
     return {
       post: (message, transfer) => {
         worker.ref();

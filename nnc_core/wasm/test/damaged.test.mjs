@@ -84,6 +84,8 @@ test("an error says what is wrong, in which unit, at which bit, and what is expe
   });
   const start = Uint8Array.of(0, 4, 2, 7);
   await assert.rejects(decode(start), { message: "unit 0, bit 24, general_profile_idc: the value 7 is not allowed (expected 0..1)" });
+  const empty = Uint8Array.of(...start.subarray(0, 3), 1, 0, 0, 0, 0);
+  await assert.rejects(decode(empty), { message: "unit 1, bit 0, nnr_unit_size: a unit of 0 bytes cannot hold its own header" });
   await assert.rejects(decode(new TextEncoder().encode("# A text")), TruncatedError);
 });
 
