@@ -72,6 +72,16 @@ def test_shards_are_listed_and_tested(folder: Path, nnc: Nnc) -> None:
     assert "model-00002-of-00004.nnr: is not the file that the index lists" in done.output
 
 
+def test_a_sharded_model_is_one_among_several(folder: Path, nnc: Nnc, tmp_path: Path) -> None:
+    shelf = tmp_path / "shelf"
+    shelf.mkdir()
+    folder.rename(shelf / "llama.nnr")
+    (shelf / "alone.nnr").write_bytes((shelf / "llama.nnr" / "model-00001-of-00004.nnr").read_bytes())
+    assert nnc("-l", shelf, "-r").stdout.count("-of-00004.nnr") == 4
+    assert nnc("decompress", "-r", shelf, "--output-dir", tmp_path / "out").exit_code == 0
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["alone.safetensors", "llama"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [

@@ -13,7 +13,7 @@ from nnc_adapters.cli import console
 from nnc_adapters.cli.batch import Job, run
 from nnc_adapters.cli.options import PIPE, readable
 from nnc_adapters.containers import plain
-from nnc_adapters.sharded.index import checked, is_sharded, read_index
+from nnc_adapters.sharded.index import INDEX, checked, is_sharded, read_index
 from nnc_adapters.shared import titles
 from nnc_adapters.targets import BITSTREAMS
 from nnc_core import Limits, NnrFile
@@ -25,17 +25,17 @@ __all__ = ["bitstreams", "bitstreams_in", "look"]
 
 
 def bitstreams_in(folder: Path) -> Iterator[Path]:
-    """The bitstreams in a folder and its folders, in the order of their names."""
-    yield from sorted(path for path in folder.rglob("*") if path.suffix.lower() in BITSTREAMS and path.is_file())
+    """The bitstreams in a folder and its folders, in the order of their names; a sharded model counts as one."""
+    sharded = {index.parent for index in folder.rglob(INDEX)}
+    files = (path for path in folder.rglob("*") if path.suffix.lower() in BITSTREAMS and path.is_file())
+    yield from sorted([*sharded, *(path for path in files if path.parent not in sharded)])
 
 
 def bitstreams(sources: Iterable[Path], *, recurse: bool) -> Iterator[Path]:
     """``sources``, with what is in sharded models in place of these, and in other folders if that is asked for."""
     for source in sources:
-        if is_sharded(source):
-            yield from _shards(source)
-        else:
-            yield from bitstreams_in(source) if recurse and source.is_dir() else (source,)
+        for path in bitstreams_in(source) if recurse and source.is_dir() else (source,):
+            yield from _shards(path) if is_sharded(path) else (path,)
 
 
 def _shards(source: Path) -> Iterator[Path]:
