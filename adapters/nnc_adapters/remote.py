@@ -134,7 +134,7 @@ def stored(place: str | Path, *, force: bool = False) -> Iterator[Path]:
     system, path = file_system(url)
     with _asking(url):
         if not force and system.exists(path):
-            raise FileExistsError(f"{url} exists; use force to replace it")
+            raise FileExistsError(f"{url} exists; -f replaces it (in Python: force=True)")
     with tempfile.TemporaryDirectory() as folder:
         whole = Path(folder, url.name or "model")
         yield whole

@@ -46,7 +46,7 @@ def test_a_new_folder_appears_complete(tmp_path: Path) -> None:
 
 def test_an_existing_folder_is_replaced_only_with_force(tmp_path: Path) -> None:
     fill(tmp_path / "model", "old")
-    with pytest.raises(FileExistsError, match="use force"):
+    with pytest.raises(FileExistsError, match="-f replaces it"):
         fill(tmp_path / "model", "new")
     fill(tmp_path / "model", "new", force=True)
     assert (tmp_path / "model" / "inner" / "file").read_text() == "new"
