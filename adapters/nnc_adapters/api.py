@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,6 +53,26 @@ _COMPRESSED = (b"PK\3\4", b"\x1f\x8b")  # zip and gzip
 
 
 @reaching(["source"], "target")
+class _Coding(TypedDict):
+    """How a model is coded: what `compress` passes on."""
+
+    parameters: CodingParameters | None
+    plan: ModelPlan | None
+    keep_plan: Callable[[ModelPlan], None] | None
+    threads: int | None
+    meter: Meter | None
+    limits: Limits | None
+
+
+class _Reading(TypedDict):
+    """What becomes of a model's parts when it is read."""
+
+    keep_optimizer: bool
+    opaque: bool
+    strip_debug: bool
+    drop_masked: bool
+
+
 def compress(
     source: str | Path,
     target: str | Path | BinaryIO | None = None,
@@ -97,47 +117,23 @@ def compress(
     source = Path(source)
     registry.check_exists(source)
     adapter = registry.find(source)
-    chosen = overruled(parameters)
-    options = Options(_limits(source, limits), keep_optimizer, opaque, chosen=chosen, strip_debug=strip_debug)
-    if target is None:
-        target = _bitstream_of(source, adapter)
-        target = target if folder is None else folder / target.name
+    target = _bitstream_of(source, adapter, folder) if target is None else target
+    coding = _Coding(parameters=parameters, plan=plan, keep_plan=keep_plan, threads=threads, meter=meter, limits=limits)
     if sharded or executor is not None:
         from nnc_adapters.sharded import compress as compress_files
 
+        reading = _Reading(
+            keep_optimizer=keep_optimizer, opaque=opaque, strip_debug=strip_debug, drop_masked=drop_masked
+        )
         if calibrate is not None or not isinstance(target, str | Path):
             raise ModelError("a sharded model is written to a folder, and cannot be calibrated", file=str(source))
-        return compress_files(
-            source,
-            target,
-            executor=executor,
-            parameters=parameters,
-            plan=plan,
-            keep_plan=keep_plan,
-            keep_optimizer=keep_optimizer,
-            opaque=opaque,
-            strip_debug=strip_debug,
-            drop_masked=drop_masked,
-            threads=threads,
-            force=force,
-            meter=meter,
-            limits=limits,
-        )
+        return compress_files(source, target, executor=executor, force=force, **reading, **coding)
+    chosen = overruled(parameters)
+    options = Options(_limits(source, limits), keep_optimizer, opaque, chosen=chosen, strip_debug=strip_debug)
     with _opened(target, source, force) as stream:
         model = _read(adapter, source, options, calibrate, drop_masked=drop_masked)
         _log.info("%s: read as %s, %d tensors", source, adapter.name, len(model.tensors))
-        report = compress_model(
-            model,
-            stream,
-            parameters=parameters,
-            plan=plan,
-            keep_plan=keep_plan,
-            threads=threads,
-            progress=progress,
-            meter=meter,
-            limits=limits,
-            source=source,
-        )
+        report = compress_model(model, stream, source=source, progress=progress, **coding)
     return replace(report, payload_bytes=payload_bytes(target, limits), seconds=time.perf_counter() - started)
 
 
@@ -267,13 +263,14 @@ def _opened(target: str | Path | BinaryIO, source: Path, force: bool) -> Abstrac
     return replacing(Path(target), force=force)
 
 
-def _bitstream_of(source: Path, adapter: Adapter) -> Path:
-    """Beside ``source``; the suffix of a folder may be part of its name."""
+def _bitstream_of(source: Path, adapter: Adapter, folder: Path | None) -> Path:
+    """Beside ``source``, or in ``folder``; the suffix of a model that is a folder may be part of its name."""
     source = Path(os.path.abspath(source)) if source.name in ("", "..") else source
     known = (suffix for suffix in adapter.suffixes if source.name.lower().endswith(suffix))
     suffix = max(known, key=len, default="" if source.is_dir() else source.suffix)
     stem = source.name[: len(source.name) - len(suffix)]
-    return source.with_name((stem or source.name) + BITSTREAM)
+    name = (stem or source.name) + BITSTREAM
+    return source.with_name(name) if folder is None else folder / name
 
 
 def _check_other(source: Path, target: Path) -> None:

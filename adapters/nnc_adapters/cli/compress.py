@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import click
 
@@ -159,36 +159,28 @@ def compress(
         sources, output=output, output_dir=output_dir, recurse=recurse, remove=remove, members=registry.models_in
     )
 
+    reading |= {"keep_plan": keep_plan, "strip_debug": strip_debug, "sharded": sharded, "force": force}
+
     def work(job: Job) -> dict[str, Any]:
         target = stdout(as_json=as_json, force=force) if str(output) == PIPE else output
-        with (
-            readable(job.source) as model,
-            executor_of(workers=workers, dask=dask, ray=ray) as executor,
-            console.progress("compressing") as meter,
-        ):
-            report = api.compress(
-                model,
-                target,
-                folder=job.folder,
-                keep_plan=keep_plan,
-                strip_debug=strip_debug,
-                sharded=sharded,
-                executor=executor,
-                force=force,
-                meter=meter,
-                **reading,
-            )
-        if calibrate is not None:
-            console.message(_calibration(report))
-        _tell(report, job.source if len(found) > 1 else None, as_json=as_json)
+        with executor_of(workers=workers, dask=dask, ray=ray) as executor:
+            report = _compressed(job, target, {**reading, "executor": executor})
+        _tell(report, job.source if len(found) > 1 else None, calibrated=calibrate is not None, as_json=as_json)
         derived = {"percent": report.percent, "bits_per_weight": report.bits_per_weight}
         return {**plain(report), **derived}
 
     run(found, work, remove=remove, as_json=as_json)
 
 
-def _tell(report: api.CompressReport, source: Path | None, *, as_json: bool) -> None:
+def _compressed(job: Job, target: Path | BinaryIO | None, options: dict[str, Any]) -> api.CompressReport:
+    with readable(job.source) as model, console.progress("compressing") as meter:
+        return api.compress(model, target, folder=job.folder, meter=meter, **options)
+
+
+def _tell(report: api.CompressReport, source: Path | None, *, calibrated: bool, as_json: bool) -> None:
     """Warnings, and what was done; with the name of the ``source`` where there are several."""
+    if calibrated:
+        console.message(_calibration(report))
     name = "" if source is None else f"{source}: "
     for warning in report.warnings:
         console.message(f"warning: {name}{warning}")
