@@ -19,7 +19,7 @@ from nnc_adapters.onnx.copies import TRANSPOSED
 from nnc_adapters.onnx.reader import parsed
 from nnc_adapters.shared import protobuf
 from nnc_adapters.shared.compressed import compressing
-from nnc_adapters.shared.dtypes import converted, stored
+from nnc_adapters.shared.dtypes import fitted, stored
 from nnc_adapters.shared.files import replacing
 from nnc_adapters.shared.lazy import check_names
 from nnc_core.errors import ModelError
@@ -125,7 +125,8 @@ class _Skeleton:
         name, copy = stubs.undo(tensor)
         hole, weight = self._place(tensor, name, copy)
         first = self.weights.setdefault(name, weight)
-        if (first.data_type, first.size) != (weight.data_type, weight.size):
+        same_shape = not copy or first.dims == weight.dims
+        if (first.data_type, first.size) != (weight.data_type, weight.size) or not same_shape:
             raise ModelError("the topology has two different tensors of this name", tensor=name)
         self.has_ties |= name in self.shared and not copy
         self.shared |= set() if copy else {name}
@@ -183,17 +184,10 @@ def _fill(
             stream.write(piece)
             continue
         array = kept.pop(piece.name, None)
-        array = _array(tensors[piece.name], piece.name, weights[piece.name]) if array is None else array
+        if array is None:
+            weight = weights[piece.name]
+            array = fitted(tensors[piece.name], piece.name, weight.dims, values.dtype(weight.data_type))
         left[piece.name] -= 1
         if left[piece.name]:
             kept[piece.name] = array
         stream.write(stored(array.T if piece.transposed else array))
-
-
-def _array(array: NDArray[Any], name: str, weight: _Weight) -> NDArray[Any]:
-    if array.shape != weight.dims:
-        raise ModelError(f"has shape {array.shape}, the model has {weight.dims}", tensor=name)
-    try:
-        return converted(array, values.dtype(weight.data_type))
-    except ValueError as error:
-        raise ModelError(str(error), tensor=name) from error

@@ -15,7 +15,7 @@ from nnc_adapters.pytorch.layout import FOLDERS, REPOSITORY, opened, scan
 from nnc_adapters.pytorch.reader import DESCRIPTION
 from nnc_adapters.pytorch.views import PATTERNS, Checksum, Data, Layout
 from nnc_adapters.shared import packing, strict_json
-from nnc_adapters.shared.dtypes import converted, named, stored
+from nnc_adapters.shared.dtypes import fitted, named, stored
 from nnc_adapters.shared.files import replacing, replacing_folder
 from nnc_adapters.shared.lazy import check_names
 from nnc_adapters.shared.paths import inside, single
@@ -110,12 +110,7 @@ class Description:
 
     def _bytes(self, name: str, array: NDArray[Any]) -> memoryview:
         layout = self.layouts[name]
-        if array.shape != layout.shape:
-            raise ModelError(f"has shape {array.shape}, the model has {layout.shape}", tensor=name)
-        try:
-            return stored(layout.lying(converted(array, named(layout.dtype))))
-        except ValueError as error:
-            raise ModelError(str(error), tensor=name) from error
+        return stored(layout.lying(fitted(array, name, layout.shape, named(layout.dtype))))
 
 
 def _layout(tensor: Mapping[str, Any]) -> Layout:

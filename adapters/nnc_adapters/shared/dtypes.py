@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nnc_core.errors import MissingDependencyError
+from nnc_core.errors import MissingDependencyError, ModelError
 
-__all__ = ["FLOATS", "INTEGERS", "converted", "named", "stored"]
+__all__ = ["FLOATS", "INTEGERS", "converted", "fitted", "named", "stored"]
 
 FLOATS = frozenset({"float16", "bfloat16", "float32", "float64"})
 """The names of the types that are coded as floating point."""
@@ -59,6 +59,16 @@ def converted(array: NDArray[Any], target: np.dtype[Any]) -> NDArray[Any]:
             raise ValueError(f"values from {array.min()} to {array.max()} do not fit {target}")
         return array.astype(target)
     raise ValueError(f"values are {array.dtype}, the model has {target}")
+
+
+def fitted(array: NDArray[Any], name: str, shape: tuple[int, ...], target: np.dtype[Any]) -> NDArray[Any]:
+    """The tensor ``name`` as a model has a place for it; `ModelError` where its shape or its values are others."""
+    if array.shape != shape:
+        raise ModelError(f"has shape {array.shape}, the model has {shape}", tensor=name)
+    try:
+        return converted(array, target)
+    except ValueError as error:
+        raise ModelError(str(error), tensor=name) from error
 
 
 def _rounded(array: NDArray[Any], target: np.dtype[Any]) -> NDArray[Any]:

@@ -13,7 +13,7 @@ from typing import IO, Any
 
 from numpy.typing import NDArray
 
-from nnc_adapters.shared.dtypes import converted, stored
+from nnc_adapters.shared.dtypes import fitted, stored
 from nnc_adapters.shared.files import replacing, replacing_folder
 from nnc_adapters.shared.lazy import check_names
 from nnc_adapters.tensorflow import archive, bundle, constants, fingerprint, folder, hdf5, shards
@@ -147,7 +147,7 @@ def _fill(files: Iterable[_Open], tensors: _Tensors) -> None:
         array = tensors[name]
         for place, stream in found:
             stream.seek(place.offset)
-            stream.write(_bytes(array, name, place))
+            stream.write(stored(fitted(array, name, place.shape, place.native)))
 
 
 def _write_exact(file: File, stream: IO[bytes]) -> None:
@@ -166,12 +166,3 @@ def skeleton(file: File) -> Content:
     stream = Nameless()
     _write_exact(file, stream)
     return Content(stream, 0, file.size)
-
-
-def _bytes(array: NDArray[Any], name: str, place: Place) -> memoryview:
-    if array.shape != place.shape:
-        raise ModelError(f"has shape {array.shape}, the model has {place.shape}", tensor=name)
-    try:
-        return stored(converted(array, place.native))
-    except ValueError as error:
-        raise ModelError(str(error), tensor=name) from error

@@ -19,6 +19,8 @@ import nnc_core
 from nnc_adapters.base import EVERYTHING, Options
 from nnc_adapters.cli import main
 from nnc_adapters.onnx import OnnxAdapter
+from nnc_core import ModelError
+from nnc_core.nnr_model import Topology
 
 node = helper.make_node
 Arrays = Mapping[str, NDArray[Any]]
@@ -165,3 +167,22 @@ def test_a_table_that_onnxruntime_has_transposed_is_as_small_as_before(tmp_path:
     assert optimized.stat().st_size > 1.8 * plain.stat().st_size
     before, after = (nnc_adapters.compress(path).bytes_after for path in (plain, optimized))
     assert after < before + 200
+
+
+@pytest.mark.parametrize(
+    ("dims", "way", "message"),
+    [((40, 96), "equal", "different"), ((20, 192), "transposed", "different"), ((3840,), "transposed", "not a matrix")],
+)
+def test_a_topology_that_lies_about_copies_is_refused(
+    path: Path, tmp_path: Path, dims: tuple[int, ...], way: str, message: str
+) -> None:
+    model = OnnxAdapter().read(path)
+    assert model.topology is not None
+    graph = onnx.ModelProto.FromString(model.topology.data)
+    (turned,) = (tensor for tensor in graph.graph.initializer if tensor.name == "turned")
+    turned.dims[:] = dims
+    next(entry for entry in turned.metadata_props if entry.key == "nnr.copy").value = way
+    hostile = Topology(model.topology.storage_format, graph.SerializeToString())
+    with pytest.raises(ModelError, match=message):
+        OnnxAdapter().write(model.tensors, hostile, tmp_path / "out.onnx")
+    assert not (tmp_path / "out.onnx").exists()
