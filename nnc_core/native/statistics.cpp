@@ -134,6 +134,8 @@ class Candidates {
 
 // A context's bins, gathered until there are enough for one pass.
 struct Gathered {
+    Gathered() {}  // which leaves the room for bins as it is
+
     Candidates candidates;
     std::int64_t met = 0;      // of all bins those that were followed
     std::uint64_t weight = 1;  // for how many bins one counts in this run; 0: none is followed

@@ -85,7 +85,7 @@ def _find(
     qp = changes.get("qp", p.absolute_qp(parameter_type, array.ndim))
     sample = sample_of(array) if p.codebook_flag and array.ndim > 1 else None
     if qp is not None:
-        return Finding(replace(start, qp=int(qp), reason="the given qp"), sample=sample)
+        return Finding(_with_qp(start, int(qp), "the given qp"), sample=sample)
     values = as_floats(name, array)
     if not free and (reason := exact_by_value(values)):
         return Finding(exact_plan(name, array, replace(start, exact=True, reason=reason), form, readable=True))
@@ -114,6 +114,12 @@ def _unchanged(p: CodingParameters) -> TensorPlan:
         row_skip_enabled_flag=p.row_skip_enabled_flag,
         lambda_scale=1.0 if p.level >= (_TARGETED if p.targeted else _RATE_AWARE) else 0.0,
     )
+
+
+@lru_cache(maxsize=64)
+def _with_qp(start: TensorPlan, qp: int, reason: str) -> TensorPlan:
+    """Many tensors have the same plan, which is made once."""
+    return replace(start, qp=qp, reason=reason)
 
 
 def _obstacle(values: NDArray[np.float32], found: Statistics, vector: bool, free: bool) -> str:
