@@ -18,7 +18,7 @@ from safetensors.numpy import save_file
 
 from conformance.support import peer_codec
 
-NNC = (sys.executable, "-m", "nnc_adapters.cli")
+NNC = (sys.executable, "-c", "from nnc_adapters.program import main; main()")
 _PACKAGES = {"zstandard": "zstd", "zipnn": "ZipNN"}
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 import nnc_core
 from conformance.bench import jobs as bench_jobs
@@ -37,9 +38,21 @@ def test_an_update_is_measured_and_restores_the_new_model(tmp_path: Path) -> Non
 def test_simulated_threads_are_as_fast_as_the_largest_tensor_allows(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     np.savez(tmp_path / "t.npz", **{f"w{i}": rng.normal(size=(100, 300)).astype(np.float32) for i in range(8)})
-    for two, four in bench_jobs.speed_up(tmp_path / "t.npz", True).values():
+    for two, four in bench_jobs.speed_up(tmp_path / "t.npz", True, 0).values():
         assert 1.5 < two < 2.1
         assert 2.2 < four < 4.2
+
+
+def test_simulated_threads_share_a_tensor_that_is_half_of_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bench_jobs, "SHARED", 1 << 20)
+    rng = np.random.default_rng(0)
+    large, small = rng.normal(size=(1600, 200)).astype(np.float32), rng.normal(size=(160, 200)).astype(np.float32)
+    np.savez(tmp_path / "t.npz", large=large, **{f"w{i}": small for i in range(10)})
+    whole, shared = (bench_jobs.speed_up(tmp_path / "t.npz", True, scan)["decode"][1] for scan in (0, 3))
+    assert whole < 2.2
+    assert shared > 2.5
 
 
 def test_the_page_shows_every_row_and_no_name_as_markup() -> None:
