@@ -167,6 +167,14 @@ def test_an_existing_folder_is_replaced_only_by_force(checkpoint: Path, tmp_path
     assert sorted(path.name for path in tmp_path.iterdir()) == ["llama", "out"]
 
 
+def test_a_folder_of_somebody_else_is_left_alone(checkpoint: Path, tmp_path: Path) -> None:
+    (tmp_path / "out.partial").mkdir()
+    (tmp_path / "out.partial" / "mine").write_text("mine")
+    with pytest.raises(FileExistsError, match="in the way"):
+        nnc_adapters.compress(checkpoint, tmp_path / "out", sharded=True)
+    assert contents(tmp_path / "out.partial") == {"mine": b"mine"}
+
+
 def test_an_error_before_anything_is_finished_leaves_nothing(checkpoint: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="does not fit"):
         nnc_adapters.compress(checkpoint, tmp_path / "out", sharded=True, parameters=CodingParameters(target_size=10))

@@ -15,6 +15,8 @@ __all__ = ["RECEIPT", "Finished", "finished_in", "run"]
 
 Result = TypeVar("Result")
 _PARTIAL: Final = ".partial"
+_MARKER: Final = ".nnc-unfinished"
+"""A file that says whose folder it is."""
 RECEIPT: Final = ".receipt"
 """What ends the name of the file that says what was finished, and from what."""
 
@@ -59,11 +61,10 @@ def finished_in(target: Path, *, force: bool = False) -> Iterator[Finished]:
 
     Then it has the files that were named and no others. When the block does not end well, what is finished stays, and
     the next run finds it; a folder with nothing in it vanishes. `FileExistsError` where ``target`` exists, unless
-    ``force``.
+    ``force``, and where there is another folder of this name.
     """
     check_free(target, force=force)
-    finished = Finished(target.with_name(target.name + _PARTIAL))
-    finished.folder.mkdir(exist_ok=True)
+    finished = Finished(_unfinished(target.with_name(target.name + _PARTIAL)))
     try:
         yield finished
         _tidy(finished.folder, finished.names.__contains__)
@@ -71,7 +72,19 @@ def finished_in(target: Path, *, force: bool = False) -> Iterator[Finished]:
     except BaseException:
         with suppress(OSError):
             _tidy(finished.folder, lambda name: not _is_temporary(name))
+            if [path.name for path in finished.folder.iterdir()] == [_MARKER]:
+                _tidy(finished.folder, lambda name: False)
         raise
+
+
+def _unfinished(folder: Path) -> Path:
+    """The folder, made if it is not there; one that others have filled is left alone."""
+    folder.mkdir(exist_ok=True)
+    if not (folder / _MARKER).exists():
+        if any(folder.iterdir()):
+            raise FileExistsError(f"{folder} is in the way: finished files would go there; move it")
+        (folder / _MARKER).touch()
+    return folder
 
 
 def _is_temporary(name: str) -> bool:
