@@ -156,7 +156,7 @@ class NnrFile(LazyMapping[NDArray[Any]]):
         KeyError for a name that is not in the bitstream; `BitstreamError`, `UnsupportedError`, `UpdateError` or
         `LimitError` where the tensor cannot be decoded.
         """
-        return self._decoded(self._places[name])[name]
+        return self._decoded(self._places[self._present(name)])[name]
 
     def decode_all(
         self, threads: int | None = None, executor: Executor | None = None
@@ -190,7 +190,16 @@ class NnrFile(LazyMapping[NDArray[Any]]):
 
     def get_slice(self, name: str) -> TensorSlice:
         """A tensor that is decoded when a part of it is taken; KeyError for a name that is not in the bitstream."""
-        return TensorSlice(self, self.tensors[name])
+        return TensorSlice(self, self.tensors[self._present(name)])
+
+    def _present(self, name: str) -> str:
+        if name in self._places:
+            return name
+        from difflib import get_close_matches
+
+        near = get_close_matches(str(name), self._places, 1)
+        hint = f"did you mean {near[0]!r}?" if near else "small ones may stand in the topology"
+        raise KeyError(f"the bitstream has no tensor {name!r}; {hint}")
 
     def metadata(self) -> dict[str, Any]:
         """What the bitstream says about itself: its size, edition of the tool set, and format of the topology."""

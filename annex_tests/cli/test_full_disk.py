@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -21,7 +22,9 @@ def _small_files() -> None:
 
 def assert_leaves_nothing(arguments: list[str | Path], target: Path) -> None:
     before = set(target.parent.iterdir())
-    result = subprocess.run([*NNC, *arguments, "-o", target], capture_output=True, text=True, preexec_fn=_small_files)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
+    command = [*NNC, *arguments, "-o", target]
+    result = subprocess.run(command, capture_output=True, text=True, preexec_fn=_small_files, env=environment)
     assert result.returncode == 5, result.stderr
     assert result.stderr == f"error: {target}: File too large\n"
     assert set(target.parent.iterdir()) == before

@@ -139,3 +139,14 @@ def test_what_the_format_lacks_is_carried_as_its_nearest_or_refused() -> None:
     for strange in (np.empty((0, 4), np.float32), np.array(["text"]), np.array([1j]), [[1], [2, 3]]):
         with pytest.raises(ModelError, match="x"):
             nnc_core.encode({"x": strange})
+
+
+def test_a_wrong_name_is_answered_with_the_nearest() -> None:
+    data = nnc_core.encode({"layer.weight": np.eye(4, dtype=np.float32)})
+    with nnc_core.open(data) as file:
+        for ask in (file.__getitem__, file.get_slice, file.decode):
+            with pytest.raises(KeyError, match=r"no tensor 'layer\.weights'; did you mean 'layer\.weight'\?"):
+                ask("layer.weights")
+        with pytest.raises(KeyError, match="topology"):
+            file["head"]
+        assert file.get("head") is None
