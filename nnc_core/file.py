@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import mmap
 import os
+import stat
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import accumulate
-from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
@@ -28,6 +28,7 @@ from nnc_core.errors import PayloadError
 from nnc_core.lazy import LazyMapping
 from nnc_core.limits import Limits
 from nnc_core.nnr_model import ModelInfo, Topology
+from nnc_core.stored import StoredBytes
 from nnc_core.syntax.context import InputParameters
 from nnc_core.syntax.driver import Buffer
 
@@ -96,14 +97,13 @@ class NnrFile(LazyMapping[NDArray[Any]]):
 
     def __init__(
         self,
-        data: Buffer | mmap.mmap,
+        data: Buffer | mmap.mmap | StoredBytes,
         limits: Limits | None = None,
         input_parameters: Mapping[str, InputParameters] | None = None,
         history: Histories | None = None,
         sink: Sink = refuse,
     ) -> None:
         self._limits = (limits or Limits()).following(len(data))
-        self._map = data if isinstance(data, mmap.mmap) else None
         known = input_parameters or {}
         self.bitstream = Bitstream(data, self._limits, known.get, sink)
         self._history = history
@@ -120,10 +120,6 @@ class NnrFile(LazyMapping[NDArray[Any]]):
     def close(self) -> None:
         """Let go of the file; what is being decoded in other threads is finished first."""
         self.bitstream.close()
-        if self._map is not None:
-            # Views of it live on in running decoders and in the traceback of an error; the last one closes it.
-            with suppress(BufferError):
-                self._map.close()
 
     @property
     def units(self) -> tuple[UnitRecord, ...]:
@@ -387,24 +383,24 @@ def open_file(
 ) -> NnrFile:
     """Open a bitstream and index its units, without decoding anything.
 
-    A file is mapped into memory, not read. ``input_parameters`` has, by tensor name, what reaches the decoder by other
-    ways than the bitstream, ``history`` what the bitstreams before left. Raises `BitstreamError` where its structure is
-    damaged, `LimitError` where it asks for too much.
+    Of a file, what is asked for is read when it is asked for, never mapped (see `nnc_core.stored.StoredBytes`):
+    `ModelError` where it became shorter meanwhile. ``input_parameters`` has, by tensor name, what reaches the decoder
+    by other ways than the bitstream, ``history`` what the bitstreams before left. Raises `BitstreamError` where its
+    structure is damaged, `LimitError` where it asks for too much.
     """
     return NnrFile(_data(source), limits, input_parameters, history)
 
 
-def _data(source: Source) -> Buffer | mmap.mmap:
-    if isinstance(source, str | os.PathLike):
-        with Path(source).open("rb") as file:
-            return _data(file)
+def _data(source: Source) -> Buffer | mmap.mmap | StoredBytes:
     if isinstance(source, bytes | bytearray | memoryview | mmap.mmap):
         return source
+    if isinstance(source, str | os.PathLike):
+        return StoredBytes(source)
     try:
-        size = os.fstat(source.fileno()).st_size
+        is_file = stat.S_ISREG(os.fstat(source.fileno()).st_mode)
     except (OSError, AttributeError):  # in memory, or what an archive gives
-        return source.read()
-    return mmap.mmap(source.fileno(), 0, access=mmap.ACCESS_READ) if size else b""
+        is_file = False
+    return StoredBytes(source) if is_file else source.read()
 
 
 def decode(

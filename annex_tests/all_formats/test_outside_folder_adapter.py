@@ -29,9 +29,9 @@ from nnc_adapters.shared.dtypes import FLOATS, INTEGERS, converted, named, store
 from nnc_adapters.shared.exactness import Declared, reasons
 from nnc_adapters.shared.files import replacing_folder
 from nnc_adapters.shared.lazy import LazyTensors, check_names
-from nnc_adapters.shared.mapped import window
 from nnc_adapters.shared.paths import files_below, inside
 from nnc_adapters.shared.selection import Selection, fits
+from nnc_adapters.shared.windows import window
 from nnc_core import ModelError
 
 _INDEX = "rack.json"

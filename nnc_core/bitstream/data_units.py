@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from nnc_core.bitstream.units import UnitRecord, place
 from nnc_core.errors import UnitOrderError
+from nnc_core.stored import Bytes
 from nnc_core.syntax.context import SyntaxContext
 from nnc_core.syntax.data_unit import CompressedDataUnitHeader, context_after, is_decomposed
 from nnc_core.syntax.driver import Buffer
@@ -17,7 +18,7 @@ class DataUnit:
     """One or several tensors that are coded together: an NNR_NDU, or all parts of one, in ``units``."""
 
     units: tuple[UnitRecord, ...]
-    _data: memoryview = field(repr=False, compare=False)
+    _data: Bytes = field(repr=False, compare=False)
 
     def __reduce__(self) -> tuple[object, ...]:
         """Pickled with its own bytes only, for pools of processes."""

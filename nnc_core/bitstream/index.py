@@ -16,6 +16,7 @@ from nnc_core.bitstream.units import UnitRecord, trace
 from nnc_core.bitstream.walk import Walk
 from nnc_core.limits import Limits
 from nnc_core.nnr_model import Topology
+from nnc_core.stored import StoredBytes, viewed
 from nnc_core.syntax.context import InputParameters, SyntaxContext, nothing_known
 from nnc_core.syntax.driver import Buffer
 from nnc_core.syntax.model_parameter_set import ModelParameterSet
@@ -29,20 +30,20 @@ _UNKNOWN = 63
 class Bitstream:
     """The units of a bitstream, found by their sizes; payloads are not read before they are asked for.
 
-    ``data`` may be a memory map, and must stay as it is. ``input_parameters`` looks up what is known of a tensor by
-    other ways than the bitstream, such as its dimensions. Construction raises a `BitstreamError` for whatever is
-    wrong with sizes, order or headers, and `LimitError` for what exceeds ``limits``. With a ``sink`` that keeps
+    ``data`` may be a file or a memory map, and must stay as it is. ``input_parameters`` looks up what is known of a
+    tensor by other ways than the bitstream, such as its dimensions. Construction raises a `BitstreamError` for whatever
+    is wrong with sizes, order or headers, and `LimitError` for what exceeds ``limits``. With a ``sink`` that keeps
     violations, ``units`` goes as far as they allow; the rest of the interface is for bitstreams without any.
     """
 
     def __init__(
         self,
-        data: Buffer | mmap.mmap,
+        data: Buffer | mmap.mmap | StoredBytes,
         limits: Limits | None = None,
         input_parameters: Callable[[str], InputParameters | None] = nothing_known,
         sink: Sink = refuse,
     ) -> None:
-        self._data = memoryview(data).cast("B")
+        self._data = viewed(data)
         self._limits = (limits or Limits()).following(len(self._data))
         walk = Walk(self._data, self._limits, input_parameters, sink)
         self.units: tuple[UnitRecord, ...] = tuple(walk.units())
@@ -106,7 +107,7 @@ class Bitstream:
         return trace(self._data, unit)
 
     def close(self) -> None:
-        """Close the data, so that a memory map can be closed; payload views must be gone by then."""
+        """Close the data, so that a memory map can be closed, too; payload views of one must be gone by then."""
         self._data.release()
 
     @cached_property

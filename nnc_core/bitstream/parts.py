@@ -11,16 +11,17 @@ from dataclasses import replace
 
 from nnc_core.bitstream import Bitstream, UnitRecord
 from nnc_core.bitstream.marks import mark_of
+from nnc_core.bitstream.units import is_reference_list
 from nnc_core.errors import BitstreamError, ModelError, UnitOrderError, UnsupportedError
 from nnc_core.lazy import LazyMapping
 from nnc_core.limits import Limits
+from nnc_core.stored import Bytes, StoredBytes, viewed
 from nnc_core.syntax.context import SyntaxContext
 from nnc_core.syntax.data_unit import context_after, is_decomposed
 from nnc_core.syntax.driver import Buffer
 from nnc_core.syntax.layer_parameter_set import LayerParameterSet
 from nnc_core.syntax.model_parameter_set import ModelParameterSet
 from nnc_core.syntax.reader import Reader
-from nnc_core.syntax.topology import TopologyUnitHeader
 from nnc_core.syntax.unit_types import header_bytes, read_header
 from nnc_core.syntax.units import (
     UnitHeader,
@@ -28,9 +29,9 @@ from nnc_core.syntax.units import (
     nnr_unit_size,
     unit,
 )
-from nnc_core.tables.code_points import NnrUnitType, PayloadType, TopologyStorageFormat
+from nnc_core.tables.code_points import NnrUnitType, PayloadType
 
-__all__ = ["MODEL", "Parts", "begins_bitstream", "bitstreams", "join", "joined", "split"]
+__all__ = ["MODEL", "Parts", "begins_bitstream", "bitstreams", "join", "joined", "spans", "split"]
 
 MODEL = "__model__"
 """The key of what belongs to no single tensor: topology and quantization units, or a whole bitstream."""
@@ -40,7 +41,7 @@ _NO_LAYER = unit(NnrUnitType.NNR_LPS, header_bytes(NnrUnitType.NNR_LPS, LayerPar
 """A layer parameter set that says nothing: what the model parameter set says holds again."""
 
 
-def split(data: Buffer, limits: Limits | None = None) -> Parts:
+def split(data: Buffer | StoredBytes, limits: Limits | None = None) -> Parts:
     """Take a bitstream apart into one bitstream per tensor; see `Parts`.
 
     Raises a `BitstreamError` where it is damaged, `UnsupportedError` for several reference lists, `ModelError` for a
@@ -57,8 +58,8 @@ class Parts(LazyMapping[bytes]):
     comes first, under `MODEL`, where there is any.
     """
 
-    def __init__(self, data: Buffer, limits: Limits | None = None) -> None:
-        self._data = memoryview(data).cast("B")
+    def __init__(self, data: Buffer | StoredBytes, limits: Limits | None = None) -> None:
+        self._data = viewed(data)
         bitstream = Bitstream(data, limits)
         _refuse_several_lists(bitstream)
         self._prefix = _prefix(bitstream, self._raw)
@@ -109,12 +110,17 @@ def joined(parts: Mapping[str, Buffer], limits: Limits | None = None) -> Iterato
 
 
 def bitstreams(data: Buffer, limits: Limits | None = None) -> Iterator[memoryview]:
-    """The bitstreams in ``data`` that stand one after another, as views; nothing but sizes and types is read.
+    """The bitstreams in ``data`` that stand one after another, as views; see `spans`."""
+    view = memoryview(data).cast("B")
+    return (view[span] for span in spans(view, limits))
+
+
+def spans(view: Bytes, limits: Limits | None = None) -> Iterator[slice]:
+    """Where bitstreams stand one after another; nothing but the sizes and types of units is read.
 
     `BitstreamError` where a unit does not fit into the data or the first one is no start unit, `LimitError` for too
     many units.
     """
-    view = memoryview(data).cast("B")
     limits = (limits or Limits()).following(len(view))
     start = offset = index = 0
     while offset < len(view) or index == 0:
@@ -124,14 +130,14 @@ def bitstreams(data: Buffer, limits: Limits | None = None) -> Iterator[memoryvie
             message, rule = "the data do not begin with an NNR_STR", "start-unit-first"
             raise UnitOrderError(message, unit=0, element="nnr_unit_type", rule=rule)
         if h.nnr_unit_type == NnrUnitType.NNR_STR and index:
-            yield view[start:offset]
+            yield slice(start, offset)
             start = offset
         offset += h.nnr_unit_size
         index += 1
-    yield view[start:]
+    yield slice(start, len(view))
 
 
-def _unit_header(view: memoryview, offset: int, index: int) -> UnitHeader:
+def _unit_header(view: Bytes, offset: int, index: int) -> UnitHeader:
     reader = Reader(view, offset, unit=index)
     h = UnitHeader()
     nnr_unit_size(reader, h)
@@ -157,21 +163,19 @@ def _layers(units: Iterable[UnitRecord]) -> dict[int, bytes]:
 
 
 def _refuse_several_lists(bitstream: Bitstream) -> None:
-    if sum(map(_is_reference_list, bitstream.units)) > 1:
+    if sum(is_reference_list(u.header) for u in bitstream.units) > 1:
         raise UnsupportedError("NNR_TPL_REFLIST", "a bitstream with several reference lists cannot be taken apart")
 
 
 def _prefix(bitstream: Bitstream, raw: Callable[[UnitRecord], Buffer]) -> bytes:
     """Start unit, model parameter set and reference list: what every part begins with."""
-    kept = [u for u in bitstream.units if u.type in (NnrUnitType.NNR_STR, NnrUnitType.NNR_MPS) or _is_reference_list(u)]
-    referring = any(map(_is_reference_list, kept))
+    kept = [
+        u
+        for u in bitstream.units
+        if u.type in (NnrUnitType.NNR_STR, NnrUnitType.NNR_MPS) or is_reference_list(u.header)
+    ]
+    referring = any(is_reference_list(u.header) for u in kept)
     return b"".join(_without_topology(u) if _announces(u) and not referring else raw(u) for u in kept)
-
-
-def _is_reference_list(unit: UnitRecord) -> bool:
-    header = unit.header
-    reference_list = TopologyStorageFormat.NNR_TPL_REFLIST
-    return isinstance(header, TopologyUnitHeader) and header.topology_storage_format == reference_list
 
 
 def _announces(unit: UnitRecord) -> bool:
@@ -253,7 +257,7 @@ class _Joiner:
                 _refuse_topology(key, record)
 
     def _check_agreement(self, key: str, bitstream: Bitstream) -> None:
-        lists = [bytes(bitstream.payload(u)) for u in bitstream.units if _is_reference_list(u)]
+        lists = [bytes(bitstream.payload(u)) for u in bitstream.units if is_reference_list(u.header)]
         # As bytes: a number that is none, such as a missing performance, does not equal itself.
         mps = [_without_topology(u) for u in bitstream.units if u.type == NnrUnitType.NNR_MPS]
         found = (bitstream.general_profile_idc, mps, lists)
@@ -273,7 +277,7 @@ class _Joiner:
 
 def _refuse_topology(key: str, record: UnitRecord) -> None:
     known = (NnrUnitType.NNR_STR, NnrUnitType.NNR_MPS)
-    if record.type not in known and not _is_reference_list(record):
+    if record.type not in known and not is_reference_list(record.header):
         raise ModelError(f"only the part {MODEL!r} may have units of type {record.type}", tensor=key)
 
 

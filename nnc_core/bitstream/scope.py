@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 
-from nnc_core.bitstream.units import Quantization, UnitRecord
+from nnc_core.bitstream.units import Quantization, UnitRecord, is_reference_list
 from nnc_core.errors import BitstreamError, ElementValueError, UnitOrderError, UnitSizeError
 from nnc_core.limits import Limits
 from nnc_core.syntax.aggregate import AggregateUnitHeader
@@ -184,8 +184,7 @@ class Scope:
             self.context = context_after(header, self.context)
 
     def _note_topology(self, unit: UnitRecord, header: TopologyUnitHeader) -> None:
-        reference_list = header.topology_storage_format == TopologyStorageFormat.NNR_TPL_REFLIST
-        if reference_list and unit.partial_data_counter <= 1:
+        if is_reference_list(header) and unit.partial_data_counter <= 1:
             try:
                 self._take_over_references(unit, header)
             except BitstreamError as error:
@@ -285,7 +284,7 @@ def topology_payload(
     Raises a `BitstreamError` with its place in the unit; what was compressed has none, nor has what lies in a part.
     """
     coded = parts[0] if len(parts) == 1 else b"".join(parts)
-    names = header.topology_storage_format == TopologyStorageFormat.NNR_TPL_REFLIST
+    names = is_reference_list(header)
     limit = "name_bytes" if names else "topology_bytes"
     most = getattr(ctx.limits, limit)
     data = inflate(header.topology_compression_format, coded, most, unit.index, limit=limit)

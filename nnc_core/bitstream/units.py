@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from nnc_core.errors import BitstreamError, LimitError
+from nnc_core.stored import Bytes
 from nnc_core.syntax.context import SyntaxContext
 from nnc_core.syntax.data_unit import CompressedDataUnitHeader
 from nnc_core.syntax.quantization import QuantizationUnitHeader
@@ -14,7 +15,7 @@ from nnc_core.syntax.reader import TracedElement, Tracer
 from nnc_core.syntax.topology import TopologyUnitHeader
 from nnc_core.syntax.unit_types import UNIT_TYPES, Header, read_header
 from nnc_core.syntax.units import UnitHeader, nnr_unit_header, nnr_unit_size
-from nnc_core.tables.code_points import TopologyCompressionFormat
+from nnc_core.tables.code_points import TopologyCompressionFormat, TopologyStorageFormat
 
 
 class Quantization(NamedTuple):
@@ -65,7 +66,13 @@ def compression_format(header: Header | None) -> int:
     return TopologyCompressionFormat.NNR_PT_RAW
 
 
-def trace(data: memoryview, unit: UnitRecord) -> list[TracedElement]:
+def is_reference_list(header: Header | None) -> bool:
+    """Whether a unit with this header lists names, to which others refer by index."""
+    reference_list = TopologyStorageFormat.NNR_TPL_REFLIST
+    return isinstance(header, TopologyUnitHeader) and header.topology_storage_format == reference_list
+
+
+def trace(data: Bytes, unit: UnitRecord) -> list[TracedElement]:
     """Every syntax element of ``unit`` above the arithmetic coder, in order, with its place and bits.
 
     Where the unit is damaged, the elements up to there.
@@ -86,7 +93,7 @@ def trace(data: memoryview, unit: UnitRecord) -> list[TracedElement]:
     return tracer.elements
 
 
-def place(data: memoryview, unit: UnitRecord, element: str) -> int:
+def place(data: Bytes, unit: UnitRecord, element: str) -> int:
     """Where in ``unit`` an element of its header starts, or else its payload, in bits."""
     places = {traced.name: traced.bit_offset for traced in trace(data, unit)}
     return places.get(element, 8 * (unit.payload_offset - unit.offset))

@@ -13,6 +13,7 @@ from nnc_core.bitstream.scope import topology_payload
 from nnc_core.bitstream.units import UnitRecord, compression_format
 from nnc_core.errors import BitstreamError, ElementValueError, UnitOrderError, UnsupportedError
 from nnc_core.limits import Limits
+from nnc_core.stored import StoredBytes
 from nnc_core.syntax.context import InputParameters, nothing_known
 from nnc_core.syntax.data_unit import CompressedDataUnitHeader
 from nnc_core.syntax.deflate import inflate
@@ -46,7 +47,7 @@ _Check = Callable[[Bitstream], Iterator[BitstreamError]]
 
 
 def violations(
-    data: Buffer | mmap.mmap,
+    data: Buffer | mmap.mmap | StoredBytes,
     limits: Limits | None = None,
     input_parameters: Callable[[str], InputParameters | None] = nothing_known,
     profile: str = "2024",

@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 from nnc_core.bitstream.scope import Scope, Sink, refuse
-from nnc_core.bitstream.units import UnitRecord
+from nnc_core.bitstream.units import UnitRecord, is_reference_list
 from nnc_core.errors import BitstreamError, NncError
 from nnc_core.limits import Limits
+from nnc_core.stored import Bytes
 from nnc_core.syntax.context import InputParameters
 from nnc_core.syntax.data_unit import CompressedDataUnitHeader
 from nnc_core.syntax.reader import Reader, Tracer
@@ -27,7 +28,7 @@ class Walk:
 
     def __init__(
         self,
-        data: memoryview,
+        data: Bytes,
         limits: Limits,
         input_parameters: Callable[[str], InputParameters | None],
         sink: Sink = refuse,
@@ -114,7 +115,8 @@ class Walk:
             quantization=self.scope.quantization,
             context=self.scope.context,
         )
-        self.scope.note(unit, self._data[start : offset + size])
+        # No other payload is looked into before it is asked for.
+        self.scope.note(unit, self._data[start : offset + size] if is_reference_list(header) else b"")
         return unit
 
     def _header(self, reader: Reader, nnr_unit_type: int) -> Header | None:

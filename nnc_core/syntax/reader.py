@@ -15,6 +15,7 @@ from nnc_core.errors import (
     UnitSizeError,
 )
 from nnc_core.limits import Limits
+from nnc_core.stored import Bytes, StoredBytes
 from nnc_core.syntax.driver import SIGNED, UE_PREFIX, UNSIGNED, Buffer, Syntax, described, unsigned_to_signed
 
 _LONGEST = Limits().name_length
@@ -33,8 +34,10 @@ class Reader(Syntax):
     the bytes of the element in hand.
     """
 
-    def __init__(self, data: Buffer, start: int = 0, end: int | None = None, *, unit: int | None = None) -> None:
-        self._data = memoryview(data)
+    def __init__(
+        self, data: Buffer | StoredBytes, start: int = 0, end: int | None = None, *, unit: int | None = None
+    ) -> None:
+        self._data: Bytes = data if isinstance(data, StoredBytes) else memoryview(data)
         self._start = start
         self._end = len(self._data) if end is None else end
         self._next = start  # the byte after those in the window
@@ -283,7 +286,9 @@ class TracedElement(NamedTuple):
 class Tracer(Reader):
     """A `Reader` that keeps a list of what it read in ``elements``."""
 
-    def __init__(self, data: Buffer, start: int = 0, end: int | None = None, *, unit: int | None = None) -> None:
+    def __init__(
+        self, data: Buffer | StoredBytes, start: int = 0, end: int | None = None, *, unit: int | None = None
+    ) -> None:
         super().__init__(data, start, end, unit=unit)
         self.elements: list[TracedElement] = []
 
@@ -338,11 +343,11 @@ class Tracer(Reader):
     def _noted(self, name: str, descriptor: str, read: Callable[[], T]) -> T:
         start = self.bit_offset
         value = read()
-        bits = _bits(self._data[self._start + (start >> 3) :], start & 7, self.bit_offset - start)
+        first, end = self._start + (start >> 3), self._start + ((self.bit_offset + 7) >> 3)
+        bits = _bits(self._data[first:end], start & 7, self.bit_offset - start)
         self.elements.append(TracedElement(name, descriptor, start, bits, value))
         return value
 
 
-def _bits(data: memoryview, skipped: int, count: int) -> str:
-    chunk = data[: (skipped + count + 7) >> 3]
-    return format(int.from_bytes(chunk, "big"), f"0{8 * len(chunk)}b")[skipped : skipped + count]
+def _bits(data: Buffer, skipped: int, count: int) -> str:
+    return format(int.from_bytes(data, "big"), f"0{8 * len(data)}b")[skipped : skipped + count]

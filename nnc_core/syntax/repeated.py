@@ -10,6 +10,7 @@ from dataclasses import fields
 from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
+from nnc_core.stored import Bytes
 from nnc_core.syntax.context import SyntaxContext
 from nnc_core.syntax.data_unit import CompressedDataUnitHeader
 from nnc_core.syntax.topology import TopologyElementsIdsList
@@ -93,7 +94,7 @@ class ReadHeaders:
         self._known: dict[bytes, tuple[Any, ...]] = {}
         self._lengths: list[int] = []
 
-    def find(self, data: memoryview, offset: int, end: int, ctx: SyntaxContext) -> Found | None:
+    def find(self, data: Bytes, offset: int, end: int, ctx: SyntaxContext) -> Found | None:
         """The data unit at ``offset``, if its header is like one before and nothing is to be refused."""
         if ctx is not self._ctx:
             return None
@@ -114,7 +115,7 @@ class ReadHeaders:
         return Found(size, CompressedDataUnitHeader(*values), offset + rest + length)
 
     def learn(
-        self, data: memoryview, offset: int, payload_offset: int, h: CompressedDataUnitHeader, ctx: SyntaxContext
+        self, data: Bytes, offset: int, payload_offset: int, h: CompressedDataUnitHeader, ctx: SyntaxContext
     ) -> None:
         """Remember the header of the data unit at ``offset``."""
         if ctx is not self._ctx:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import mmap
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import fields
@@ -23,6 +21,7 @@ from nnc_adapters.shared import exactly, titles
 from nnc_core import Limits, NnrFile, TensorInfo
 from nnc_core.bitstream import UnitRecord
 from nnc_core.errors import BitstreamError, NncError
+from nnc_core.stored import StoredBytes
 from nnc_core.syntax import StartUnitHeader
 from nnc_core.tables.code_points import NnrUnitType
 
@@ -122,10 +121,7 @@ def _plain(source: Path, limits: Limits) -> Iterator[Path]:
 def _opened(path: Path, limits: Limits) -> Iterator[tuple[NnrFile, list[BitstreamError]]]:
     """The file as far as it can be read, and what is wrong with it."""
     violations: list[BitstreamError] = []
-    with path.open("rb") as stream:
-        empty = os.fstat(stream.fileno()).st_size == 0
-        data = b"" if empty else mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
-    with NnrFile(data, limits, sink=violations.append) as file:
+    with NnrFile(StoredBytes(path), limits, sink=violations.append) as file:
         yield file, violations
 
 

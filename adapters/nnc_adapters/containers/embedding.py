@@ -179,7 +179,7 @@ def _whole(items: Mapping[str, Buffer], folder: Path, limits: Limits) -> Iterato
         for piece in joined(items, limits):
             stream.write(piece)
         stream.flush()
-        mapped = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+        mapped = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)  # a file of our own, which has no name
         try:
             yield memoryview(mapped)
         finally:

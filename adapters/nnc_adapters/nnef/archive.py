@@ -17,9 +17,9 @@ from typing import BinaryIO, cast
 from nnc_adapters.nnef import syntax, tar
 from nnc_adapters.shared import paths
 from nnc_adapters.shared.compressed import BROKEN, Inflating, inflated, is_compressed
-from nnc_adapters.shared.mapped import mapped
 from nnc_core.errors import ModelError
 from nnc_core.limits import Limits
+from nnc_core.stored import Bytes, StoredBytes
 
 GRAPH, QUANTIZATION = "graph.nnef", "graph.quant"
 
@@ -83,7 +83,7 @@ def _listed(path: Path, limits: Limits) -> Iterable[tuple[str, File]]:
         if is_compressed(start):
             return _in_tar(inflated(stream, limits))
         if tar.looks_like_tar(start[: tar.BLOCK]):
-            return _in_tar(mapped(stream))
+            return _in_tar(StoredBytes(stream))
         if _GRAPH_TEXT.match(start):
             return _around(path, limits)
     raise ModelError("is not an NNEF archive: neither a folder nor a tar or zip file, nor a graph")
@@ -116,23 +116,22 @@ def _in_folder(root: Path) -> Iterator[tuple[str, File]]:
 
 
 def _start_of(path: Path, size: int) -> memoryview:
-    data = mapped(path)[:size]
+    data = StoredBytes(path)[:size]
     if len(data) != size:
         raise ModelError(f"the file has only {len(data)} bytes left", file=str(path))
     return data
 
 
-def _in_tar(data: memoryview) -> Iterator[tuple[str, File]]:
+def _in_tar(data: Bytes) -> Iterator[tuple[str, File]]:
     try:
         for member in tar.members(data):
-            whole = data[member.offset : member.offset + member.size]
-            yield member.name, File(member.size, partial(_first, whole))
+            yield member.name, File(member.size, partial(_bytes_from, data, member.offset))
     except tar.TarError as error:
         raise ModelError(f"a damaged tar archive: {error}") from error
 
 
-def _first(data: memoryview, size: int) -> memoryview:
-    return data[:size]
+def _bytes_from(data: Bytes, start: int, size: int) -> memoryview:
+    return data[start : start + size]
 
 
 def _in_zip(path: Path) -> Iterator[tuple[str, File]]:
@@ -181,7 +180,7 @@ def _names(stream: BinaryIO) -> Iterable[str]:
         with tarfile.open(fileobj=cast(BinaryIO, source), mode="r|") as archive:
             return _until_graph(member.name for member in archive)
     if tar.looks_like_tar(start[: tar.BLOCK]):
-        return _until_graph(member.name for member in tar.members(mapped(stream)))
+        return _until_graph(member.name for member in tar.members(StoredBytes(stream)))
     return [GRAPH] if _GRAPH_TEXT.match(start) else []
 
 

@@ -15,13 +15,13 @@ from nnc_adapters.nnef import NnefAdapter, archive, output, private, reader, syn
 from nnc_adapters.nnef.dat import Header
 from nnc_adapters.shared.files import replacing
 from nnc_adapters.shared.lazy import LazyTensors
-from nnc_adapters.shared.mapped import mapped
 from nnc_core import CodingParameters
 from nnc_core.bitstream import Bitstream, BitstreamWriter
 from nnc_core.bitstream.parts import MODEL, Parts, joined, split
 from nnc_core.errors import ModelError, NncError
 from nnc_core.limits import Limits
 from nnc_core.nnr_model import Topology
+from nnc_core.stored import StoredBytes
 from nnc_core.syntax import Buffer
 from nnc_core.tables.code_points import NnrUnitType, TopologyStorageFormat
 
@@ -57,7 +57,7 @@ class NnefArchive:
 
         `ModelError` where the bitstream has no NNEF topology, and where its tensors are not those of the model.
         """
-        data = mapped(source)
+        data = StoredBytes(source)
         topology = Bitstream(data, limits).topology if into is None else reader.read(into, Options(limits)).topology
         if topology is None or topology.storage_format != TopologyStorageFormat.NNR_TPL_NNEF:
             raise ModelError("an NNEF archive needs an NNEF topology, or an existing archive")

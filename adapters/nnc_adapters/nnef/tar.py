@@ -6,6 +6,8 @@ import tarfile
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from nnc_core.stored import Bytes
+
 BLOCK = 512
 END = bytes(2 * BLOCK)
 
@@ -41,7 +43,7 @@ def looks_like_tar(block: bytes) -> bool:
         return False
 
 
-def members(data: memoryview) -> Iterator[Member]:
+def members(data: Bytes) -> Iterator[Member]:
     """The files of an archive, in order; `TarError` for damage, links and devices."""
     at = 0
     extended: dict[str, str] = {}

@@ -14,9 +14,9 @@ from nnc_adapters.base import DEFAULTS, Adapter, Options
 from nnc_adapters.shared import protobuf
 from nnc_adapters.shared.compressed import BROKEN, Inflating, is_compressed
 from nnc_adapters.shared.kinds import shapes_of
-from nnc_adapters.shared.mapped import mapped
 from nnc_core.errors import MissingDependencyError
 from nnc_core.nnr_model import SourceModel, Topology
+from nnc_core.stored import Bytes, StoredBytes
 from nnc_core.tables.code_points import TopologyStorageFormat
 
 __all__ = ["OnnxAdapter"]
@@ -55,14 +55,14 @@ class OnnxAdapter(Adapter):
         Of a compressed file only the name and the first bytes can tell.
         """
         try:
-            data = mapped(Path(path))
+            data = StoredBytes(path)
             if is_compressed(bytes(data[:8])):
                 return path.name.lower().endswith(self.suffixes[1:]) and _first_byte(path) == _IR_VERSION
             return self._is_message(data)
         except (*BROKEN, ValueError):
             return False
 
-    def _is_message(self, data: memoryview) -> bool:
+    def _is_message(self, data: Bytes) -> bool:
         ir_version, graph = (1, protobuf.VARINT), (7, protobuf.LENGTH_DELIMITED)
         fields = islice(protobuf.fields(data, 0, len(data)), _MOST_FIELDS)
         present = {(f.number, f.wire_type) for f in fields}

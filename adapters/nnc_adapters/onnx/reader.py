@@ -21,13 +21,13 @@ from nnc_adapters.onnx.scopes import Site, scopes, sites
 from nnc_adapters.onnx.sensitivity import sensitivity, takes_as_argument
 from nnc_adapters.shared import exactness, protobuf
 from nnc_adapters.shared.lazy import LazyTensors
-from nnc_adapters.shared.mapped import mapped
 from nnc_adapters.shared.names import expressible, free
 from nnc_adapters.shared.selection import Selection
 from nnc_adapters.shared.sensitivity import Sensitivity
 from nnc_core.errors import ModelError, UnsupportedError
 from nnc_core.limits import Limits
 from nnc_core.nnr_model import ModelInfo, SourceModel, Topology
+from nnc_core.stored import Bytes, StoredBytes
 from nnc_core.tables.code_points import TopologyStorageFormat
 
 # Below this size raw data cost less where they are than as a reference.
@@ -174,7 +174,7 @@ def _check_text(message: Any) -> None:
 def _without_weights(path: Path) -> bytes:
     """The model with references to its own file where ``raw_data`` were."""
     try:
-        data = mapped(path)
+        data = StoredBytes(path)
         rewriter = protobuf.Rewriter(
             data,
             TensorProto.DESCRIPTOR.full_name,
@@ -186,7 +186,7 @@ def _without_weights(path: Path) -> bytes:
         raise ModelError(f"not an ONNX model: {error}") from error
 
 
-def _lifted(data: memoryview, start: int, end: int) -> list[protobuf.Piece] | None:
+def _lifted(data: Bytes, start: int, end: int) -> list[protobuf.Piece] | None:
     if end - start < _LIFTED_BYTES:
         return None
     found = list(protobuf.fields(data, start, end))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from nnc_adapters.shared.compressed import Unpacked, is_compressed
-from nnc_adapters.shared.mapped import window
+from nnc_adapters.shared.windows import window
 from nnc_core.errors import ModelError
 from nnc_core.limits import Limits
 

@@ -9,6 +9,9 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
+
+from nnc_core.stored import Bytes
 
 _LOCAL, _CENTRAL, _END = b"PK\x03\x04", b"PK\x01\x02", b"PK\x05\x06"
 _DESCRIPTOR, _END64, _LOCATOR64 = b"PK\x07\x08", b"PK\x06\x06", b"PK\x06\x07"
@@ -32,12 +35,12 @@ class Member:
     checksums: tuple[int, ...]
 
 
-def is_archive(view: memoryview) -> bool:
+def is_archive(view: Bytes) -> bool:
     """Whether the bytes begin like an archive."""
     return bytes(view[:4]) == _LOCAL
 
 
-def members(view: memoryview) -> dict[str, Member]:
+def members(view: Bytes) -> dict[str, Member]:
     """The members by name, in the order of the directory.
 
     Raises `ArchiveError` for a damaged archive, members that overlap or have the same name, and names that lead
@@ -56,7 +59,7 @@ def members(view: memoryview) -> dict[str, Member]:
     return named
 
 
-def _members(view: memoryview) -> Iterator[Member]:
+def _members(view: Bytes) -> Iterator[Member]:
     count, size, at = _directory(view)
     end = at + size
     for _ in range(count):
@@ -66,28 +69,32 @@ def _members(view: memoryview) -> Iterator[Member]:
         raise ArchiveError("the archive's directory is longer than its members")
 
 
-def _directory(view: memoryview) -> tuple[int, int, int]:
+def _directory(view: Bytes) -> tuple[int, int, int]:
     """Number of members, size and place of the directory."""
     tail = max(0, len(view) - (1 << 16) - 22)
     end = bytes(view[tail:]).rfind(_END)
     if end < 0:
         raise ArchiveError("the archive has no end")
     end += tail
-    disks, count, size, at, comment = struct.unpack_from("<4xI2xHIIH", view, end)
+    disks, count, size, at, comment = _unpacked("<4xI2xHIIH", view, end)
     before = end
     if bytes(view[max(0, end - 20) : end][:4]) == _LOCATOR64:
-        (before,) = struct.unpack_from("<8xQ", view, end - 20)
+        (before,) = _unpacked("<8xQ", view, end - 20)
         if bytes(view[before : before + 4]) != _END64:
             raise ArchiveError("the archive's end is damaged")
-        count, size, at = struct.unpack_from("<32xQQQ", view, before)
+        count, size, at = _unpacked("<32xQQQ", view, before)
     if disks or end + 22 + comment != len(view) or at + size > before or count > size // 46:
         raise ArchiveError("the archive's end is damaged")
     return count, size, at
 
 
-def _member(view: memoryview, at: int, limit: int) -> tuple[Member, int]:
+def _unpacked(layout: str, view: Bytes, at: int) -> tuple[Any, ...]:
+    return struct.unpack(layout, view[at : at + struct.calcsize(layout)])
+
+
+def _member(view: Bytes, at: int, limit: int) -> tuple[Member, int]:
     """The member whose entry in the directory begins at ``at``, and where the next one begins."""
-    signature, flags, method, packed, size, name_size, extra_size, comment_size, local = struct.unpack_from(
+    signature, flags, method, packed, size, name_size, extra_size, comment_size, local = _unpacked(
         "<4s4xHH8xIIHHH8xI", view, at
     )
     extra_at = at + 46 + name_size
@@ -115,16 +122,16 @@ def _zip64(extra: bytes, *numbers: int) -> tuple[int, ...]:
     return numbers
 
 
-def _local(view: memoryview, at: int, name: bytes) -> int:
+def _local(view: Bytes, at: int, name: bytes) -> int:
     """Where the bytes begin of the member whose local header is at ``at``."""
-    signature, name_size, extra_size = struct.unpack_from("<4s22xHH", view, at)
+    signature, name_size, extra_size = _unpacked("<4s22xHH", view, at)
     if signature != _LOCAL or bytes(view[at + 30 : at + 30 + name_size]) != name:
         raise ArchiveError("a member is not where the archive's directory says")
     start: int = at + 30 + name_size + extra_size
     return start
 
 
-def _descriptor(view: memoryview, at: int) -> tuple[int, ...]:
+def _descriptor(view: Bytes, at: int) -> tuple[int, ...]:
     return (at + 4,) if bytes(view[at : at + 4]) == _DESCRIPTOR else (at,)
 
 

@@ -16,6 +16,7 @@ from nnc_adapters.pytorch import pickles, zipped
 from nnc_adapters.pytorch.views import Checksum, Scan, View
 from nnc_adapters.shared import strict_json
 from nnc_core.limits import Limits
+from nnc_core.stored import Bytes
 
 METADATA = ".metadata"
 _MODULE = "torch.distributed.checkpoint.metadata "
@@ -96,7 +97,7 @@ def _optimizers(paths: Iterable[Keys]) -> set[Keys]:
     return {key[:-1] for key in keys if key[-1] == "state" and (*key[:-1], "param_groups") in keys}
 
 
-def scan(view: memoryview, inside: list[Piece], limits: Limits, *, opaque: bool = False) -> Scan:
+def scan(view: Bytes, inside: list[Piece], limits: Limits, *, opaque: bool = False) -> Scan:
     """Find the tensors of one file; `ValueError` where an archive is damaged, or refers to anything but data."""
     end = 0
     for piece in inside:

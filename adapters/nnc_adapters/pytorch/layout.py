@@ -67,7 +67,7 @@ def is_model(path: Path) -> bool:
     try:
         if path.is_dir():
             return distributed.is_checkpoint(path) or _is_repository(path)
-        data = Data.mapped(path)
+        data = Data.of_file(path)
         if is_archive(data.view):
             return zipped.is_known(data.view)
         if safetensors.is_safetensors(data.view) or legacy.is_legacy(data.view):
@@ -118,7 +118,7 @@ def opened(path: Path, limits: Limits, *, opaque: bool = False) -> Model:
         return read(path, limits, opaque)
     if path.name.endswith(_INDEX):
         return Model(SHARDED, [*_listed(path, limits, opaque), _companion(path)])
-    data = Data.mapped(path)
+    data = Data.of_file(path)
     found = scan(data, limits, opaque=opaque)
     return Model(found.kind, [File("", data, found)], found.nested)
 
@@ -162,7 +162,7 @@ def _check_listed(index: Path, limits: Limits, opaque: bool) -> None:
 def _member(name: str, path: Path, limits: Limits, opaque: bool) -> File:
     if path.stat().st_size == 0:
         return File(name, Data(memoryview(b"")), Scan("", []))
-    data = Data.mapped(path)
+    data = Data.of_file(path)
     known = is_weights(name) and is_model(path)
     return File(name, data, scan(data, limits, opaque=opaque) if known else Scan("", []))
 
@@ -193,7 +193,7 @@ def _checkpoint(folder: Path, limits: Limits, opaque: bool) -> Model:
 def _pieces(path: Path, pieces: list[distributed.Piece], limits: Limits, opaque: bool) -> File:
     if not path.is_file():
         raise ModelError(f"{distributed.METADATA} lists this file, and it is not there", file=str(path))
-    data = Data.mapped(path)
+    data = Data.of_file(path)
     with _reading(path, lambda: objects.DISTRIBUTED):
         return File(path.name, data, distributed.scan(data.view, pieces, limits, opaque=opaque))
 
@@ -236,7 +236,7 @@ def is_companion(name: str) -> bool:
 def _shard(path: Path, tensors: set[str], limits: Limits, opaque: bool) -> File:
     if not path.is_file():
         raise ModelError("the index lists this file, and it is not there", file=str(path))
-    data = Data.mapped(path)
+    data = Data.of_file(path)
     found = scan(data, limits, opaque=opaque)
     missing = tensors - {".".join(view.path) for view in found.views}
     if missing:
@@ -256,4 +256,4 @@ def _companions(folder: Path, index: Path, shards: Collection[str]) -> list[File
 
 
 def _companion(path: Path) -> File:
-    return File(path.name, Data.mapped(path), Scan("", []))
+    return File(path.name, Data.of_file(path), Scan("", []))

@@ -10,6 +10,7 @@ from nnc_adapters.pytorch import pickles
 from nnc_adapters.pytorch.views import ITEM_SIZES, Scan
 from nnc_adapters.pytorch.zipped import views
 from nnc_core.limits import Limits
+from nnc_core.stored import Bytes
 
 _MAGIC = 0x1950A86A20F9469CFC6C
 _PROTOCOL = 1001
@@ -20,7 +21,7 @@ _LONGEST_LINE = 1 << 16
 class _Cursor:
     """Bytes as a file object that pickles are read from."""
 
-    view: memoryview
+    view: Bytes
     at: int = 0
 
     def tell(self) -> int:
@@ -36,7 +37,7 @@ class _Cursor:
         return self.read(end + 1 if end >= 0 else _LONGEST_LINE)
 
 
-def is_legacy(view: memoryview) -> bool:
+def is_legacy(view: Bytes) -> bool:
     """Whether the bytes begin with the magic number."""
     try:
         return bool(pickles.load(_Cursor(view[:64])).value == _MAGIC)
@@ -44,7 +45,7 @@ def is_legacy(view: memoryview) -> bool:
         return False
 
 
-def scan(view: memoryview, limits: Limits, *, opaque: bool = False) -> Scan:
+def scan(view: Bytes, limits: Limits, *, opaque: bool = False) -> Scan:
     """Find the tensors of a file, which may have ``opaque`` objects; `ValueError` for a damaged one."""
     cursor = _Cursor(view)
     _, protocol, system = (pickles.load(cursor) for _ in range(3))
@@ -66,13 +67,13 @@ def scan(view: memoryview, limits: Limits, *, opaque: bool = False) -> Scan:
     return Scan("legacy", list(views(pickle, spans, limits)), nested=True, opaque=frozenset(pickle.opaque))
 
 
-def value(view: memoryview, limits: Limits) -> Any:
+def value(view: Bytes, limits: Limits) -> Any:
     """What was saved, with every object in it as it is described."""
     cursor = _Cursor(view)
     return [pickles.load(cursor, opaque=True) for _ in range(4)][3].value
 
 
-def _span(view: memoryview, cursor: _Cursor, item: int) -> tuple[int, int]:
+def _span(view: Bytes, cursor: _Cursor, item: int) -> tuple[int, int]:
     size = cursor.read(8)
     if len(size) < 8:
         raise ValueError("it ends before its storages do")

@@ -48,6 +48,6 @@ def _part(file: File, reasons: Mapping[Keys, str], info: ModelInfo) -> Part:
 
 def read(folder: Path, part: Part, options: Options) -> SourceModel:
     """Read one file."""
-    data = Data.mapped(folder / part.name)
+    data = Data.of_file(folder / part.name)
     found = scan(data, options.limits, opaque=options.opaque)
     return read_opened(Model(found.kind, [File("", data, found)]), options, part.known)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator
 from math import prod
 from typing import Any
 
 from nnc_adapters.pytorch.views import ITEM_SIZES, Scan, View, check_shape, contiguous
 from nnc_adapters.shared import strict_json
+from nnc_core.stored import Bytes
 
 _MOST_HEADER = 100_000_000
 _METADATA = "__metadata__"
@@ -38,17 +38,17 @@ _TYPES = {
 _BITS = {"F4": 4, "F6_E2M3": 6, "F6_E3M2": 6}
 
 
-def is_safetensors(view: memoryview) -> bool:
+def is_safetensors(view: Bytes) -> bool:
     """Whether the bytes begin with the size of a header and a brace."""
     size = int.from_bytes(view[:8], "little")
     return len(view) > 9 and 2 <= size <= min(_MOST_HEADER, len(view) - 8) and view[8] == ord("{")
 
 
-def scan(view: memoryview) -> Scan:
+def scan(view: Bytes) -> Scan:
     """Find the tensors of a file; `ValueError` where header and data do not agree to the last byte."""
     if len(view) < 8:
         raise ValueError("it ends inside its header")
-    (size,) = struct.unpack_from("<Q", view)
+    size = int.from_bytes(view[:8], "little")
     if size > min(_MOST_HEADER, len(view) - 8):
         raise ValueError(f"its header of {size} bytes is too large")
     header = strict_json.document(bytes(view[8 : 8 + size]), objects=_Pairs)

@@ -6,12 +6,13 @@ import io
 import tempfile
 import zipfile
 from dataclasses import replace
+from typing import BinaryIO, cast
 
 from nnc_adapters.pytorch.layout import File, Model, scan
 from nnc_adapters.pytorch.views import Data
-from nnc_adapters.shared.mapped import mapped
 from nnc_core.errors import ModelError
 from nnc_core.limits import Limits
+from nnc_core.stored import StoredBytes
 
 __all__ = ["stripped"]
 
@@ -39,7 +40,7 @@ def stripped(model: Model, limits: Limits) -> tuple[Model, tuple[str, ...]]:
 
 def _without_debug(data: Data) -> tuple[Data, int]:
     """The archive without these members, and how many bytes they were."""
-    opened = io.BytesIO(data.view) if data.path is None else data.path
+    opened = io.BytesIO(data.view[:]) if data.path is None else data.path
     with zipfile.ZipFile(opened) as source, tempfile.TemporaryFile() as target:
         dropped = sum(info.compress_size for info in source.infolist() if info.filename.endswith(_DEBUG))
         with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
@@ -47,7 +48,7 @@ def _without_debug(data: Data) -> tuple[Data, int]:
                 if not info.filename.endswith(_DEBUG):
                     _copy(source, info, archive, target.tell())
         target.flush()
-        return Data(mapped(target)), dropped
+        return Data(StoredBytes(cast(BinaryIO, target))), dropped
 
 
 def _copy(source: zipfile.ZipFile, info: zipfile.ZipInfo, archive: zipfile.ZipFile, at: int) -> None:

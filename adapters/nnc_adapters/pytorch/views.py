@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnc_adapters.shared.dtypes import FLOATS, INTEGERS, named
-from nnc_adapters.shared.mapped import mapped, window
+from nnc_adapters.shared.windows import window
+from nnc_core.stored import Bytes, StoredBytes
 
 ITEM_SIZES = {
     **dict.fromkeys(("bool", "int8", "uint8", "qint8", "quint8", "bits8"), 1),
@@ -35,15 +36,15 @@ _MOST_CODED_DIMENSIONS = 32  # of arrays in older numpy
 
 @dataclass(frozen=True, slots=True)
 class Data:
-    """The bytes of a file, brought into memory where they are touched; ``path`` is None for those that are there."""
+    """The bytes of a file, read where they are asked for; ``path`` is None for those that are in memory."""
 
-    view: memoryview
+    view: Bytes
     path: Path | None = None
 
     @classmethod
-    def mapped(cls, path: Path) -> Data:
+    def of_file(cls, path: Path) -> Data:
         """The bytes of the file ``path``."""
-        return cls(mapped(path), path)
+        return cls(StoredBytes(path), path)
 
     def array(self, start: int, size: int) -> NDArray[np.uint8]:
         """``size`` bytes from ``start``."""

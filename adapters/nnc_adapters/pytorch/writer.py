@@ -177,7 +177,7 @@ def write(tensors: Tensors, topology: bytes, path: Path, limits: Limits, *, forc
             description.fill(stream, description.files[0], tensors)
             stream.flush()
             with _checked():
-                scan(Data.mapped(Path(stream.name)), limits, opaque=opaque)
+                scan(Data.of_file(Path(stream.name)), limits, opaque=opaque)
         return
     with replacing_folder(path, force=force) as folder:
         for file in description.files:
@@ -187,7 +187,7 @@ def write(tensors: Tensors, topology: bytes, path: Path, limits: Limits, *, forc
         with _checked():
             found = {file.name for file in opened(folder, limits, opaque=opaque).files}
             for unlisted in (file.name for file in description.files if file.name not in found):
-                scan(Data.mapped(folder / unlisted), limits, opaque=opaque)
+                scan(Data.of_file(folder / unlisted), limits, opaque=opaque)
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from nnc_adapters.pytorch.archive import Member, members
 from nnc_adapters.pytorch.views import ITEM_SIZES, Checksum, Scan, View
 from nnc_adapters.shared import strict_json
 from nnc_core.limits import Limits
+from nnc_core.stored import Bytes
 
 # Of torch._export.serde.schema.ScalarType, those that may be coded or viewed.
 _SCALAR_TYPES = {
@@ -47,7 +48,7 @@ _HOW = "load it with torch.export.load and save it with a current version of PyT
 class _Archive:
     """The members below the one folder that every archive of PyTorch has."""
 
-    def __init__(self, view: memoryview, limits: Limits) -> None:
+    def __init__(self, view: Bytes, limits: Limits) -> None:
         self.view, self.limits = view, limits
         self.members: dict[str, Member] = {}
         found = members(view)
@@ -77,7 +78,7 @@ class _Archive:
         return [Checksum(m.start, m.end, m.checksums) for m in self.members.values() if (m.start, m.end) in spans]
 
 
-def scan(view: memoryview, limits: Limits, *, opaque: bool = False) -> Scan:
+def scan(view: Bytes, limits: Limits, *, opaque: bool = False) -> Scan:
     """Find the tensors of an archive, which may have ``opaque`` objects.
 
     `ValueError` for a damaged archive, or one that is not PyTorch's.
@@ -99,7 +100,7 @@ def scan(view: memoryview, limits: Limits, *, opaque: bool = False) -> Scan:
     return Scan("zip", views, archive.checksums(views), nested=True, opaque=frozenset(pickle.opaque))
 
 
-def value(view: memoryview, limits: Limits) -> Any:
+def value(view: Bytes, limits: Limits) -> Any:
     """What was saved, with every object in it as it is described."""
     return _pickle(_Archive(view, limits), "data", opaque=True).value
 
@@ -168,7 +169,7 @@ def _weight(archive: _Archive, path: tuple[str, ...], entry: Mapping[str, Any]) 
     return View(path, dtype, sizes, strides, start, span).checked()
 
 
-def is_known(view: memoryview) -> bool:
+def is_known(view: Bytes) -> bool:
     """Whether an archive has the members that one of PyTorch must have; `ValueError` for a damaged archive."""
     found = {name.partition("/")[2] for name in members(view)}
     return bool(found & {"data.pkl", "archive_format", *_OLD_EXPORTS})

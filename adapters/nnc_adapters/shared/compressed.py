@@ -13,9 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Final, cast
 
-from nnc_adapters.shared.mapped import mapped
 from nnc_core.errors import ModelError
 from nnc_core.limits import Limits
+from nnc_core.stored import StoredBytes
 
 __all__ = ["BROKEN", "Inflating", "Unpacked", "compressing", "inflated", "is_compressed"]
 
@@ -87,14 +87,14 @@ class Inflating:
         return found
 
 
-def inflated(stream: BinaryIO, limits: Limits) -> memoryview:
+def inflated(stream: BinaryIO, limits: Limits) -> StoredBytes:
     """What a compressed file holds, in a temporary file that vanishes with the last use of it.
 
     `ModelError` for damage, `LimitError` past ``limits.decoded_bytes``.
     """
     with tempfile.TemporaryFile() as target:
         _inflate(stream, cast(BinaryIO, target), limits)
-        return mapped(cast(BinaryIO, target))
+        return StoredBytes(cast(BinaryIO, target))
 
 
 class Unpacked:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
+from nnc_core.stored import Bytes
+
 VARINT, FIXED64, LENGTH_DELIMITED, FIXED32 = 0, 1, 2, 5
 _FIXED_SIZE = {FIXED64: 8, FIXED32: 4}
 _MAXIMUM_DEPTH = 100  # the bound of protocol buffers' own parsers
@@ -40,7 +42,7 @@ Piece = bytes | memoryview | Hole
 Visitor = Callable[[int, int], "list[Piece] | None"]
 
 
-def fields(data: memoryview, start: int, end: int) -> Iterator[Field]:
+def fields(data: Bytes, start: int, end: int) -> Iterator[Field]:
     """The fields of the message in ``data[start:end]``; `WireError` where it is none."""
     at = start
     while at < end:
@@ -63,7 +65,7 @@ def fields(data: memoryview, start: int, end: int) -> Iterator[Field]:
         yield Field(number, wire_type, begin, value, at)
 
 
-def varint(data: memoryview, at: int, end: int) -> tuple[int, int]:
+def varint(data: Bytes, at: int, end: int) -> tuple[int, int]:
     """The number at ``at`` and where it ends; `WireError` where that is not before ``end``."""
     value = 0
     for shift in range(0, 70, 7):
@@ -100,14 +102,14 @@ def length(pieces: Sequence[Piece]) -> int:
 class Rewriter:
     """Replaces messages of one type, however deep they are, and corrects the sizes of the messages around them."""
 
-    def __init__(self, data: memoryview, target: str, visit: Visitor, worth: Callable[[int, int], bool]) -> None:
+    def __init__(self, data: Bytes, target: str, visit: Visitor, worth: Callable[[int, int], bool]) -> None:
         """``visit`` gives the replacement of a message of type ``target`` or None; ``worth`` says where to look."""
         self.data, self.target, self.visit, self.worth = data, target, visit, worth
 
     def rewrite(self, descriptor: Any) -> list[Piece]:
         """The whole of ``data``, a message of the type that ``descriptor`` describes, as pieces."""
         end = len(self.data)
-        return self._message(0, end, descriptor, 0) or [self.data]
+        return self._message(0, end, descriptor, 0) or [self.data[:]]
 
     def _message(self, start: int, end: int, descriptor: Any, depth: int) -> list[Piece] | None:
         if descriptor.full_name == self.target:

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from nnc_adapters.shared.mapped import window
+from nnc_adapters.shared.windows import window
 from nnc_core.errors import ModelError
 
 __all__ = ["Content", "Nameless", "View", "of_file"]
@@ -30,7 +30,7 @@ class Content:
     size: int
 
     def raw(self, offset: int = 0, size: int | None = None) -> NDArray[np.uint8]:
-        """The bytes from ``offset``, mapped into memory; `ModelError` where they are outside the file."""
+        """The bytes from ``offset``, read when this is called; `ModelError` where they are outside the file."""
         size = self.size - offset if size is None else size
         if not (offset >= 0 and 0 <= size <= self.size - offset):
             raise ModelError(f"{size} bytes at byte {offset} are needed, the file has {self.size}")
