@@ -15,9 +15,11 @@
 // in memory. And for the loop itself, which is compiled apart from what calls it.
 #ifdef _MSC_VER
 #define NNC_INLINED __forceinline
+#define NNC_INLINED_BODY
 #define NNC_APART __declspec(noinline)
 #else
 #define NNC_INLINED [[gnu::always_inline]] inline
+#define NNC_INLINED_BODY __attribute__((always_inline))
 #define NNC_APART [[gnu::noinline]]
 #endif
 
@@ -225,13 +227,13 @@ class RangeDecoder {
     std::int64_t decode_zeros(const std::array<Context*, kModels>& models, std::int64_t limit) {
         unsigned range = range_, first = offset();
         std::int64_t done = 0;
-        const auto step = [&](Context& model) {
+        const auto step = [&](Context& model) NNC_INLINED_BODY {
             const unsigned rest = range - (static_cast<unsigned>(model.widths >> ((range >> 2) & 0x38)) & 0xFF);
             if (rest <= first) [[unlikely]]
                 return false;
             range = rest;
             if (rest < 256) [[unlikely]] {
-                narrow(rest, 1);
+                renormalize(rest);
                 range = range_;
                 first = offset();
             }
@@ -307,6 +309,8 @@ class RangeDecoder {
         range_ = range << shift;
         consume(static_cast<int>(shift));
     }
+
+    NNC_APART void renormalize(unsigned range) { narrow(range, 1); }
 
     NNC_INLINED void consume(int bits) {
         window_ <<= bits;
