@@ -32,6 +32,7 @@ _FORMATS: Final = {
 }
 
 
+@cache  # numpy takes its time to make a type
 def output_dtype(data_format: int | None, integer: bool) -> np.dtype[Any]:
     """What ``nnr_decompressed_data_format`` asks for, if it is of the coded kind; otherwise int32 or float32."""
     default = np.dtype(np.int32 if integer else np.float32)
