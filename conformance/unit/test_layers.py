@@ -14,7 +14,7 @@ ROOT = Path(nnc_core.__file__).parent
 LAYERS = (
     {"tables", "lazy", "logs", "_native"},
     {"errors"},
-    {"limits"},
+    {"limits", "stored"},
     {"nnr_model"},
     {"syntax", "entropy"},
     {"bitstream", "approximator"},
