@@ -13,12 +13,12 @@ CXX_FILES := $(filter %.cpp %.hpp %.h,$(NATIVE)) nnc_core/wasm/api.cpp
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help demo test lint conformance suite interop bench bench-report bench-large convert-check
-.PHONY: fuzz fuzz-native sanitize
+.PHONY: fuzz fuzz-native fuzz-python other-processors sanitize
 .PHONY: test-web test-ecosystem wasm test-wasm
 .PHONY: coverage docs wheels clean
 
 help:  ## list the targets
-	@awk -F ':.*  ## ' '/^[a-z-]+:.*  ## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*  ## ' '/^[a-z-]+:.*  ## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.demo  ## compress a digits classifier, restore it, compare the two (installs what it needs)
 	$(BIN)/python examples/digits_demo.py
@@ -81,6 +81,12 @@ fuzz: $(VENV)/.dev  ## give every reader tens of thousands of hostile files (FUZ
 
 fuzz-native:  ## fuzz the arithmetic coder guided by coverage, for two minutes (needs clang with libFuzzer)
 	conformance/fuzz/native.sh
+
+fuzz-python:  ## fuzz every reader guided by the coverage of its Python code, for two minutes (needs atheris)
+	PYTHON=$(PYTHON) annex_tests/fuzz/guided.sh
+
+other-processors:  ## compare the results of native code with those on other processors, which qemu emulates
+	conformance/packaging/other_processors.sh
 
 sanitize: $(VENV)/.dev  ## test and fuzz the native code under AddressSanitizer and UndefinedBehaviorSanitizer
 	PYTHON=$(CURDIR)/$(BIN)/python conformance/fuzz/sanitize.sh
