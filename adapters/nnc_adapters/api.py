@@ -52,7 +52,6 @@ _log = logger(__name__)
 _COMPRESSED = (b"PK\3\4", b"\x1f\x8b")  # zip and gzip
 
 
-@reaching(["source"], "target")
 class _Coding(TypedDict):
     """How a model is coded: what `compress` passes on."""
 
@@ -73,6 +72,7 @@ class _Reading(TypedDict):
     drop_masked: bool
 
 
+@reaching(["source"], "target")
 def compress(
     source: str | Path,
     target: str | Path | BinaryIO | None = None,
@@ -111,7 +111,8 @@ def compress(
     not fit it, `UnsupportedError` and `MissingDependencyError` where its format cannot, `LimitError` where it exceeds
     ``limits``. ``progress`` is told the tensors that are done, ``meter`` the bytes. Instead of ``parameters`` there may
     be a ``plan``, as `predict` returns it; ``keep_plan`` is told the one that was used, when all is
-    written.
+    written. A model of several files, ``sharded``, becomes a folder of bitstreams, which an ``executor`` makes in other
+    processes or on other machines: see `nnc_adapters.sharded`. Both may be URLs, see `nnc_adapters.remote`.
     """
     started = time.perf_counter()
     source = Path(source)
