@@ -2,15 +2,17 @@
 
     python -m conformance.packaging.wheels OUTPUT_FOLDER
 
-A version of Python takes part if `python3.N` is found. Versions of 3.12 and later share one wheel, built by the oldest.
+A version of Python takes part if `python3.N` is found, or pyenv has it. Versions of 3.12 and later share one wheel, built by the oldest.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -21,10 +23,22 @@ def interpreters() -> dict[int, str]:
     """Interpreters that run, by minor version."""
     found = {}
     for minor in range(OLDEST, NEWEST + 1):
-        path = shutil.which(f"python3.{minor}")
-        if path and subprocess.run([path, "-c", "import venv"], capture_output=True).returncode == 0:
+        paths = (path for path in _paths(minor) if _runs(path))
+        if path := next(paths, None):
             found[minor] = path
     return found
+
+
+def _paths(minor: int) -> Iterator[str]:
+    """Where a version may be: on the path, or among those that pyenv has, which are not all on the path."""
+    if path := shutil.which(f"python3.{minor}"):
+        yield path
+    versions = Path(os.environ.get("PYENV_ROOT", "~/.pyenv")).expanduser() / "versions"
+    yield from map(str, sorted(versions.glob(f"3.{minor}.*/bin/python3.{minor}")))
+
+
+def _runs(python: str) -> bool:
+    return subprocess.run([python, "-c", "import venv"], capture_output=True).returncode == 0
 
 
 def run(*command: str | Path) -> str:
