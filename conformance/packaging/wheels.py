@@ -2,7 +2,8 @@
 
     python -m conformance.packaging.wheels OUTPUT_FOLDER
 
-A version of Python takes part if `python3.N` is found, or pyenv has it. Versions of 3.12 and later share one wheel, built by the oldest.
+A version of Python takes part if `python3.N` is found, or pyenv has it. Versions of 3.12 and later share one wheel,
+built by the oldest.
 """
 
 from __future__ import annotations
