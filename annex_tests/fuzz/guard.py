@@ -55,12 +55,20 @@ class Box:
         self._targets: list[str] = []
 
     def put(self, files: Mapping[str, bytes], name: str) -> Path:
-        """Store the hostile files; gives the path called ``name`` among them, or `AbsentError`."""
-        self._files = files
+        """Store the hostile files; gives the path called ``name`` among them, or `AbsentError`.
+
+        There is none either where the names cannot be those of files beside each other.
+        """
+        stored: dict[str, bytes] = {}
+        self._files = stored
         for each, data in files.items():
             path = self.inside / each
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(data)
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(data)
+            except (FileExistsError, IsADirectoryError, NotADirectoryError):
+                raise AbsentError from None
+            stored[each] = data
         if not os.path.lexists(self.inside / name):
             raise AbsentError
         return self.inside / name

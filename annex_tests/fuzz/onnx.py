@@ -118,6 +118,15 @@ def with_shared_data() -> Files:
     return {_FILE: _model(nodes, tensors).SerializeToString(), "data.bin": bytes(16) + _SMALL.tobytes()}
 
 
+def with_copies() -> ModelProto:
+    """A model with a matrix that it has once more, and once transposed."""
+    matrix = np.linspace(-1, 1, 1056, dtype=np.float32).reshape(24, 44)
+    matrices = {"c": matrix, "d": matrix, "t": np.ascontiguousarray(matrix.T)}
+    tensors = [numpy_helper.from_array(array, name) for name, array in matrices.items()]
+    nodes = [helper.make_node("MatMul", ["c", "t"], ["h"]), helper.make_node("MatMul", ["h", "d"], ["y"])]
+    return _model(nodes, tensors)
+
+
 def _in_file(name: str, dims: list[int], offset: int, length: int) -> TensorProto:
     tensor = TensorProto(name=name, data_type=TensorProto.FLOAT, dims=dims, data_location=TensorProto.EXTERNAL)
     for key, value in {"location": "data.bin", "offset": offset, "length": length}.items():
@@ -225,6 +234,7 @@ def readers() -> list[Reader]:
         "everything": {_FILE: of_everything().SerializeToString()},
         "external data": with_external_data(),
         "shared data": with_shared_data(),
+        "copies": {_FILE: with_copies().SerializeToString()},
     }
     packed = {"gz": partial(gzip.compress, mtime=0), "bz2": bz2.compress, "xz": lzma.compress}
     damages = (*damage.ANY, *[with_other_field] * len(damage.ANY))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,33 +12,20 @@ import onnxruntime
 import pytest
 from click.testing import CliRunner
 from numpy.typing import NDArray
-from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 import nnc_adapters
 import nnc_core
+from annex_tests.support.onnx_models import model_of, node
 from nnc_adapters.base import EVERYTHING, Options
 from nnc_adapters.cli import main
 from nnc_adapters.onnx import OnnxAdapter
 from nnc_core import ModelError
 from nnc_core.nnr_model import Topology
 
-node = helper.make_node
-Arrays = Mapping[str, NDArray[Any]]
-
 
 def floats(seed: int, *shape: int) -> NDArray[np.float32]:
     return np.random.default_rng(seed).normal(0, 0.1, shape).astype(np.float32)
-
-
-def model_of(nodes: Sequence[NodeProto], tensors: Arrays) -> ModelProto:
-    """A model; inputs are called ``x`` (floats) and ``n`` (whole numbers), the output ``y``."""
-    used = {name for each in nodes for name in each.input}
-    kinds = {"x": TensorProto.FLOAT, "n": TensorProto.INT64}
-    inputs = [helper.make_tensor_value_info(name, kind, None) for name, kind in kinds.items() if name in used]
-    outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)]
-    weights = [numpy_helper.from_array(array, name) for name, array in tensors.items()]
-    graph = helper.make_graph(nodes, "graph", inputs, outputs, weights)
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
 
 
 NODES = [
