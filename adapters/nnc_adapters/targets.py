@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from nnc_adapters import export, registry
 from nnc_adapters.base import DEFAULTS, EVERYTHING, Adapter, Options
+from nnc_adapters.shared import exactness
 from nnc_adapters.shared.dtypes import FLOATS
-from nnc_adapters.shared.lazy import overlay
+from nnc_adapters.shared.lazy import LazyTensors, overlay
 from nnc_core import NnrFile
 from nnc_core.errors import ModelError
 from nnc_core.nnr_model import Topology
@@ -82,8 +83,15 @@ def _into(
         return
     # a temporary file is not loaded, so that it may have any objects
     with export.every_tensor(tensors, topology, replace(options, opaque=True)) as every:
-        scalars = replace(options, bits=True)
-        write_into(adapter, every, into, target, scalars, needed=frozenset(tensors), force=force)
+        scalars, state = replace(options, bits=True), _optimizer_state(every)
+        given = {name: partial(every.__getitem__, name) for name in every if name in tensors or name not in state}
+        write_into(adapter, LazyTensors(given), into, target, scalars, needed=frozenset(tensors), force=force)
+
+
+def _optimizer_state(tensors: _Tensors) -> set[str]:
+    """What an optimizer keeps, which may have been left behind: the names of tensors that are no weights."""
+    declared = {name: exactness.Declared(array.dtype.name, array.shape) for name, array in tensors.items()}
+    return {name for name, reason in exactness.reasons(declared).items() if reason == exactness.OPTIMIZER}
 
 
 def _same_floats(one: NDArray[Any], other: NDArray[Any]) -> bool:

@@ -61,3 +61,14 @@ def test_small_tensors_go_into_an_existing_model_with_the_others(tmp_path: Path,
     assert found.keys() == arrays(1).keys()
     for tensor, array in arrays(1).items():
         np.testing.assert_allclose(found[tensor], array, atol=0 if tensor in SMALL else 0.02)
+
+
+def test_what_an_optimizer_keeps_stays_that_of_the_existing_model(tmp_path: Path) -> None:
+    trained, fresh = ({**arrays(seed), "weight.exp_avg": arrays(seed + 5)["weight"]} for seed in (1, 2))
+    safetensors.numpy.save_file(trained, tmp_path / "trained.safetensors")
+    safetensors.numpy.save_file(fresh, tmp_path / "fresh.safetensors")
+    nnc_adapters.compress(tmp_path / "trained.safetensors", keep_optimizer=False)
+    nnc_adapters.decompress(tmp_path / "trained.nnr", tmp_path / "out.safetensors", into=tmp_path / "fresh.safetensors")
+    found = safetensors.numpy.load_file(tmp_path / "out.safetensors")
+    np.testing.assert_array_equal(found["weight.exp_avg"], fresh["weight.exp_avg"])
+    np.testing.assert_array_equal(found["bias"], trained["bias"])
