@@ -10,6 +10,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Final
 
 from nnc_core.nnr_model import ParameterType
+from nnc_core.planner.patterns import finder
 
 __all__ = ["WEIGHTS", "CodingParameters", "Rule"]
 
@@ -48,10 +49,7 @@ class Rule:
     changes: tuple[tuple[str, int | bool], ...]
 
     def __post_init__(self) -> None:
-        try:
-            re.compile(self.pattern)
-        except re.error as error:
-            raise ValueError(f"{self.pattern!r} is not a regular expression: {error}") from None
+        finder(self.pattern)
         unknown = [name for name, _ in self.changes if name not in _CHANGEABLE]
         if unknown:
             raise ValueError(f"a rule cannot set {unknown[0]!r}, only {', '.join(_CHANGEABLE)}")
@@ -68,7 +66,7 @@ class Rule:
 
     def applies_to(self, name: str) -> bool:
         """Whether the tensor called ``name`` is meant."""
-        return re.search(self.pattern, name) is not None
+        return finder(self.pattern)(name)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +13,16 @@ from nnc_adapters.cli.errors import ExitCode
 from nnc_adapters.cli.json_output import plain
 from nnc_adapters.cli.options import file_path, force_option, json_option, limit_option, talking_options, threads_option
 from nnc_core import Limits, LossyOptions, UpdateOptions
+from nnc_core.planner.patterns import finder
 
 _DIGITS = 12
 
 
-def _pattern(ctx: click.Context, param: click.Parameter, value: str | None) -> re.Pattern[str] | None:
+def _pattern(ctx: click.Context, param: click.Parameter, value: str | None) -> Callable[[str], bool] | None:
     try:
-        return None if value is None else re.compile(value)
-    except re.error as error:
-        raise click.BadParameter(f"{value!r} is not a regular expression: {error}") from None
+        return None if value is None else finder(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
 
 
 @click.command()
@@ -68,7 +69,7 @@ def diff(
     new: Path,
     output: Path,
     exact: bool,
-    only: re.Pattern[str] | None,
+    only: Callable[[str], bool] | None,
     state: Path | None,
     restart: bool,
     threads: int | None,
@@ -88,7 +89,7 @@ def diff(
         lossy=LossyOptions(dq_flag=not coding["no_dq"], **lossy),
         order=coding["order"],
         predict="cheaper" if coding["predict"] else "never",
-        only=lambda name: only is None or only.search(name) is not None,
+        only=lambda name: only is None or only(name),
     )
     with console.progress("comparing") as meter:
         report = updates.diff(
