@@ -24,8 +24,8 @@ from nnc_core.coder.pool import Job, in_order
 from nnc_core.entropy.native import Encoder
 
 THREADS = (2, 4)
-_SHORTEST = 1.0  # seconds that a simulation takes at least: sleeping is not exact
-_SLICE = 0.005  # seconds that a thread has a core at a time
+_SHORTEST = 4.0  # seconds of work that a simulation has at least: sleeping is not exact
+_SLICE = 0.02  # seconds that a thread has a core at a time
 
 
 class Cost(NamedTuple):

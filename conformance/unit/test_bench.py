@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from threading import Semaphore
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from conformance.bench import jobs as bench_jobs
 from conformance.bench import report as bench_report
 from conformance.bench import speed as bench
 from conformance.bench import worker as bench_worker
+from nnc_core import CodingParameters
 
 
 def test_a_workload_is_measured_in_both_directions(tmp_path: Path) -> None:
@@ -35,7 +37,10 @@ def test_an_update_is_measured_and_restores_the_new_model(tmp_path: Path) -> Non
     assert bench_worker.call("decode", tmp_path / "u.nnr", "--threads=1")["weights"] == 600
 
 
-def test_simulated_threads_are_as_fast_as_the_largest_tensor_allows(tmp_path: Path) -> None:
+def test_simulated_threads_are_as_fast_as_the_largest_tensor_allows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bench_jobs, "_SHORTEST", 1.0)
     rng = np.random.default_rng(0)
     np.savez(tmp_path / "t.npz", **{f"w{i}": rng.normal(size=(100, 300)).astype(np.float32) for i in range(8)})
     for two, four in bench_jobs.speed_up(tmp_path / "t.npz", True, 0).values():
@@ -43,16 +48,18 @@ def test_simulated_threads_are_as_fast_as_the_largest_tensor_allows(tmp_path: Pa
         assert 2.2 < four < 4.2
 
 
-def test_simulated_threads_share_a_tensor_that_is_half_of_the_work(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(bench_jobs, "SHARED", 1 << 20)
-    rng = np.random.default_rng(0)
-    large, small = rng.normal(size=(1600, 200)).astype(np.float32), rng.normal(size=(160, 200)).astype(np.float32)
-    np.savez(tmp_path / "t.npz", large=large, **{f"w{i}": small for i in range(10)})
-    whole, shared = (bench_jobs.speed_up(tmp_path / "t.npz", True, scan)["decode"][1] for scan in (0, 3))
-    assert whole < 2.2
-    assert shared > 2.5
+def test_simulated_threads_share_the_rows_of_blocks_of_a_large_tensor(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench_jobs, "SHARED", 1 << 18)
+    array = np.random.default_rng(0).normal(size=(1000, 100)).astype(np.float32)
+    for scan_order in (0, 3):
+        parameters = CodingParameters(-38, -75, 2, scan_order=scan_order)
+        for cost in bench_jobs._costs("w", array, parameters):
+            assert (cost.shared > 0) == (scan_order > 0)
+            assert cost.size == array.nbytes
+    taken: list[float] = []
+    monkeypatch.setattr(bench_jobs, "_busy", lambda seconds, cores: taken.append(seconds))
+    bench_jobs._work(bench_jobs.Cost(5, 4, 100), 1, 4, Semaphore(4))
+    assert taken == [1, 1, 1, 1, 1]
 
 
 def test_the_page_shows_every_row_and_no_name_as_markup() -> None:
