@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import random
 import struct
+import time
 import zipfile
 
 import numpy as np
@@ -111,6 +112,32 @@ def test_links_of_an_hdf5_file_are_not_followed(read_file, tmp_path):
     model = TensorflowAdapter().read(tmp_path / "m.h5")
     assert not model.tensors
     assert WEIGHT.tobytes() not in model.topology.data
+
+
+def test_a_million_chunks_of_which_few_are_there_are_not_gone_through(adapter, tmp_path):
+    h5py = pytest.importorskip("h5py", reason="h5py is not installed")
+    with h5py.File(tmp_path / "m.h5", "w") as file:
+        file.attrs["keras_version"] = "3"
+        sparse = file.create_dataset("sparse", (1_000_000,), "f4", chunks=(1,))
+        for place in range(1000):
+            sparse[place] = 1
+    start = time.process_time()
+    assert not adapter.read(tmp_path / "m.h5").tensors
+    assert time.process_time() - start < 5
+
+
+def test_groups_inside_each_other_without_end_are_refused(adapter, tmp_path):
+    h5py = pytest.importorskip("h5py", reason="h5py is not installed")
+    with h5py.File(tmp_path / "m.h5", "w") as file:
+        file.attrs["keras_version"] = "3"
+        group = file
+        for _ in range(3000):
+            group = group.create_group("g")
+        group["w"] = WEIGHT
+    start = time.process_time()
+    with pytest.raises(ModelError, match="deep inside each other"):
+        adapter.read(tmp_path / "m.h5")
+    assert time.process_time() - start < 5
 
 
 @pytest.mark.parametrize("name", ["m.h5", "m.keras"])

@@ -11,14 +11,14 @@ from typing import Any, cast
 import numpy as np
 
 from nnc_adapters.tensorflow.content import Content, Nameless
-from nnc_adapters.tensorflow.hdf5 import opened, type_name
+from nnc_adapters.tensorflow.hdf5 import MOST_GROUPS, opened, type_name, visited
 from nnc_core.errors import ModelError
 from nnc_core.limits import Limits
 
 __all__ = ["contiguous"]
 
 _LARGEST_RATIO = 1100  # of deflate
-_MOST_GROUPS = 64  # inside each other
+_MOST_PLACES = 2  # for each chunk that is there
 
 
 def contiguous(content: Content, limits: Limits) -> Content:
@@ -28,7 +28,8 @@ def contiguous(content: Content, limits: Limits) -> Content:
     """
     with opened(content) as source:
         scattered = _Scattered()
-        source.visititems(scattered.add)
+        for _, item in visited(source):
+            scattered.add(item)
         if not scattered.bytes or scattered.bytes > _LARGEST_RATIO * content.size:
             return content
         limits.check("decoded_bytes", scattered.bytes, "the datasets in chunks")
@@ -46,7 +47,7 @@ class _Scattered:
 
     bytes = 0
 
-    def add(self, _: str, item: Any) -> None:
+    def add(self, item: Any) -> None:
         if _is_scattered(item):
             self.bytes += math.prod(item.shape) * item.dtype.itemsize
 
@@ -59,7 +60,13 @@ def _is_scattered(item: Any) -> bool:
     if not hasattr(item, "dtype") or item.shape is None or type_name(item, _little(item)) == "":
         return False
     whole = item.chunks is None and item.dtype == _little(item) and not _is_compact(item)
-    return not whole and bool(0 < item.nbytes <= _LARGEST_RATIO * item.id.get_storage_size())
+    small = bool(0 < item.nbytes <= _LARGEST_RATIO * item.id.get_storage_size())
+    return not whole and small and (item.chunks is None or _has_most_chunks(item))
+
+
+def _has_most_chunks(item: Any) -> bool:
+    places = math.prod(-(-size // part) for size, part in zip(item.shape, item.chunks, strict=True))
+    return bool(places <= _MOST_PLACES * item.id.get_num_chunks())
 
 
 def _is_compact(item: Any) -> bool:
@@ -90,8 +97,8 @@ class _Copier:
     def fill(self, source: Any, target: Any, depth: int) -> None:
         import h5py
 
-        if depth > _MOST_GROUPS:
-            raise ModelError(f"groups are more than {_MOST_GROUPS} deep inside each other")
+        if depth > MOST_GROUPS:
+            raise ModelError(f"groups are more than {MOST_GROUPS} deep inside each other")
         for name in source:
             link = source.get(name, getlink=True)
             if not isinstance(link, h5py.HardLink):

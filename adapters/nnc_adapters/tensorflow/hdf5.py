@@ -18,10 +18,24 @@ from nnc_adapters.tensorflow.content import Content, View
 from nnc_adapters.tensorflow.model import Opened, Span, Variable
 from nnc_core.errors import MissingDependencyError, ModelError, NncError
 
-__all__ = ["WEIGHTS", "has_weights", "is_hdf5", "open_hdf5", "opened", "plain_name", "type_name", "variables"]
+__all__ = [
+    "MOST_GROUPS",
+    "WEIGHTS",
+    "has_weights",
+    "is_hdf5",
+    "open_hdf5",
+    "opened",
+    "plain_name",
+    "type_name",
+    "variables",
+    "visited",
+]
 
 WEIGHTS = ".weights.h5"
 """How Keras wants the names of files to end that have nothing but weights."""
+
+MOST_GROUPS = 64
+"""Groups inside each other."""
 
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _FIRST_BLOCK = 512  # of the user, which doubles until the signature comes
@@ -75,8 +89,27 @@ def has_weights(content: Content) -> bool:
         return False
 
 
-def _is_float(_: str, item: Any) -> bool | None:
+def visited(file: Any) -> list[tuple[str, Any]]:
+    """Everything in the file, with its path; `ModelError` for groups too deep inside each other."""
+    found: list[tuple[str, Any]] = []
+
+    def note(path: str, item: Any) -> None:
+        check_depth(path)
+        found.append((path, item))
+
+    file.visititems(note)
+    return found
+
+
+def check_depth(path: str) -> None:
+    """`ModelError` for a path through too many groups: those of all groups inside each other would fill memory."""
+    if path.count("/") > MOST_GROUPS:
+        raise ModelError(f"groups are more than {MOST_GROUPS} deep inside each other")
+
+
+def _is_float(path: str, item: Any) -> bool | None:
     """True for a dataset of floating-point numbers, None for others, to look further."""
+    check_depth(path)
     return (hasattr(item, "dtype") and item.dtype.kind == "f") or None
 
 
@@ -107,9 +140,7 @@ def opened(content: Content) -> Iterator[Any]:
 
 
 def _variables(file: Any, name: str, prefix: str) -> Iterator[Variable]:
-    found: list[tuple[str, Any]] = []
-    file.visititems(lambda path, item: found.append((path, item)))
-    for path, item in found:
+    for path, item in visited(file):
         if hasattr(item, "dtype") and _is_in_place(item):
             span = Span(name, item.id.get_offset())
             optimizer = path.startswith(_OPTIMIZERS)
