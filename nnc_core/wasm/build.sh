@@ -20,7 +20,7 @@ npm ci --silent --no-audit --no-fund || {
 rm -rf dist
 mkdir dist
 # Debian's emscripten finds its own modules only with Debian's node.
-NODE_PATH=${NODE_PATH:-/usr/share/nodejs} emcc -std=c++20 -O3 -DNDEBUG -flto -Wall -Wextra -ffp-contract=off \
+NODE_PATH=${NODE_PATH:-/usr/share/nodejs} emcc -std=c++20 -O3 -DNDEBUG -flto -fno-unroll-loops -Wall -Wextra -ffp-contract=off \
     -fwasm-exceptions -mbulk-memory -fvisibility=hidden -I../native api.cpp ../native/decoder.cpp -o dist/nnr.wasm \
     -s STANDALONE_WASM=1 --no-entry -s ALLOW_MEMORY_GROWTH=1 -s MAXIMUM_MEMORY=4GB -s MALLOC=emmalloc \
     -s BINARYEN_EXTRA_PASSES=--one-caller-inline-max-function-size=10
