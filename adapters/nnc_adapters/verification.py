@@ -194,7 +194,7 @@ def _restore(topology: Topology, tensors: Mapping[str, NDArray[Any]], options: O
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, "model" + adapter.default_suffix(topology))
             adapter.write(tensors, topology, path, options)
-            restored = adapter.read(path, options).tensors
+            restored = adapter.read(path, replace(options, chosen=frozenset(tensors), only=True)).tensors
     except ModelError as error:
         return error.message
     # Not the topologies: those of some formats have checksums of the weights.

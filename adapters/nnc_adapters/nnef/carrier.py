@@ -58,10 +58,12 @@ class NnefArchive:
         `ModelError` where the bitstream has no NNEF topology, and where its tensors are not those of the model.
         """
         data = StoredBytes(source)
-        topology = Bitstream(data, limits).topology if into is None else reader.read(into, Options(limits)).topology
+        parts = split(data, limits)
+        options = Options(limits, chosen=frozenset(parts.keys() - {MODEL}), only=True)
+        topology = Bitstream(data, limits).topology if into is None else reader.read(into, options).topology
         if topology is None or topology.storage_format != TopologyStorageFormat.NNR_TPL_NNEF:
             raise ModelError("an NNEF archive needs an NNEF topology, or an existing archive")
-        _write_archive(split(data, limits), topology, target, limits, force)
+        _write_archive(parts, topology, target, limits, force)
 
     def extract(self, source: Path, target: Path, *, force: bool, limits: Limits) -> None:
         """Write the bitstream of all tensors, with the archive's other files in its topology.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,7 @@ from nnc_adapters.nnef.graph import Graph
 from nnc_adapters.shared import exactness, remarks
 from nnc_adapters.shared.lazy import LazyTensors
 from nnc_adapters.shared.selection import Selection, fits
+from nnc_adapters.shared.thrift import Candidate
 from nnc_core.errors import ModelError, UnsupportedError
 from nnc_core.limits import Limits
 from nnc_core.nnr_model import ModelInfo, SourceModel, Topology
@@ -27,6 +28,7 @@ DAT, NNR = ".dat", ".nnr"
 
 # Smaller tensors cost less than their files, whatever their values: these have headers, and twice a name.
 _FEW_BYTES = 2048
+_FILE = 24  # bytes that a tensor file takes deflated besides its values
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,9 @@ def _read(path: Path, options: Options, lossless: bool) -> SourceModel:
     # what is coded in the archive has no file that it could stay in
     others = [v for v in variables if v.label not in coded and not (options.only and v.file.endswith(DAT))]
     exact = {v.label for v in others if _fits(v) and _costs_less(v, selection)}
+    must = {v.label for v in variables if v.label in options.chosen or v.file.endswith(NNR)}
+    paying = selection.paying({v.label: _candidate(v, exact) for v in variables if v.label in (coded | exact) - must})
+    coded, exact = coded & (must | paying), exact & (must | paying)
     tensors = [v for v in variables if v.label in coded | exact]
     topology, dropped = _topology(text, tensors, files, options)
     return SourceModel(
@@ -180,6 +185,11 @@ def _is_coded(variable: _Variable, reasons: Mapping[str, str], selection: Select
     """Whether a tensor of floats may lose precision."""
     name, elements = variable.header.dtype.name, variable.header.elements
     return variable.is_float and variable.label not in reasons and selection.takes(name, elements, variable.load)
+
+
+def _candidate(variable: _Variable, exact: Collection[str]) -> Candidate:
+    label, header = variable.label, variable.header
+    return Candidate(label, header.dtype.name, header.shape, variable.load, label in exact, described=-_FILE)
 
 
 def _costs_less(variable: _Variable, selection: Selection) -> bool:

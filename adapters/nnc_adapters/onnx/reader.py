@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,10 @@ from nnc_adapters.shared.lazy import LazyTensors
 from nnc_adapters.shared.names import expressible, free
 from nnc_adapters.shared.selection import Selection
 from nnc_adapters.shared.sensitivity import Sensitivity
+from nnc_adapters.shared.thrift import Candidate
 from nnc_core.errors import ModelError, UnsupportedError
 from nnc_core.limits import Limits
-from nnc_core.nnr_model import ModelInfo, SourceModel, Topology
+from nnc_core.nnr_model import SourceModel, Topology
 from nnc_core.stored import Bytes, StoredBytes
 from nnc_core.tables.code_points import TopologyStorageFormat
 
@@ -59,14 +60,15 @@ def _read(path: Path, options: Options) -> SourceModel:
     groups = tied_together(topology_elem_ids(places, limits), folder)
     known = copies.copies({name: tied[0] for name, tied in groups.items()}, folder) if _sees_copies(options) else {}
     tensors = list(_tensors(groups, known, meant))
-    selection = Selection(options)
-    coded = {t.name: t for t in tensors if _is_chosen(t, options) or is_coded(t, flow, folder, selection)}
+    named = _named(tensors, flow)
+    tensors = [replace(tensor, exact=tensor.exact or named.get(tensor.name)) for tensor in tensors]
+    coded = _coded(tensors, flow, folder, options)
     info = roles.model_info({name: tensor.sites for name, tensor in coded.items()}, flow)
     return SourceModel(
         LazyTensors({name: _loader(tensor.proto, folder) for name, tensor in coded.items()}),
         _topology(model, places, coded, folder),
         info,
-        _exact(coded, info, tensors),
+        {name: tensor.exact for name, tensor in coded.items() if tensor.exact is not None},
         tuple(_remarks(tensors, dropped)),
     )
 
@@ -111,18 +113,31 @@ def _tensors(
             yield _Tensor(name, tied, again[name], _reason([*tied, *again[name]], meant))
 
 
+def _coded(tensors: list[_Tensor], flow: Dataflow, folder: values.Folder, options: Options) -> dict[str, _Tensor]:
+    selection = Selection(options)
+    chosen = {tensor.name for tensor in tensors if _is_chosen(tensor, options)}
+    others = [t for t in tensors if t.name not in chosen and is_coded(t, flow, folder, selection)]
+    paying = selection.paying({tensor.name: _candidate(tensor, folder) for tensor in others})
+    return {tensor.name: tensor for tensor in tensors if tensor.name in chosen | paying}
+
+
+def _candidate(tensor: _Tensor, folder: values.Folder) -> Candidate:
+    proto, load = tensor.proto, functools.partial(values.load, tensor.proto, folder)
+    dtype = values.dtype(proto.data_type).name
+    return Candidate(tensor.name, dtype, tuple(proto.dims), load, tensor.exact is not None, described=0)
+
+
 def _is_chosen(tensor: _Tensor, options: Options) -> bool:
     return tensor.name in options.chosen and tensor.proto.data_type in values.WHOLE_BYTES
 
 
-def _exact(coded: Mapping[str, _Tensor], info: ModelInfo, tensors: list[_Tensor]) -> dict[str, str]:
-    """Why coded tensors must be exact: what operations do with them or, for those without a role, their names."""
-    roles = info["parameter_type"]
+def _named(tensors: list[_Tensor], flow: Dataflow) -> dict[str, str]:
+    """Why tensors without a role must be exact, by their names."""
     numbers = [t for t in tensors if t.proto.data_type != TensorProto.INT64 and not t.name.isdecimal()]
-    named = exactness.reasons({t.name: _declared(t.proto) for t in numbers})
-    unknown = {name: reason for name, reason in named.items() if roles.get(name, "unspecified") == "unspecified"}
-    meant = {name: tensor.exact or unknown.get(name) for name, tensor in coded.items()}
-    return {name: reason for name, reason in meant.items() if reason is not None}
+    found = exactness.reasons({t.name: _declared(t.proto) for t in numbers})
+    info = roles.model_info({t.name: t.sites for t in tensors if t.name in found}, flow)
+    known = info.get("parameter_type", {})
+    return {name: why for name, why in found.items() if known.get(name, "unspecified") == "unspecified"}
 
 
 def _declared(tensor: TensorProto) -> exactness.Declared:

@@ -23,6 +23,7 @@ from nnc_adapters.shared.dtypes import FLOATS, INTEGERS
 from nnc_adapters.shared.lazy import LazyTensors
 from nnc_adapters.shared.names import expressible, free
 from nnc_adapters.shared.selection import SMALLEST_FLOATS, SMALLEST_INTEGERS, Selection, fits
+from nnc_adapters.shared.thrift import Candidate
 from nnc_core.errors import UnsupportedError
 from nnc_core.limits import Limits
 from nnc_core.nnr_model import ModelInfo, SourceModel, Topology
@@ -137,9 +138,10 @@ class Coded:
         self.root = root(model)
         more = {v.path for _, v in everything if ".".join(v.path[len(self.root) :]) in options.chosen}
         selection = Selection(options)
-        wanted = {
-            id(view) for file in model.files for view in _wanted(file, more, reasons, selection, bits=options.bits)
-        }
+        bits = options.bits
+        views = [(file, view) for file in model.files for view in _wanted(file, more, reasons, selection, bits=bits)]
+        found = {id(view): _candidate(file, view, reasons) for file, view in views if view.path not in more}
+        wanted = selection.paying(found) | {id(view) for _, view in views if view.path in more}
         self.tensors = dict(self._named([pair for pair in everything if id(pair[1]) in wanted], options.limits))
         self.names = {id(view): name for name, (_, view) in self.tensors.items()}
 
@@ -187,6 +189,11 @@ def _wanted(
     return separate(file.scan.views, wanted)
 
 
+def _candidate(file: File, view: View, reasons: Mapping[Keys, str]) -> Candidate:
+    name, exact = ".".join(view.path), view.path in reasons
+    return Candidate(name, view.dtype, view.shape, partial(_fetch, file, view), exact)
+
+
 def _typical(views: list[View]) -> list[Keys]:
     """The containers of the tensors that a model is made of: what the values are does not matter."""
     tiers = (FLOATS, SMALLEST_FLOATS), (FLOATS, 1), (INTEGERS, SMALLEST_INTEGERS), (INTEGERS, 1)
@@ -209,10 +216,10 @@ def _description(model: Model, coded: Coded) -> bytes:
     """What a decoder must know, as JSON: the tensors that are coded, or the same as such, and where they lie."""
     files = [_described_file(file, coded) for file in model.files]
     tensors = list(chain.from_iterable(_described_tensors(file, coded) for file in model.files))
-    whole = {"kind": model.kind, "root": coded.root, "tensors": tensors, "files": files}
+    whole: dict[str, Any] = {"kind": model.kind, "root": coded.root, "tensors": tensors}
     opaque = sorted({name for file in model.files for name in file.scan.opaque})
-    whole |= {"opaque": opaque} if opaque else {}
-    return json.dumps(whole, separators=(",", ":")).encode()
+    whole = {key: value for key, value in (whole | {"opaque": opaque}).items() if value}
+    return json.dumps(whole | {"files": files}, separators=(",", ":")).encode()
 
 
 def _described_tensors(file: File, coded: Coded) -> Iterator[dict[str, Any]]:
@@ -238,11 +245,12 @@ def _described_tensors(file: File, coded: Coded) -> Iterator[dict[str, Any]]:
 
 def _described_file(file: File, coded: Coded) -> dict[str, Any]:
     described = {
+        "name": file.name,
         "holes": [[view.start, name] for view, name in coded.holes(file)],
         "checksums": [[c.start, c.end, c.places] for c in coded.checksums(file)],
         "zeros": [[start, end - start] for start, end in coded.zeros(file)],
     }
-    return {"name": file.name, **{key: value for key, value in described.items() if value}}
+    return {key: value for key, value in described.items() if value}
 
 
 def _exact(model: Model, coded: Coded, limits: Limits) -> dict[str, bytes]:

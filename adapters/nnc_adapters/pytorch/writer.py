@@ -65,8 +65,8 @@ class Description:
         try:
             whole = strict_json.document(content[DESCRIPTION])
             self.kind = str(whole["kind"])
-            self.root = tuple(map(str, whole["root"]))
-            self.layouts = {str(t["name"]): _layout(t) for t in whole["tensors"] if "name" in t}
+            self.root = tuple(map(str, whole.get("root", ())))
+            self.layouts = {str(t["name"]): _layout(t) for t in whole.get("tensors", ()) if "name" in t}
             self.files = [_skeleton(f, content[f"file/{i}"]) for i, f in enumerate(whole["files"])]
             self._check()
         except (ValueError, TypeError, LookupError, AttributeError) as error:
@@ -125,7 +125,7 @@ def _skeleton(file: Mapping[str, Any], data: bytes) -> Skeleton:
     holes = [(strict_json.count(start), str(name)) for start, name in file.get("holes", [])]
     zeros = [(strict_json.count(start), strict_json.count(size)) for start, size in file.get("zeros", [])]
     checksums = [_checksum(*checksum) for checksum in file.get("checksums", [])]
-    return Skeleton(str(file["name"]), data, holes, zeros, checksums)
+    return Skeleton(str(file.get("name", "")), data, holes, zeros, checksums)
 
 
 def _checksum(start: Any, end: Any, places: Any) -> Checksum:

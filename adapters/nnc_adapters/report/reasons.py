@@ -34,7 +34,8 @@ def explained(
 def _planned(names: Sequence[str], original: Path, reading: Mapping[str, Any], limits: Limits | None) -> dict[str, str]:
     """The reasons of a plan for these tensors alone, as far as it keeps them exact."""
     bounds = (limits or Limits()).following(size_of(original))
-    options = Options(bounds, **{key: value for key, value in reading.items() if key not in _NOT_READING})
+    kept = {key: value for key, value in reading.items() if key not in _NOT_READING}
+    options = Options(bounds, **kept, chosen=frozenset(names), only=True)
     model = registry.find(original).read(original, options)
     chosen = {name: model.tensors[name] for name in names}
     plan = nnc_core.plan(replace(model, tensors=chosen))

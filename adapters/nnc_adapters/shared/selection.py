@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nnc_adapters.base import Options
 from nnc_adapters.shared.dtypes import FLOATS, INTEGERS
+from nnc_adapters.shared.thrift import Candidate, paying
 from nnc_core.planner.exactness import worth_coding
 
 __all__ = ["SMALLEST_FLOATS", "SMALLEST_INTEGERS", "Selection", "fits"]
@@ -21,12 +22,14 @@ SMALLEST_INTEGERS = 256
 _MOST = (1 << 31) - 1
 # Types whose values are all within what the codec can express.
 _ALWAYS_FIT = (FLOATS | INTEGERS) - {"float64", "int32", "uint32", "int64"}
-_FEW_BYTES, _WORTH_SEEING, _ALL_WORTH_SEEING = 4096, 64, 128
+_FEW_BYTES, _WORTH_SEEING, _ALL_WORTH_SEEING = 4096, 64, 96
 _UNIT = 64  # bytes that a tensor of few numbers needs besides these: for its unit, and its description
 # How much of a tensor is looked at for infinities, so that models are not read before they are coded.
 _LARGE, _RUNS, _RUN = 1 << 16, 4, 1 << 12
 # How many values are looked at together, so that a large tensor in a file does not have to fit into memory.
 _PIECE = 1 << 20
+
+K = TypeVar("K")
 
 
 class Selection:
@@ -57,8 +60,7 @@ class Selection:
         """Whether a tensor that is coded takes fewer bytes than in the topology, or not many more.
 
         What is quantized does. Numbers that must be ``exact`` are compared, and so are masks, by their infinities; no
-        other values decide, so that models of one structure have the same tensors. With ``all_floats`` these are
-        tensors in any case.
+        other values decide before all tensors are known, see `paying`. With ``all_floats`` all are tensors in any case.
         """
         if self._all_floats:
             return True
@@ -66,6 +68,10 @@ class Selection:
         if not (exact or _is_mask(array)) or worth_coding(array):
             return True
         return array.dtype.kind not in "iu" and array.nbytes <= _FEW_BYTES and self._affords(array)
+
+    def paying(self, candidates: Mapping[K, Candidate]) -> frozenset[K]:
+        """Which of those that it takes, all in model order, are to be coded: see `nnc_adapters.shared.thrift`."""
+        return frozenset(candidates) if self._all_floats else paying(candidates)
 
     def _affords(self, array: NDArray[Any]) -> bool:
         deflated = len(zlib.compress(array.tobytes()))

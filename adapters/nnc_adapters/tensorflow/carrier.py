@@ -131,7 +131,7 @@ def _check_is_of(coded: Manifest, saved_model: Path, limits: Limits) -> None:
 
 def _read(saved_model: Path, coded: Manifest, limits: Limits) -> SourceModel:
     """The model, with the tensors that the bitstream has whatever their values are."""
-    return reader.read(saved_model, Options(limits=limits, chosen=frozenset(_tensors(coded))))
+    return reader.read(saved_model, Options(limits=limits, chosen=frozenset(_tensors(coded)), only=True))
 
 
 def _tensors(found: Manifest) -> dict[str, tuple[str, tuple[int, ...]]]:

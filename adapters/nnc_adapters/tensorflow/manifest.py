@@ -85,18 +85,21 @@ def check_path(path: str) -> str:
 
 def pack(manifest: Manifest) -> bytes:
     """The data of the topology."""
-    files = [
-        {
-            "path": file.path,
-            "size": file.size,
-            "places": [[p.offset, p.tensor, p.dtype, p.shape] for p in file.places],
-            "attributes": file.attributes,
-        }
-        for file in manifest.files
-    ]
-    text = json.dumps({"files": files, "folders": manifest.folders}, ensure_ascii=False, separators=(",", ":"))
+    whole = _described(files=[_described_file(file) for file in manifest.files], folders=manifest.folders)
+    text = json.dumps(whole, ensure_ascii=False, separators=(",", ":"))
     exact = {str(number): file.exact for number, file in enumerate(manifest.files)}
     return packing.pack({_KIND: manifest.kind.encode(), _FILES: text.encode(), **exact})
+
+
+def _described_file(file: File) -> dict[str, Any]:
+    places = [[p.offset, p.tensor, p.dtype, p.shape] for p in file.places]
+    size = file.size if places else None  # of a file without places all bytes are there
+    return _described(path=file.path, size=size, places=places, attributes=file.attributes)
+
+
+def _described(**fields: Any) -> dict[str, Any]:
+    """The fields that are not empty."""
+    return {key: value for key, value in fields.items() if value}
 
 
 def unpack(data: bytes, limits: Limits) -> Manifest:
@@ -106,8 +109,8 @@ def unpack(data: bytes, limits: Limits) -> Manifest:
         kind = found[_KIND].decode()
         raw = strict_json.document(found[_FILES])
         files = tuple(_file(entry, found[str(number)]) for number, entry in enumerate(raw["files"]))
-        folders = tuple(check_path(_typed(folder, str)) for folder in raw["folders"])
-    except (LookupError, RecursionError, TypeError, ValueError) as error:
+        folders = tuple(check_path(_typed(folder, str)) for folder in raw.get("folders", ()))
+    except (AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
         raise ModelError(f"the topology is damaged: {error!r}") from error
     _check_paths([*(file.path for file in files), *folders])
     limits.check("decoded_bytes", sum(file.size for file in files), "the files of the model")
@@ -122,8 +125,9 @@ def _typed(value: Any, kind: type) -> Any:
 
 def _file(raw: Any, exact: bytes) -> File:
     path = check_path(_typed(raw["path"], str))
-    places = tuple(_place(*_typed(place, list)) for place in raw["places"])
-    file = File(path, _typed(raw["size"], int), exact, places, _typed(raw["attributes"], dict))
+    places = tuple(_place(*_typed(place, list)) for place in raw.get("places", ()))
+    size = _typed(raw.get("size", len(exact)), int)
+    file = File(path, size, exact, places, _typed(raw.get("attributes", {}), dict))
     check_places(file.places, file.size, path)
     if len(exact) != file.size - sum(place.size for place in places):
         raise ValueError(f"{len(exact)} bytes are given for {path}")

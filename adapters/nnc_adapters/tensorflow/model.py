@@ -18,6 +18,7 @@ from nnc_adapters.shared.exactness import OPTIMIZER
 from nnc_adapters.shared.lazy import LazyTensors
 from nnc_adapters.shared.names import expressible
 from nnc_adapters.shared.selection import Selection
+from nnc_adapters.shared.thrift import Candidate
 from nnc_adapters.tensorflow.content import Content
 from nnc_adapters.tensorflow.manifest import CHECKSUM, EXTRA, File, Manifest, Place, check_path, check_places, pack
 from nnc_core.limits import Limits
@@ -80,8 +81,7 @@ def source_model(opened: Opened, options: Options) -> SourceModel:
     found = (replace(v, optimizer=v.optimizer or reasons.get(v.name) == OPTIMIZER) for v in opened.variables)
     # in the order in which a model is written
     variables = sorted(found, key=lambda v: min((order[span.file], span.offset) for span in v.spans))
-    selection = Selection(options)
-    coded = [v for v in variables if _is_coded(v, opened, options, selection, v.name in reasons)]
+    coded = _coded(variables, opened, options, reasons)
     dropped = [] if options.keep_optimizer else [v for v in variables if _is_slot(v) and v.name not in options.chosen]
     manifest = Manifest(opened.kind, tuple(_files(opened, coded, dropped, options.limits)), opened.folders)
     tensors = LazyTensors({v.name: partial(_load, v, opened) for v in coded})
@@ -98,6 +98,20 @@ def _remarks(opened: Opened, variables: Sequence[Variable], keep_optimizer: bool
     if keep_optimizer:
         kept = sum(len(v.spans) * math.prod(v.shape) * named(v.dtype, EXTRA).itemsize for v in variables if _is_slot(v))
         yield from remarks.optimizer(kept, sum(content.size for content in opened.files.values()))
+
+
+def _coded(
+    variables: Sequence[Variable], opened: Opened, options: Options, reasons: Mapping[str, str]
+) -> list[Variable]:
+    selection = Selection(options)
+    found = [v for v in variables if _is_coded(v, opened, options, selection, v.name in reasons)]
+    chosen = {v.name for v in found if v.name in options.chosen}
+    paying = selection.paying({v.name: _candidate(v, opened, v.name in reasons) for v in found if v.name not in chosen})
+    return [v for v in found if v.name in chosen | paying]
+
+
+def _candidate(variable: Variable, opened: Opened, exact: bool) -> Candidate:
+    return Candidate(variable.name, variable.dtype, variable.shape, partial(_load, variable, opened), exact)
 
 
 def _is_coded(variable: Variable, opened: Opened, options: Options, selection: Selection, exact: bool) -> bool:

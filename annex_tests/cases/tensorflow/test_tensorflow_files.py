@@ -42,9 +42,9 @@ def test_a_compressed_index_is_read(tmp_path, through, everything):
     assert list(model.tensors) == list(plain.tensors)
     TensorflowAdapter().write(model.tensors, model.topology, tmp_path / "same")
     assert (tmp_path / "same" / "c.index").read_bytes() == (folder / "c.index").read_bytes()
-    restored = TensorflowAdapter().read(through(folder))
+    restored = TensorflowAdapter().tensors(through(folder))
     for key, array in arrays.items():
-        assert 0 < np.abs(restored.tensors[key.decode()] - array).max() < 0.1
+        assert 0 < np.abs(restored[key.decode()] - array).max() < 0.1
 
 
 def compress_index(path, everything):
@@ -217,7 +217,7 @@ def test_reported_files_of_keras_are_coded(tmp_path, through, name):
 def weights_of(path, values):
     """The two constants in a graph that `handmade_tensorflow.graph` made."""
     data, size = path.read_bytes(), values.nbytes
-    places = [at for at in range(len(data)) if data.startswith(b"\x22\x80\x80\x01", at)]
+    places = [at for at in range(len(data)) if data.startswith(b"\x22\x80\x80\x04", at)]
     return [
         np.frombuffer(data, "f4", values.size, at + 4).reshape(values.shape)
         for at in places
@@ -227,7 +227,7 @@ def weights_of(path, values):
 
 @pytest.mark.parametrize("kind", ["frozen", "saved model"])
 def test_weights_that_are_constants_of_a_graph_are_coded(tmp_path, through, kind):
-    values = RNG.standard_normal((64, 64), np.float32)
+    values = RNG.standard_normal((128, 128), np.float32)
     if kind == "frozen":
         path = tmp_path / "m.pb"
         path.write_bytes(graph(values))
@@ -291,7 +291,7 @@ def test_reported_constants_are_coded(tf, tmp_path, through):
 
 @pytest.mark.filterwarnings("ignore")
 def test_where_operations_come_from_can_be_left_behind(tmp_path):
-    values = RNG.standard_normal((64, 64), np.float32)
+    values = RNG.standard_normal((128, 128), np.float32)
     (tmp_path / "m" / "debug").mkdir(parents=True)
     (tmp_path / "m" / "debug" / "saved_model_debug_info.pb").write_bytes(b"traces" * 100)
     origin = message((6, message((1, b"a line of a file somewhere"))))
