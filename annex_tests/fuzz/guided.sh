@@ -8,13 +8,13 @@ root=$PWD environment=$PWD/build/fuzz-python
 corpus=${CORPUS:-$root/build/fuzz-python-corpus}
 python=$environment/bin/python
 [ -x "$python" ] || "${PYTHON:-python3}" -m venv "$environment"
-if ! "$python" -m pip install --quiet --disable-pip-version-check --no-compile atheris; then
+if ! "$python" -m pip install --quiet --disable-pip-version-check --no-compile atheris flatbuffers; then
     echo "left out: atheris cannot be had for $("$python" --version)"
     exit 0
 fi
 # A copy: what is installed as editable is imported in a way that atheris does not see.
 "$python" -m pip install --quiet --disable-pip-version-check --no-compile \
-    --config-settings=build-dir=build/fuzz-python/native '.[onnx,tensorflow]'
+    --config-settings=build-dir=build/fuzz-python/native '.[onnx,tensorflow,zarr]'
 "$python" -m pip install --quiet --disable-pip-version-check --no-compile --no-deps --force-reinstall \
     --config-settings=build-dir=build/fuzz-python/native .
 echo "$root" >"$(echo "$environment"/lib/python3*/site-packages)/tests.pth"
