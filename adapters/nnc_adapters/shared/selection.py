@@ -26,6 +26,8 @@ _FEW_BYTES, _WORTH_SEEING, _ALL_WORTH_SEEING = 4096, 64, 96
 _UNIT = 64  # bytes that a tensor of few numbers needs besides these: for its unit, and its description
 # How much of a tensor is looked at for infinities, so that models are not read before they are coded.
 _LARGE, _RUNS, _RUN = 1 << 16, 4, 1 << 12
+# What has more elements is no mask of anything; it is not read.
+_LARGEST_MASK = 1 << 24
 # How many values are looked at together, so that a large tensor in a file does not have to fit into memory.
 _PIECE = 1 << 20
 
@@ -54,7 +56,8 @@ class Selection:
         enough = many_floats or (data_type in INTEGERS and elements >= SMALLEST_INTEGERS)
         if self._only or not enough or not fits(data_type, load):
             return False
-        return self.costs_less(load, exact=exact or data_type in INTEGERS)
+        exact = exact or data_type in INTEGERS
+        return (not exact and elements > _LARGEST_MASK) or self.costs_less(load, exact=exact)
 
     def costs_less(self, load: Callable[[], NDArray[Any]], *, exact: bool) -> bool:
         """Whether a tensor that is coded takes fewer bytes than in the topology, or not many more.

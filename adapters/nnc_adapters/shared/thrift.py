@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import zlib
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from itertools import accumulate
 from typing import Any, NamedTuple, TypeVar
@@ -19,13 +19,13 @@ from numpy.typing import NDArray
 
 import nnc_core
 from nnc_adapters.shared.dtypes import INTEGERS, named
-from nnc_core import ModelPlan
+from nnc_adapters.shared.lazy import LazyTensors
 from nnc_core.coder.planned import unit_sizes
 from nnc_core.nnr_model import SourceModel
 
 __all__ = ["Candidate", "paying"]
 
-_BEHIND = 1 << 15  # bytes that deflate looks back
+_BEHIND = 1 << 15  # bytes that deflate looks back; no larger tensor is in doubt
 _MANY = 2048  # small tensors that are remembered while others behind them are judged
 _SAMPLE, _SAMPLES = 1 << 14, 32  # bytes of a sample, and how many there are of all tensors
 _BITS, _BITS_OF_VECTORS, _UNIT = 9, 24, 32  # about what a value takes at most, and bytes of a unit besides
@@ -65,14 +65,15 @@ def paying(candidates: Mapping[K, Candidate]) -> frozenset[K]:
     """Which of all ``candidates``, in model order, are to be coded: all, unless together they take more bytes so.
 
     Then those that alone take clearly fewer behind the others; none of the small ones if that is no better. A few
-    tensors that may lose precision are coded in any case.
+    tensors that may lose precision are coded in any case, and so are large ones, which make up for small ones.
     """
-    doubted = {key: each for key, each in candidates.items() if not each.is_exact or each.size <= _BEHIND}
-    lying = _Lying(tuple(doubted.values()))
+    doubted = {key: each for key, each in candidates.items() if each.size <= _BEHIND}
     few = len(doubted) <= _FEW and not all(each.is_exact for each in doubted.values())
-    if few or lying.clearly_larger():
+    if few or not doubted or (lying := _Lying(tuple(doubted.values()))).clearly_larger():
         return frozenset(candidates)
-    return frozenset(candidates) - {key for key, pays in zip(doubted, lying.paying(), strict=True) if not pays}
+    large = [each for each in candidates.values() if each.size > _BEHIND and not each.is_exact]
+    spare = sum(max(0.0, _SURELY * each.size - _most_coded(each)) for each in large)
+    return frozenset(candidates) - {key for key, pays in zip(doubted, lying.paying(spare), strict=True) if not pays}
 
 
 class _Lying:
@@ -81,7 +82,7 @@ class _Lying:
     def __init__(self, tensors: Sequence[Candidate]) -> None:
         self._tensors = tensors
         self._ends = list(accumulate(each.size for each in tensors))
-        self._size = self._ends[-1] if self._ends else 0
+        self._size = self._ends[-1]
         self._bytes = lru_cache(maxsize=_MANY)(self._loaded)
 
     def clearly_larger(self) -> bool:
@@ -92,52 +93,39 @@ class _Lying:
         sampled = sum(end - start for start, end in spans)
         return _SURELY * deflated * self._size >= sampled * sum(map(_most_coded, self._tensors))
 
-    def paying(self) -> list[bool]:
-        """For each tensor, whether it is to be coded."""
-        coded, kept = self._coded(), self._kept()
-        together, apart = self._together([True] * len(kept)), sum(self._small(kept))
-        kept = [size * together / apart if self._is_small(i) else size for i, size in enumerate(kept)]
-        if sum(coded) <= sum(kept) + _WORTH_SEEING:
+    def paying(self, spare: float) -> list[bool]:
+        """For each tensor, whether it is to be coded, where others have ``spare`` bytes."""
+        coded, apart = self._coded(), self._kept()
+        together = self._together([True] * len(apart))
+        kept = [size * together / sum(apart) for size in apart]
+        if sum(coded) <= together + _WORTH_SEEING + spare:
             return [True] * len(kept)
         pays = [code < _CLEARLY * keep for code, keep in zip(coded, kept, strict=True)]
         left = self._together([not each for each in pays])
-        large = sum(keep for i, keep in enumerate(kept) if not (pays[i] or self._is_small(i)))
-        if sum(code for code, each in zip(coded, pays, strict=True) if each) + left + large <= sum(kept):
+        if sum(code for code, each in zip(coded, pays, strict=True) if each) + left <= together:
             return pays
-        return [each and not self._is_small(i) for i, each in enumerate(pays)]
-
-    def _is_small(self, index: int) -> bool:
-        return self._tensors[index].size <= _BEHIND
-
-    def _small(self, sizes: Iterable[float]) -> list[float]:
-        return [size for i, size in enumerate(sizes) if self._is_small(i)]
+        return [False] * len(pays)
 
     def _coded(self) -> list[float]:
         """About what the tensors take in units, and their descriptions."""
         # names as long as theirs, of which no two are the same
         named = {str(i).rjust(len(each.name)): each for i, each in enumerate(self._tensors)}
-        small, large = ({n: t for n, t in named.items() if (t.size <= _BEHIND) is wanted} for wanted in (True, False))
-        sizes = unit_sizes(*_planned(small), small, threads=1)
-        sizes |= {name: each.size for name, each in nnc_core.predict(*_planned(large), threads=1).items()}
+        exact = {name: "exact" for name, each in named.items() if each.is_exact}
+        model = SourceModel(LazyTensors({name: each.load for name, each in named.items()}), exact=exact)
+        sizes = unit_sizes(model, nnc_core.plan(model, threads=1), named, threads=1)
         return [sizes[name] + each.described for name, each in named.items()]
 
-    def _kept(self) -> list[float]:
-        """About what each tensor takes deflated behind those before it; large ones by a piece from the middle."""
+    def _kept(self) -> list[int]:
+        """About what each tensor takes deflated behind those before it."""
         starts = (end - each.size for end, each in zip(self._ends, self._tensors, strict=True))
-        return [self._of_piece(start, end) for start, end in zip(starts, self._ends, strict=True)]
-
-    def _of_piece(self, start: int, end: int) -> float:
-        size = end - start
-        first = start if size <= _BEHIND else start + (size - _SAMPLE) // 2
-        last = min(end, first + (_BEHIND if size <= _BEHIND else _SAMPLE))
-        return min(size, self._deflated(first, last) * size / (last - first))
+        return [min(end - start, self._deflated(start, end)) for start, end in zip(starts, self._ends, strict=True)]
 
     def _together(self, wanted: Sequence[bool]) -> int:
-        """What the small tensors take that are ``wanted``."""
+        """What the tensors take that are ``wanted``."""
         stream = zlib.compressobj(9)
-        chosen = (i for i, each in enumerate(wanted) if each and self._is_small(i))
+        chosen = [i for i, each in enumerate(wanted) if each]
         deflated = sum(len(stream.compress(self._bytes(i).tobytes())) for i in chosen) + len(stream.flush())
-        return min(deflated, sum(t.size for i, t in enumerate(self._tensors) if wanted[i] and self._is_small(i)))
+        return min(deflated, sum(self._tensors[i].size for i in chosen))
 
     def _deflated(self, start: int, end: int, level: int = 9) -> int:
         """What bytes take behind those that stand before them."""
@@ -150,19 +138,12 @@ class _Lying:
         while start < end:
             index = bisect_right(self._ends, start)
             first = self._ends[index] - self._tensors[index].size
-            array = self._bytes(index) if self._is_small(index) else self._loaded(index)
-            pieces.append(array[start - first : end - first].tobytes())
+            pieces.append(self._bytes(index)[start - first : end - first].tobytes())
             start += len(pieces[-1])
         return b"".join(pieces)
 
     def _loaded(self, index: int) -> NDArray[np.uint8]:
         return np.ascontiguousarray(self._tensors[index].load()).reshape(-1).view(np.uint8)
-
-
-def _planned(tensors: Mapping[str, Candidate]) -> tuple[SourceModel, ModelPlan]:
-    arrays = {name: each.load() if each.size > _BEHIND else np.array(each.load()) for name, each in tensors.items()}
-    model = SourceModel(arrays, exact={name: "exact" for name, each in tensors.items() if each.is_exact})
-    return model, nnc_core.plan(model, threads=1)
 
 
 def _most_coded(tensor: Candidate) -> float:
