@@ -95,14 +95,15 @@ def test_variables_in_several_data_files(tf, tmp_path, round_trip, count):
     round_trip(folder / "m.index")
 
 
-def test_an_index_of_several_blocks(tf, tmp_path, round_trip):
+def test_an_index_of_several_blocks(tf, tmp_path, adapter, round_trip):
     names = [f"{'layer/' * 20}{n:05d}" for n in range(12000)]
     arrays = [np.full(16, n, np.float32) for n in range(len(names))]
     (tmp_path / "many").mkdir()
     tf.raw_ops.SaveV2(
         prefix=str(tmp_path / "many" / "m"), tensor_names=names, shape_and_slices=[""] * len(names), tensors=arrays
     )
-    assert len(round_trip(tmp_path / "many").tensors) == len(names)
+    round_trip(tmp_path / "many")
+    assert list(adapter.tensors(tmp_path / "many")) == names
 
 
 def test_a_variable_that_is_saved_in_parts(tf, tmp_path, round_trip):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -61,14 +61,13 @@ def _read(path: Path, options: Options) -> SourceModel:
     known = copies.copies({name: tied[0] for name, tied in groups.items()}, folder) if _sees_copies(options) else {}
     tensors = list(_tensors(groups, known, meant))
     named = _named(tensors, flow)
-    tensors = [replace(tensor, exact=tensor.exact or named.get(tensor.name)) for tensor in tensors]
-    coded = _coded(tensors, flow, folder, options)
+    coded = _coded(tensors, named, flow, folder, options)
     info = roles.model_info({name: tensor.sites for name, tensor in coded.items()}, flow)
     return SourceModel(
         LazyTensors({name: _loader(tensor.proto, folder) for name, tensor in coded.items()}),
         _topology(model, places, coded, folder),
         info,
-        {name: tensor.exact for name, tensor in coded.items() if tensor.exact is not None},
+        {name: why for name, tensor in coded.items() if (why := tensor.exact or named.get(name)) is not None},
         tuple(_remarks(tensors, dropped)),
     )
 
@@ -113,18 +112,20 @@ def _tensors(
             yield _Tensor(name, tied, again[name], _reason([*tied, *again[name]], meant))
 
 
-def _coded(tensors: list[_Tensor], flow: Dataflow, folder: values.Folder, options: Options) -> dict[str, _Tensor]:
+def _coded(
+    tensors: list[_Tensor], named: Mapping[str, str], flow: Dataflow, folder: values.Folder, options: Options
+) -> dict[str, _Tensor]:
     selection = Selection(options)
     chosen = {tensor.name for tensor in tensors if _is_chosen(tensor, options)}
     others = [t for t in tensors if t.name not in chosen and is_coded(t, flow, folder, selection)]
-    paying = selection.paying({tensor.name: _candidate(tensor, folder) for tensor in others})
+    paying = selection.paying({t.name: _candidate(t, folder, t.exact is not None or t.name in named) for t in others})
     return {tensor.name: tensor for tensor in tensors if tensor.name in chosen | paying}
 
 
-def _candidate(tensor: _Tensor, folder: values.Folder) -> Candidate:
+def _candidate(tensor: _Tensor, folder: values.Folder, exact: bool) -> Candidate:
     proto, load = tensor.proto, functools.partial(values.load, tensor.proto, folder)
     dtype = values.dtype(proto.data_type).name
-    return Candidate(tensor.name, dtype, tuple(proto.dims), load, tensor.exact is not None, described=0)
+    return Candidate(tensor.name, dtype, tuple(proto.dims), load, exact, described=0)
 
 
 def _is_chosen(tensor: _Tensor, options: Options) -> bool:
