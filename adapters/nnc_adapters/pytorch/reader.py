@@ -216,10 +216,10 @@ def _description(model: Model, coded: Coded) -> bytes:
     """What a decoder must know, as JSON: the tensors that are coded, or the same as such, and where they lie."""
     files = [_described_file(file, coded) for file in model.files]
     tensors = list(chain.from_iterable(_described_tensors(file, coded) for file in model.files))
-    whole: dict[str, Any] = {"kind": model.kind, "root": coded.root, "tensors": tensors}
+    whole: dict[str, Any] = {"kind": model.kind, "root": coded.root}
     opaque = sorted({name for file in model.files for name in file.scan.opaque})
     whole = {key: value for key, value in (whole | {"opaque": opaque}).items() if value}
-    return json.dumps(whole | {"files": files}, separators=(",", ":")).encode()
+    return json.dumps(whole | {"tensors": tensors, "files": files}, separators=(",", ":")).encode()
 
 
 def _described_tensors(file: File, coded: Coded) -> Iterator[dict[str, Any]]:
