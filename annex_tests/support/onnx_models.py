@@ -20,7 +20,7 @@ from nnc_core.nnr_model import SourceModel
 
 node = helper.make_node
 Arrays = Mapping[str, NDArray[Any]]
-Read = Callable[[ModelProto], SourceModel]
+Read = Callable[..., SourceModel]
 SHARED = Path(os.environ.get("NNC_SHARED", Path(__file__).resolve().parents[2].parent / "shared")) / "cases" / "onnx"
 RNG = np.random.default_rng(6)
 

@@ -205,13 +205,13 @@ def progress(label: str) -> Iterator[Meter | None]:
 
 def _meter(bar: Any, label: str) -> Meter:
     """What moves a bar; each stage of the work begins anew, since it has a speed of its own."""
-    task, current = bar.add_task(label, total=None), label
+    task, current, begun = bar.add_task(label, total=None), label, False
 
     def tell(stage: str, done: int, total: int) -> None:
-        nonlocal current
-        if stage != current:
+        nonlocal current, begun
+        if begins := not begun or stage != current:
             bar.reset(task, description=stage)
-            current = stage
-        bar.update(task, completed=done, total=total)
+            current, begun = stage, True
+        bar.update(task, completed=done, total=total, refresh=begins)
 
     return tell

@@ -10,6 +10,7 @@ import pytest
 from onnx import ModelProto
 
 from annex_tests.support.onnx_models import Read, nnc
+from nnc_adapters.base import DEFAULTS, Options
 from nnc_adapters.onnx import OnnxAdapter
 from nnc_core.nnr_model import SourceModel
 
@@ -18,9 +19,9 @@ from nnc_core.nnr_model import SourceModel
 def read(tmp_path: Path) -> Read:
     """What the adapter makes of a model."""
 
-    def call(model: ModelProto) -> SourceModel:
+    def call(model: ModelProto, options: Options = DEFAULTS) -> SourceModel:
         onnx.save(model, tmp_path / "read.onnx")
-        return OnnxAdapter().read(tmp_path / "read.onnx")
+        return OnnxAdapter().read(tmp_path / "read.onnx", options)
 
     return call
 

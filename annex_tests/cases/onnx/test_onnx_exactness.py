@@ -12,6 +12,7 @@ from onnx import ModelProto, NodeProto, TensorProto, helper
 
 import nnc_core
 from annex_tests.support.onnx_models import RNG, Arrays, Read, arrays, floats, model_of, nnc, node, sqnr, whole
+from nnc_adapters.base import Options
 
 Q, S, Z = whole(64, 64), np.abs(floats(64, 1, scale=1e-4)), whole(64, dtype=np.int8)
 SCALES: dict[str, tuple[list[NodeProto], Arrays]] = {
@@ -154,9 +155,8 @@ SCALES: dict[str, tuple[list[NodeProto], Arrays]] = {
 @pytest.mark.parametrize("pattern", SCALES)
 def test_scales_are_exact_wherever_they_meet_integers(read: Read, pattern: str) -> None:
     nodes, tensors = SCALES[pattern]
-    exact = read(model_of(nodes, tensors)).exact
-    large = {name for name, array in tensors.items() if array.dtype.kind == "f" and array.size >= 16}
-    assert exact.keys() == large
+    exact = read(model_of(nodes, tensors), Options(all_floats=True)).exact
+    assert exact.keys() == {name for name, array in tensors.items() if array.dtype.kind == "f"}
     assert all("quantization" in reason for reason in exact.values())
 
 
