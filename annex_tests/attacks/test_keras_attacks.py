@@ -15,6 +15,8 @@ from annex_tests.support.handmade_tensorflow import WEIGHT, keras_weights
 from annex_tests.support.handmade_tensorflow import keras_archive as archive
 from nnc_adapters.base import Options
 from nnc_adapters.tensorflow import TensorflowAdapter
+from nnc_adapters.tensorflow.content import Content
+from nnc_adapters.tensorflow.hdf5 import check_heaps
 from nnc_core.errors import LimitError, ModelError, UnsupportedError
 from nnc_core.limits import Limits
 
@@ -138,6 +140,24 @@ def test_groups_inside_each_other_without_end_are_refused(adapter, tmp_path):
     with pytest.raises(ModelError, match="deep inside each other"):
         adapter.read(tmp_path / "m.h5")
     assert time.process_time() - start < 5
+
+
+@pytest.mark.parametrize("size", [0, 8])
+def test_free_space_of_no_size_in_a_heap_is_refused(adapter, tmp_path, size):
+    h5py = pytest.importorskip("h5py")
+    path = tmp_path / "m.h5"
+    with h5py.File(path, "w") as file:
+        file.attrs["keras_version"] = "3"
+        file["w"] = np.ones(64, np.float32)
+    data = path.read_bytes()
+    free = data.index(b"GCOL") + 16 + 24  # behind the only object, of one byte
+    assert data[free : free + 8] == bytes(8)
+    assert adapter.read(path).tensors
+    path.write_bytes(data[: free + 8] + struct.pack("<Q", size) + data[free + 16 :])
+    with pytest.raises(ModelError, match="free space"):
+        check_heaps(Content(path, 0, len(data)))
+    with pytest.raises(ModelError):
+        adapter.read(path)
 
 
 @pytest.mark.parametrize("name", ["m.h5", "m.keras"])

@@ -63,10 +63,12 @@ class Box:
         self._files = stored
         for each, data in files.items():
             path = self.inside / each
+            if not Path(os.path.abspath(path)).is_relative_to(self.inside):
+                raise AbsentError
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(data)
-            except (FileExistsError, IsADirectoryError, NotADirectoryError):
+            except OSError:  # no file can have this name
                 raise AbsentError from None
             stored[each] = data
         if not os.path.lexists(self.inside / name):

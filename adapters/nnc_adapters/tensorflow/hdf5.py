@@ -21,6 +21,7 @@ from nnc_core.errors import MissingDependencyError, ModelError, NncError
 __all__ = [
     "MOST_GROUPS",
     "WEIGHTS",
+    "check_heaps",
     "has_weights",
     "is_hdf5",
     "open_hdf5",
@@ -123,6 +124,33 @@ def variables(content: Content, name: str, prefix: str = "") -> list[Variable]:
     return [replace(variable, role=known.get(plain[variable.name])) for variable in found]
 
 
+def check_heaps(content: Content) -> None:
+    """`ModelError` where libhdf5 would go round in circles: at free space of no size in a global heap."""
+    at, before, left = 0, b"", content.size
+    for piece in content.pieces(0, content.size):
+        data = before + piece
+        for found in re.finditer(rb"GCOL\x01\0\0\0", data):
+            left -= _check_heap(content, at - len(before) + found.start(), left)
+        at, before = at + len(piece), data[-7:]
+
+
+def _check_heap(content: Content, start: int, most: int) -> int:
+    """Follow the objects of a heap; gives its size, or 0 where it cannot be one."""
+    size = int.from_bytes(content.raw(start + 8, 8).tobytes(), "little") if start + 16 <= content.size else 0
+    if not 16 <= size <= content.size - start:
+        return 0
+    if size > most:
+        raise ModelError("the HDF5 file is damaged: its global heaps overlap")
+    heap, at = content.raw(start, size).tobytes(), 16
+    while at + 16 <= size:
+        length = int.from_bytes(heap[at + 8 : at + 16], "little")
+        step = 16 + length if any(heap[at : at + 2]) else length  # free space, which has no number, counts its header
+        if step < 16:
+            raise ModelError(f"the HDF5 file is damaged: free space of {step} bytes in the global heap at byte {start}")
+        at += -(-step // 8) * 8
+    return size
+
+
 @contextmanager
 def opened(content: Content) -> Iterator[Any]:
     """The file for h5py; `ModelError` for what that finds wrong with it."""
@@ -130,6 +158,7 @@ def opened(content: Content) -> Iterator[Any]:
         import h5py  # type: ignore[import-untyped]
     except ModuleNotFoundError as error:
         raise MissingDependencyError("h5py", "tensorflow", "a Keras file") from error
+    check_heaps(content)
     try:
         with h5py.File(View(content), "r") as file:
             yield file
