@@ -354,9 +354,9 @@ def test_selected_rows_can_be_named_by_number_or_part_of_an_id() -> None:
     assert [row.name for row in selected(all_rows(), ["1.5", "local_scaling"])] == ["1.5", "1.23"]
 
 
-def test_a_newcomer_tests_a_decoder_with_the_three_lines_of_the_readme(tmp_path: Path) -> None:
-    readme = (ROOT / "README.md").read_text()
-    lines = re.findall(r"^python -m conformance .+$", readme.partition("\n## Conformance")[2], re.MULTILINE)
+def test_a_newcomer_tests_a_decoder_with_the_three_lines_of_the_guide(tmp_path: Path) -> None:
+    section = (ROOT / "docs" / "conformance.md").read_text().partition("\n## Test a decoder")[2].partition("\n## ")[0]
+    lines = re.findall(r"^python -m conformance .+$", section, re.MULTILINE)
     assert len(lines) == 3
     (tmp_path / "conformance").symlink_to(ROOT / "conformance")
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
