@@ -62,6 +62,12 @@ def test_members_of_the_same_name_are_refused(read_file, weights):
         read_file("m.keras", stream.getvalue())
 
 
+def test_a_member_inside_another_is_refused_before_anything_is_coded(read_file, weights):
+    members = {"config.json": "{}", "metadata.json": "{}", "model.weights.h5": weights, "model.weights.h5/x": b"x"}
+    with pytest.raises(ModelError, match="inside the other"):
+        read_file("m.keras", archive(members))
+
+
 def test_an_archive_that_explodes_is_refused(tmp_path, weights):
     members = {"config.json": "{}", "model.weights.h5": weights, "zeros": bytes(1 << 22)}
     (tmp_path / "m.keras").write_bytes(archive(members, zipfile.ZIP_DEFLATED))

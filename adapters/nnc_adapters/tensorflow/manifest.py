@@ -84,7 +84,8 @@ def check_path(path: str) -> str:
 
 
 def pack(manifest: Manifest) -> bytes:
-    """The data of the topology."""
+    """The data of the topology; `ModelError` where no folder can hold the files."""
+    _check_paths([*(file.path for file in manifest.files), *manifest.folders])
     whole = _described(files=[_described_file(file) for file in manifest.files], folders=manifest.folders)
     text = json.dumps(whole, ensure_ascii=False, separators=(",", ":"))
     exact = {str(number): file.exact for number, file in enumerate(manifest.files)}
@@ -158,4 +159,4 @@ def _check_paths(paths: list[str]) -> None:
     taken = set(paths)
     parents = {path[:at] for path in paths for at, letter in enumerate(path) if letter == "/"}
     if len(taken) != len(paths) or taken & parents:
-        raise ModelError("the topology is damaged: two files have the same name")
+        raise ModelError("two files of the model have the same name, or one would lie inside the other")
