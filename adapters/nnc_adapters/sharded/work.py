@@ -218,7 +218,7 @@ def _restored(path: Path, target: Path, options: Options, threads: int | None) -
     options = replace(options, limits=options.limits.following(path.stat().st_size))
     with about(path), nnc_core.open(path, limits=options.limits) as file, file.decoding_ahead(threads) as decoded:
         if file.topology is None:
-            raise ModelError("carries no topology, so there is no file to restore", file=str(path))
+            raise ModelError("carries no topology, without which no file can be restored", file=str(path))
         tensors = Watched(decoded)
         registry.adapter(file.topology.storage_format).write(tensors, file.topology, target, options, force=True)
         return Restored(len(tensors), tensors.weights)
