@@ -6,7 +6,7 @@ import mmap
 import os
 import stat
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -227,14 +227,8 @@ class NnrFile(LazyMapping[NDArray[Any]]):
     def __getitem__(self, name: str) -> NDArray[Any]:
         return self.decode(name)
 
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._places)
-
-    def __len__(self) -> int:
-        return len(self._places)
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._places
+    def _names(self) -> Collection[str]:
+        return self._places
 
     @cached_property
     def _carriers(self) -> Sequence[_Carrier]:
@@ -360,14 +354,8 @@ class _Ahead(LazyMapping[NDArray[Any]]):
         self._running[self._next] = window.start(self._groups[self._next][0])
         self._next += 1
 
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._places)
-
-    def __len__(self) -> int:
-        return len(self._places)
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._places
+    def _names(self) -> Collection[str]:
+        return self._places
 
 
 Source = Buffer | str | os.PathLike[str] | BinaryIO

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, TypeVar
@@ -17,13 +17,23 @@ class LazyMapping(Mapping[str, _Value]):
     """A mapping that knows its names without making a value.
 
     ``Mapping`` answers ``name in mapping`` by asking for the value, which here would decode a tensor or read it from a
-    file only to drop it. So each kind of lazy mapping has to say what it contains.
+    file only to drop it.
     """
 
     __slots__ = ()
 
     @abstractmethod
-    def __contains__(self, name: object) -> bool: ...
+    def _names(self) -> Collection[str]:
+        """The names in their order: a dictionary or another mapping, so that looking one up takes no time."""
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names())
+
+    def __len__(self) -> int:
+        return len(self._names())
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names()
 
 
 def imported_on_use(package: str, places: Mapping[str, Sequence[str]]) -> Callable[[str], Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -169,14 +169,8 @@ class _Compared(LazyMapping[NDArray[Any]]):
             self._passed[name] = compare_tensor(name, self._original[name], array)
         return array
 
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._decoded)
-
-    def __len__(self) -> int:
-        return len(self._decoded)
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._decoded
+    def _names(self) -> Collection[str]:
+        return self._decoded
 
     def all(self) -> Iterator[TensorComparison]:
         """The comparison of every tensor, in the model's order, then those that only the bitstream has."""

@@ -6,7 +6,7 @@ be decoded alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from nnc_core.bitstream import Bitstream, UnitRecord
@@ -66,24 +66,17 @@ class Parts(LazyMapping[bytes]):
         self._layers = _layers(bitstream.units)
         model = b"".join(self._raw(u) for u in bitstream.units if u.type not in _OF_TENSORS)
         self._groups = dict(_groups(bitstream.units))
-        self._model = model if model != self._prefix or not self._groups else None
+        self._model = {MODEL: model} if model != self._prefix or not self._groups else {}
+        self._order = dict.fromkeys([*self._model, *self._groups])
 
     def __getitem__(self, name: str) -> bytes:
-        if name == MODEL and self._model is not None:
-            return self._model
+        if name in self._model:
+            return self._model[name]
         units = self._groups[name]
         return b"".join((self._prefix, self._layers[units[0].index], *map(self._raw, units)))
 
-    def __iter__(self) -> Iterator[str]:
-        if self._model is not None:
-            yield MODEL
-        yield from self._groups
-
-    def __len__(self) -> int:
-        return len(self._groups) + (self._model is not None)
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._groups or (name == MODEL and self._model is not None)
+    def _names(self) -> Collection[str]:
+        return self._order
 
     def _raw(self, unit: UnitRecord) -> memoryview:
         return self._data[unit.offset : unit.offset + unit.size]

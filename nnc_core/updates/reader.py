@@ -89,11 +89,8 @@ class PatchedModel(LazyMapping[NDArray[Any]]):
             return self._base[name]
         return self._noted(name, self._after(name, len(self._stages), self._bases([name])))
 
-    def __iter__(self) -> Iterator[str]:
-        return iter(dict.fromkeys([*self._base, *self._together]))
-
-    def __len__(self) -> int:
-        return len(self._base.keys() | self._together.keys())
+    def _names(self) -> Collection[str]:
+        return dict.fromkeys([*self._base, *self._together])
 
     def __contains__(self, name: object) -> bool:
         return name in self._base or name in self._together
@@ -225,11 +222,5 @@ class _Ahead(LazyMapping[NDArray[Any]]):
         self._next = None
         return self._noted(*found)
 
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._model)
-
-    def __len__(self) -> int:
-        return len(self._model)
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._model
+    def _names(self) -> Collection[str]:
+        return self._model

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
@@ -51,14 +51,8 @@ class _Commands(LazyMapping[click.Command]):
         command: click.Command = getattr(module, name)
         return command
 
-    def __iter__(self) -> Iterator[str]:
-        return iter(SUMMARIES)
-
-    def __len__(self) -> int:
-        return len(SUMMARIES)
-
-    def __contains__(self, name: object) -> bool:
-        return name in SUMMARIES
+    def _names(self) -> Collection[str]:
+        return SUMMARIES
 
 
 class _Program(click.Group):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Protocol, runtime_checkable
@@ -87,14 +87,8 @@ class Items(LazyMapping[Buffer]):
     def __getitem__(self, key: str) -> Buffer:
         return self._loaders[key]()
 
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._loaders)
-
-    def __len__(self) -> int:
-        return len(self._loaders)
-
-    def __contains__(self, key: object) -> bool:
-        return key in self._loaders
+    def _names(self) -> Collection[str]:
+        return self._loaders
 
     def __enter__(self) -> Items:
         return self

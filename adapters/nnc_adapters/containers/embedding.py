@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import mmap
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,14 +113,8 @@ class _Passing(LazyMapping[Buffer]):
             self._passed(sum(self._sizes.values()))
         return item
 
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._items)
-
-    def __len__(self) -> int:
-        return len(self._items)
-
-    def __contains__(self, key: object) -> bool:
-        return key in self._items
+    def _names(self) -> Collection[str]:
+        return self._items
 
 
 def _part(source: Path, items: Mapping[str, Buffer], tensor: str, limits: Limits) -> Buffer:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Any
@@ -61,14 +61,8 @@ class ShardedFile(LazyMapping[NDArray[Any]]):
         shard, own = self._places[name]
         return self._opened(shard).get_slice(own)
 
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._places)
-
-    def __len__(self) -> int:
-        return len(self._places)
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._places
+    def _names(self) -> Collection[str]:
+        return self._places
 
     def __enter__(self) -> ShardedFile:
         return self

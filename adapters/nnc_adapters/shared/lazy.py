@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import Any
 
@@ -23,14 +23,8 @@ class LazyTensors(LazyMapping[NDArray[Any]]):
     def __getitem__(self, name: str) -> NDArray[Any]:
         return self._fetch[name]()
 
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._fetch)
-
-    def __len__(self) -> int:
-        return len(self._fetch)
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._fetch
+    def _names(self) -> Collection[str]:
+        return self._fetch
 
 
 def overlay(
