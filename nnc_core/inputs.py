@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -15,6 +13,7 @@ from numpy.typing import NDArray
 from nnc_core.approximator.calibrated import Covariance, LayerInputs
 from nnc_core.errors import ModelError
 from nnc_core.nnr_model import ModelInfo, SourceModel, Topology
+from nnc_core.stored import replacing
 
 __all__ = ["as_array", "as_model", "opened_for_writing"]
 
@@ -72,11 +71,5 @@ def opened_for_writing(target: BinaryIO | str | os.PathLike[str]) -> Iterator[Bi
     if not isinstance(target, (str, os.PathLike)):
         yield target
         return
-    path = Path(target)
-    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
-    try:
-        with temporary.open("xb") as stream:
-            yield stream
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(target) as stream:
+        yield stream

@@ -1,14 +1,16 @@
-"""The bytes of a file, read where they are asked for."""
+"""The bytes of a file: read where they are asked for, written whole or not at all."""
 
 from __future__ import annotations
 
 import mmap
 import os
+import secrets
 import threading
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import copy
+from pathlib import Path
 from typing import BinaryIO, Final, overload
 
 import numpy as np
@@ -16,7 +18,7 @@ from numpy.typing import NDArray
 
 from nnc_core.errors import ModelError
 
-__all__ = ["Bytes", "StoredBytes", "viewed"]
+__all__ = ["Bytes", "StoredBytes", "replacing", "viewed"]
 
 _BLOCK: Final = 1 << 12
 _FLAGS: Final = os.O_RDONLY | getattr(os, "O_BINARY", 0)
@@ -134,3 +136,23 @@ def _piece(descriptor: int, size: int, start: int) -> bytes:
         return os.pread(descriptor, size, start)
     os.lseek(descriptor, start, os.SEEK_SET)
     return os.read(descriptor, size)
+
+
+@contextmanager
+def replacing(path: str | os.PathLike[str], *, durable: bool = False) -> Iterator[BinaryIO]:
+    """A new file beside ``path`` that takes its place when the block ends well, and vanishes when it does not.
+
+    ``durable``: not before its bytes are safe on the disk.
+    """
+    path = Path(path)
+    # not tempfile: its files are private to their owner
+    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
+    try:
+        with temporary.open("xb") as stream:
+            yield stream
+            if durable:
+                stream.flush()
+                os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

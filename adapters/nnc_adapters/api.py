@@ -222,13 +222,15 @@ def predict(
     calibrate: Calibrating | None = None,
     keep_optimizer: bool = True,
     opaque: bool = False,
+    strip_debug: bool = False,
     drop_masked: bool = False,
     threads: int | None = None,
     limits: Limits | None = None,
 ) -> tuple[ModelPlan, dict[str, Prediction]]:
     """What `compress` would decide about each tensor, and about what it would come to; writes nothing."""
     source = Path(source)
-    options = Options(_limits(source, limits), keep_optimizer, opaque, chosen=overruled(parameters))
+    chosen = overruled(parameters)
+    options = Options(_limits(source, limits), keep_optimizer, opaque, chosen=chosen, strip_debug=strip_debug)
     model = _read(registry.find(source), source, options, calibrate, drop_masked=drop_masked)
     if plan is None:
         plan = nnc_core.plan(model, _in_bytes(parameters, model, source), threads=threads)

@@ -18,7 +18,6 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import Any, Final, Protocol
 
 from numpy.typing import NDArray
@@ -26,6 +25,7 @@ from numpy.typing import NDArray
 from nnc_adapters.anchors import read_anchor, write_anchor
 from nnc_adapters.remote import file_system
 from nnc_core import MissingLinkError, ModelError, UpdateDecoder, UpdateEncoder, UpdateOptions
+from nnc_core.stored import replacing
 from nnc_core.updates import fingerprints, model_digest
 
 __all__ = ["Published", "WeightPublisher", "WeightReceiver"]
@@ -64,16 +64,8 @@ class Folder:
 
     def write(self, name: str, data: bytes) -> None:
         """As `Store`; on the disk before it has its name."""
-        file = NamedTemporaryFile(dir=self._path, prefix=f".{name}.", delete=False)  # noqa: SIM115
-        try:
-            with file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(file.name).replace(self._path / name)
-        except BaseException:
-            Path(file.name).unlink(missing_ok=True)
-            raise
+        with replacing(self._path / name, durable=True) as stream:
+            stream.write(data)
         self._sync()
 
     def _sync(self) -> None:

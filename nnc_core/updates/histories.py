@@ -1,4 +1,8 @@
-"""Histories in a file: a zip of JSON and of levels and marks as integer tensors of two bitstreams."""
+"""Histories in a file: a zip of JSON and of levels and marks as integer tensors of two bitstreams.
+
+For bitstreams that are coded and decoded one by one, with `nnc_core.open` and its ``history``, by whoever keeps no
+`Chain`: other encoders' updates say nothing about the model they belong to. A chain has `nnc_core.updates.state`.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +10,9 @@ import io
 import json
 import os
 import struct
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -24,6 +26,7 @@ from nnc_core.coder.history import Histories, History
 from nnc_core.errors import ModelError
 from nnc_core.file import NnrFile
 from nnc_core.limits import Limits
+from nnc_core.stored import replacing
 from nnc_core.syntax.model_parameter_set import ModelParameterSet
 from nnc_core.tables.blocks import Member
 
@@ -50,18 +53,8 @@ _FIELDS = ("device_id", "parameter_id", "depth")
 
 def save(path: str | os.PathLike[str], histories: Histories) -> None:
     """Write histories to a file, which is either written whole or left as it was."""
-    target = Path(path)
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            write(stream, histories)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, target)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(temporary)
-        raise
+    with replacing(path, durable=True) as stream:
+        write(stream, histories)
 
 
 def load(path: str | os.PathLike[str], limits: Limits | None = None) -> dict[str, History]:

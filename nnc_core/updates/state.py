@@ -1,4 +1,8 @@
-"""A chain's state as a file: a zip archive of JSON and NNR-coded integers, nothing of which is executed."""
+"""The state of a `Chain` as a file: a zip archive of JSON and NNR-coded integers, nothing of which is executed.
+
+What a chain knows is more than the histories of its bitstreams (`nnc_core.updates.histories`): which model it is about,
+and how far it has come.
+"""
 
 from __future__ import annotations
 
@@ -8,16 +12,15 @@ import os
 import zipfile
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
 from math import prod
 from pathlib import Path
-from tempfile import NamedTemporaryFile
-from typing import Any, BinaryIO, Final, cast
+from typing import Any, BinaryIO, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nnc_core.errors import ModelError
+from nnc_core.stored import replacing
 from nnc_core.updates.chain import Branch, Chain, Link
 from nnc_core.updates.digest import Fingerprint
 from nnc_core.updates.packing import Packed, packed, unpacked
@@ -47,7 +50,7 @@ _MOST_MEMBER: Final = 1 << 34
 
 def save_chain(chain: Chain, path: str | os.PathLike[str]) -> None:
     """Write the state; the file appears complete or not at all, and replaces one that was there."""
-    with _replacing(Path(path)) as stream, zipfile.ZipFile(stream, "w") as archive:
+    with replacing(path, durable=True) as stream, zipfile.ZipFile(stream, "w") as archive:
         _put(archive, "state.json", json.dumps(_described(chain)).encode(), zipfile.ZIP_DEFLATED)
         for number, (name, link) in enumerate(chain.links.items()):
             for member, data in _members(link, (chain.predictions or {}).get(name)):
@@ -70,21 +73,6 @@ def _members(link: Link, prediction: NDArray[np.float32] | None) -> Iterator[tup
 
 def _put(archive: zipfile.ZipFile, name: str, data: bytes, how: int = zipfile.ZIP_STORED) -> None:
     archive.writestr(zipfile.ZipInfo(name, _EPOCH), data, how)
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[BinaryIO]:
-    """A new file that takes the place of ``path`` once it is written and safe on the disk."""
-    file = NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False)  # noqa: SIM115
-    try:
-        with file:
-            yield cast(BinaryIO, file)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(file.name).replace(path)
-    except BaseException:
-        Path(file.name).unlink(missing_ok=True)
-        raise
 
 
 def _described(chain: Chain) -> dict[str, Any]:

@@ -17,17 +17,14 @@ from nnc_adapters.cli.json_output import plain
 from nnc_adapters.cli.options import (
     PIPE,
     any_path,
-    drop_masked_option,
-    drop_optimizer_option,
     file_path,
     force_option,
     json_option,
     limit_option,
-    opaque_option,
     readable,
+    reading_options,
     rule_option,
     stdout,
-    strip_debug_option,
     talking_options,
     threads_option,
 )
@@ -98,10 +95,7 @@ _DECISIONS |= {"profile", "index_names", "rules"}
 @worker_options
 @batch_options
 @rule_option
-@drop_optimizer_option
-@drop_masked_option
-@opaque_option
-@strip_debug_option
+@reading_options
 @threads_option
 @limit_option
 @force_option
@@ -113,7 +107,6 @@ def compress(
     output_dir: Path | None,
     recurse: bool,
     remove: bool,
-    drop_optimizer: bool,
     threads: int | None,
     limits: Limits,
     force: bool,
@@ -122,9 +115,7 @@ def compress(
     calibrate: Path | None,
     plan_file: Path | None,
     save_plan: Path | None,
-    drop_masked: bool,
-    opaque: bool,
-    strip_debug: bool,
+    reading: dict[str, Any],
     sharded: bool,
     workers: int | None,
     dask: str | None,
@@ -142,29 +133,27 @@ def compress(
     if len(sources) > 1 or recurse:
         _check_one(plan_file=plan_file, save_plan=save_plan)
     plan, keep_plan = _plan(plan_file), _keeping(save_plan, force=force)
-    reading: dict[str, Any] = {
+    options = {
+        **reading,
         "parameters": _parameters(**forget_configured(click.get_current_context(), coding, _TARGETS)),
         "plan": plan,
         "calibrate": calibrate,
-        "keep_optimizer": not drop_optimizer,
-        "drop_masked": drop_masked,
-        "opaque": opaque,
         "threads": threads,
         "limits": limits,
     }
     if dry_run:
-        _predict(sources, reading, keep_plan, as_json=as_json)
+        _predict(sources, options, keep_plan, as_json=as_json)
         return
     found = jobs(
         sources, output=output, output_dir=output_dir, recurse=recurse, remove=remove, members=registry.models_in
     )
 
-    reading |= {"keep_plan": keep_plan, "strip_debug": strip_debug, "sharded": sharded, "force": force}
+    options |= {"keep_plan": keep_plan, "sharded": sharded, "force": force}
 
     def work(job: Job) -> dict[str, Any]:
         target = stdout(as_json=as_json, force=force) if str(output) == PIPE else output
         with executor_of(workers=workers, dask=dask, ray=ray) as executor:
-            report = _compressed(job, target, {**reading, "executor": executor})
+            report = _compressed(job, target, {**options, "executor": executor})
         _tell(report, job.source if len(found) > 1 else None, calibrated=calibrate is not None, as_json=as_json)
         derived = {"percent": report.percent, "bits_per_weight": report.bits_per_weight}
         return {**plain(report), **derived}
@@ -221,12 +210,12 @@ def _keeping(path: Path | None, *, force: bool) -> Callable[[ModelPlan], None] |
 
 
 def _predict(
-    sources: tuple[Path, ...], reading: dict[str, Any], keep_plan: Callable[[ModelPlan], None] | None, *, as_json: bool
+    sources: tuple[Path, ...], options: dict[str, Any], keep_plan: Callable[[ModelPlan], None] | None, *, as_json: bool
 ) -> None:
     if len(sources) > 1:
         raise click.UsageError("--dry-run takes one model")
     with readable(sources[0]) as model:
-        plan, predictions = api.predict(model, **reading)
+        plan, predictions = api.predict(model, **options)
     if keep_plan is not None:
         keep_plan(plan)
     _show_prediction(plan, predictions, as_json=as_json)

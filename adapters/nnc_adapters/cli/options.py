@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import fields, replace
+from functools import wraps
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO, TypeVar
 
@@ -103,13 +104,13 @@ rule_option = click.option(
     "scan, unary.",
 )
 threads_option = click.option("--threads", type=click.IntRange(min=1), help="Worker threads [default: one per core].")
-drop_optimizer_option = click.option(
+_drop_optimizer_option = click.option(
     "--drop-optimizer",
     is_flag=True,
     help="Replace what an optimizer keeps for each weight (momenta, variances) by zeros; otherwise it is stored "
     "losslessly.",
 )
-drop_masked_option = click.option(
+_drop_masked_option = click.option(
     "--drop-masked", is_flag=True, help="Replace the weights that pruning masks hide by zeros; the masks stay."
 )
 opaque_option = click.option(
@@ -118,7 +119,7 @@ opaque_option = click.option(
     is_flag=True,
     help="Carry objects of any class in pickles as they are; not run here, but perhaps where the result is loaded.",
 )
-strip_debug_option = click.option(
+_strip_debug_option = click.option(
     "--strip-debug", is_flag=True, help="Leave behind comments, documentation and stack traces, which no program needs."
 )
 _progress_option = click.option(
@@ -144,6 +145,22 @@ _verbose_option = click.option(
     callback=_kept("verbose"),
     help="Say what is decided for each tensor, and why; -vv: in more detail.",
 )
+
+
+def reading_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """What becomes of the parts of a model that is read: one argument ``reading``, which `api` takes apart."""
+
+    @wraps(command)
+    def read(*, drop_optimizer: bool, drop_masked: bool, opaque: bool, strip_debug: bool, **others: Any) -> Any:
+        reading = {
+            "keep_optimizer": not drop_optimizer,
+            "drop_masked": drop_masked,
+            "opaque": opaque,
+            "strip_debug": strip_debug,
+        }
+        return command(reading=reading, **others)
+
+    return _drop_optimizer_option(_drop_masked_option(opaque_option(_strip_debug_option(read))))
 
 
 def talking_options(command: _Command) -> _Command:

@@ -12,18 +12,15 @@ from nnc_adapters.cli import console, json_output
 from nnc_adapters.cli.options import (
     PIPE,
     any_path,
-    drop_masked_option,
-    drop_optimizer_option,
     file_path,
     force_option,
     json_option,
     limit_option,
-    opaque_option,
     pipe_path,
     readable,
+    reading_options,
     rule_option,
     stdout,
-    strip_debug_option,
     talking_options,
     threads_option,
 )
@@ -62,10 +59,7 @@ def _check_compared(texts: tuple[str, ...], original: Path | None) -> None:
 )
 @click.option("--markdown", "as_markdown", is_flag=True, help="Print Markdown to stdout, for pull requests.")
 @rule_option
-@drop_optimizer_option
-@drop_masked_option
-@opaque_option
-@strip_debug_option
+@reading_options
 @threads_option
 @limit_option
 @force_option
@@ -78,10 +72,7 @@ def report(
     compare: tuple[str, ...],
     as_markdown: bool,
     rules: tuple[Rule, ...],
-    drop_optimizer: bool,
-    drop_masked: bool,
-    opaque: bool,
-    strip_debug: bool,
+    reading: dict[str, Any],
     threads: int | None,
     limits: Limits,
     force: bool,
@@ -100,14 +91,7 @@ def report(
     output = _output(source, output, printed=as_json or as_markdown)
     if output is not None and str(output) != PIPE:
         check_free(output, force=force)
-    common: dict[str, Any] = {
-        "keep_optimizer": not drop_optimizer,
-        "drop_masked": drop_masked,
-        "opaque": opaque,
-        "strip_debug": strip_debug,
-        "threads": threads,
-        "limits": limits,
-    }
+    common = {**reading, "threads": threads, "limits": limits}
     with (
         readable(source) as path,
         console.progress("reporting") as meter,

@@ -15,14 +15,11 @@ from nnc_adapters.cli import console
 from nnc_adapters.cli.errors import ExitCode
 from nnc_adapters.cli.options import (
     any_path,
-    drop_masked_option,
-    drop_optimizer_option,
     json_option,
     limit_option,
-    opaque_option,
     readable,
+    reading_options,
     rule_option,
-    strip_debug_option,
     talking_options,
     threads_option,
     url_path,
@@ -59,10 +56,7 @@ _ORDERS: dict[str, Callable[[TensorComparison], Any]] = {
 )
 @worker_options
 @rule_option
-@drop_optimizer_option
-@drop_masked_option
-@opaque_option
-@strip_debug_option
+@reading_options
 @threads_option
 @limit_option
 @talking_options
@@ -73,10 +67,7 @@ def verify(
     min_sqnr: float,
     sort: str,
     rules: tuple[Rule, ...],
-    drop_optimizer: bool,
-    drop_masked: bool,
-    opaque: bool,
-    strip_debug: bool,
+    reading: dict[str, Any],
     threads: int | None,
     limits: Limits,
     as_json: bool,
@@ -99,10 +90,7 @@ def verify(
             path,
             min_sqnr=min_sqnr,
             rules=rules,
-            keep_optimizer=not drop_optimizer,
-            drop_masked=drop_masked,
-            opaque=opaque,
-            strip_debug=strip_debug,
+            **reading,
             threads=threads,
             executor=executor,
             meter=meter,

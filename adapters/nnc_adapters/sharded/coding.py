@@ -6,6 +6,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
+from dataclasses import replace
 from pathlib import Path
 
 from nnc_adapters import registry
@@ -54,11 +55,12 @@ def compress(
     started, source, target = time.perf_counter(), Path(source).absolute(), Path(target).absolute()
     parameters, limits = parameters or CodingParameters(), limits or Limits()
     adapter = registry.find(source)
-    parts = adapter.parts(source, Options(limits.following(size_of(source)), keep_optimizer, opaque))
+    reading = Options(limits, keep_optimizer, opaque, strip_debug=strip_debug)
+    parts = adapter.parts(source, replace(reading, limits=limits.following(size_of(source))))
     if source.is_dir() and target.resolve().is_relative_to(source.resolve()):
         raise ModelError("cannot be written into the folder that it is made from", file=str(target))
     threads = threads or (None if executor is None else 1)
-    how = (adapter.topology_storage_format, limits, keep_optimizer, opaque, strip_debug, drop_masked, threads)
+    how = (adapter.topology_storage_format, reading, drop_masked, threads)
     sources = [Source(parts.folder, part, *how) for part in parts.coded]
     with finished_in(target, force=force) as finished:
         whole = planned(sources, parameters, plan, executor, meter)

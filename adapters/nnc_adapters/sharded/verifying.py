@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from concurrent.futures import Executor
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -50,9 +51,10 @@ def verify(
     """
     original, limits = Path(original).absolute(), limits or Limits()
     index, adapter = read_index(Path(compressed).absolute(), limits), registry.find(original)
-    parts = adapter.parts(original, Options(limits.following(size_of(original)), keep_optimizer, opaque))
+    reading = Options(limits, keep_optimizer, opaque, strip_debug=strip_debug)
+    parts = adapter.parts(original, replace(reading, limits=limits.following(size_of(original))))
     threads = threads or (None if executor is None else 1)
-    how = (adapter.topology_storage_format, limits, keep_optimizer, opaque, strip_debug, drop_masked, threads)
+    how = (adapter.topology_storage_format, reading, drop_masked, threads)
     sources = {part.name: Source(parts.folder, part, *how) for part in parts.coded}
     problem = _differing(index, parts.folder, [*sources], parts.kept)
     pairs = [(sources[shard.restores], shard) for shard in index.shards if shard.restores in sources]
@@ -81,7 +83,7 @@ def _differing(index: Index, folder: Path, coded: list[str], kept: Iterable[str]
 def _compared(source: Source, folder: Path, shard: Shard, min_sqnr: float, rules: tuple[Rule, ...]) -> _Outcome:
     path = folder / shard.file
     checked(path, shard.content)
-    with about(path), nnc_core.open(path, limits=source.limits) as file:
+    with about(path), nnc_core.open(path, limits=source.reading.limits) as file:
         chosen = frozenset(name for name in file if name not in source.read().tensors)
         model = source.read(chosen=chosen)
         options = source.options(chosen)

@@ -19,7 +19,7 @@ from nnc_adapters.sharded.running import RECEIPT
 from nnc_adapters.shared import strict_json
 from nnc_adapters.shared.files import about, replacing
 from nnc_adapters.shared.lazy import LazyTensors
-from nnc_core import CodingParameters, Limits, ModelError, ModelPlan, SourceModel
+from nnc_core import CodingParameters, ModelError, ModelPlan, SourceModel
 from nnc_core.nnr_model import ModelInfo
 from nnc_core.planner.survey import Finding, survey
 from nnc_core.planner.trials import Whole
@@ -34,10 +34,7 @@ class Source:
     folder: Path
     part: Part
     adapter: int
-    limits: Limits
-    keep_optimizer: bool
-    opaque: bool
-    strip_debug: bool
+    reading: Options
     drop_masked: bool
     threads: int | None
 
@@ -63,8 +60,7 @@ class Source:
 
     def options(self, chosen: frozenset[str] = frozenset()) -> Options:
         """How the file is read."""
-        limits = self.limits.following(self.size)
-        return Options(limits, self.keep_optimizer, self.opaque, chosen=chosen, strip_debug=self.strip_debug)
+        return replace(self.reading, limits=self.reading.limits.following(self.size), chosen=chosen)
 
     def coded_with(self, parameters: CodingParameters) -> SourceModel:
         """What is read to be coded: the tensors, too, that a rule has quantized."""
@@ -123,9 +119,10 @@ def code(source: Source, parameters: CodingParameters, plan: ModelPlan, target: 
     if (finished := _finished(target, made_as)) is not None:
         return finished
     report = _write(source, parameters, plan, target)
-    with nnc_core.open(target, limits=source.limits) as file:
+    reading = source.reading
+    with nnc_core.open(target, limits=reading.limits) as file:
         tensors = {i.name: Stored(i.dtype, i.shape, i.size) for i in file.tensors.values()}
-    exact = all(each.exact for each in plan.tensors.values()) and source.keep_optimizer and not source.strip_debug
+    exact = all(each.exact for each in plan.tensors.values()) and reading.keep_optimizer and not reading.strip_debug
     shard = Shard(target.name, content_of(target), source.part.name, original, source.part.prefix, exact, tensors)
     coded = Coded(shard, report.weights, report.payload_bytes or 0, report.warnings)
     _note(target, {**coded._asdict(), "shard": described(shard), "made_as": made_as})
@@ -141,15 +138,16 @@ def _write(source: Source, parameters: CodingParameters, plan: ModelPlan, target
             stream,
             plan=plan,
             threads=source.threads,
-            limits=source.limits,
+            limits=source.reading.limits,
             source=source.size,
         )
-    return replace(report, payload_bytes=payload_bytes(target, source.limits))
+    return replace(report, payload_bytes=payload_bytes(target, source.reading.limits))
 
 
 def _made_as(source: Source, plan: ModelPlan, original: Content) -> str:
     """A digest of all that decides what a bitstream is: the bytes it is made of, the plan, and how they are read."""
-    how = (nnc_core.__version__, source.part, source.keep_optimizer, source.opaque, source.strip_debug)
+    reading = source.reading
+    how = (nnc_core.__version__, source.part, reading.keep_optimizer, reading.opaque, reading.strip_debug)
     text = repr((how, source.drop_masked, original, plan.to_json()))
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
