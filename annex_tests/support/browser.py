@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import fcntl
 import json
 import os
@@ -126,11 +125,6 @@ class Browser:
             pressed = {"key": key, "code": key, "windowsVirtualKeyCode": codes[key]}
             self.send("Input.dispatchKeyEvent", type="keyDown", **pressed, **text)
             self.send("Input.dispatchKeyEvent", type="keyUp", **pressed)
-
-    def screenshot(self, path: Path, *, whole: bool = False) -> None:
-        """Keep a picture of the window, or of the whole page."""
-        picture = self.send("Page.captureScreenshot", captureBeyondViewport=whole)["data"]
-        path.write_bytes(base64.b64decode(picture))
 
     def _message(self) -> dict[str, Any]:
         while b"\0" not in self._left:

@@ -28,7 +28,6 @@ from nnc_core.nnr_model import ModelInfo
 Tensors = dict[str, NDArray[Any]]
 
 QP, VECTOR_QP = -38, -75
-UPDATE_QP = -44
 _PEER_TYPES = {"conv.weight": "weight", "fc.weight": "weight", "conv.bias": "bias", "fc.bias": "bias"}
 _NO_TOOL = "its interface for the history is not documented"
 _NO_TRAINING = "it adds scalings in training only"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from nnc_core.nnr_model.model_info import ModelInfo
-from nnc_core.tables.blocks import BATCH_NORM, PAYLOAD_ORDER, Member
+from nnc_core.tables.blocks import BATCH_NORM, Member
 
 MEMBERS: Final = {
     "conv.weight": Member.WEIGHT,
@@ -42,10 +42,6 @@ class Block:
     def name(self, member: Member) -> str:
         """The name of a member; of one that approximation adds, a name that follows from the weight's."""
         return self.names.get(member) or derived_name(self.weight, member)
-
-    def in_payload_order(self) -> list[str]:
-        """The names of the members in the order in which they are coded."""
-        return [self.names[member] for member in PAYLOAD_ORDER if member in self.names]
 
 
 def derived_name(weight: str, member: Member) -> str:

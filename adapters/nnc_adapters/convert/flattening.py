@@ -75,7 +75,7 @@ class _Resolver:
         if ours is not None and theirs is not None and ours.signature() == theirs.signature():
             self._set(wanted, place, ours.indices(), theirs.indices())
         elif ours is not None and theirs is not None:
-            self._differing(wanted, place, ours, theirs)
+            self._differing(wanted, ours, theirs)
         elif theirs is not None:
             last = self.source.channels_last
             self._set(wanted, place, theirs.indices(self._order(wanted, last, theirs)), theirs.indices())
@@ -83,9 +83,9 @@ class _Resolver:
             last = self.target.channels_last
             self._set(wanted, place, ours.indices(), ours.indices(self._order(wanted, last, ours)))
         else:
-            self._neither(wanted, given, place, size)
+            self._neither(wanted, place, size)
 
-    def _differing(self, wanted: PartOf, place: int, ours: Axis, theirs: Axis) -> None:
+    def _differing(self, wanted: PartOf, ours: Axis, theirs: Axis) -> None:
         """Both are known, and say different things: only where both are in canonical order does this not matter."""
         if np.any(np.diff(ours.indices()) != 1) or np.any(np.diff(theirs.indices()) != 1):
             self.result.unsure.append(wanted.name)
@@ -120,7 +120,7 @@ class _Resolver:
             )
         return answer
 
-    def _neither(self, wanted: PartOf, given: PartOf, place: int, size: int) -> None:
+    def _neither(self, wanted: PartOf, place: int, size: int) -> None:
         """Neither network is known: what may be a flattened image is a question."""
         if self.source.channels_last == self.target.channels_last:
             return

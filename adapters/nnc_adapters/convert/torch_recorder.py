@@ -90,14 +90,13 @@ class Recorder(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Args = (), kwargs: Kwargs | None = None) -> Any:
         """Run a function, and follow it."""
         kwargs = kwargs or {}
-        before = [tuple(t.shape) for t in tensors_in(list(args))]
         out = func(*args, **kwargs)
         tensors = tensors_in(out)
         if tensors and (tensors_in(list(args)) or tensors_in(kwargs)):
-            self._follow(func, args, kwargs, out, tensors, before)
+            self._follow(func, args, kwargs, out, tensors)
         return out
 
-    def _follow(self, func: Any, args: Args, kwargs: Kwargs, out: Any, tensors: list[Any], before: list[Any]) -> None:
+    def _follow(self, func: Any, args: Args, kwargs: Kwargs, out: Any, tensors: list[Any]) -> None:
         name = getattr(func, "__name__", "").rstrip("_").removeprefix("__").removeprefix("i" * _in_place(func))
         if name == "get":  # of a property
             name = getattr(getattr(func, "__self__", None), "__name__", "")

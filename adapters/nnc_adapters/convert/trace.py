@@ -129,14 +129,14 @@ class Trace:
         axes[place] = _piece(axes[place], start, size)
         return Traced(tuple(axes), _reach([value], f"piece {start}:{start + size}"))
 
-    def pool(self, value: Traced, shape: Sequence[int], channel: int, step: str = "") -> Traced:
+    def pool(self, value: Traced, shape: Sequence[int], channel: int) -> Traced:
         """Other rows and columns, the same channels."""
         places = self._image(value, channel)
         axes = [
             axis if shape[k] == axis.size else Axis(shape[k], places.get(k, axis.tag))
             for k, axis in enumerate(value.axes)
         ]
-        return Traced(tuple(axes), _reach([value], step))
+        return replace(value, axes=tuple(axes))
 
     def expand(self, value: Traced, shape: Sequence[int]) -> Traced:
         """Repeated along axes of size 1 and new ones in front."""
@@ -144,11 +144,11 @@ class Trace:
         kept = [a if a.size == size else Axis(size) for a, size in zip(value.axes, shape[new:], strict=True)]
         return replace(value, axes=(*map(Axis, shape[:new]), *kept))
 
-    def reduce(self, value: Traced, places: Iterable[int], *, keep: bool, step: str = "") -> Traced:
+    def reduce(self, value: Traced, places: Iterable[int], *, keep: bool) -> Traced:
         """Some axes become one number."""
         gone = {place % len(value.axes) for place in places}
         axes = [Axis(1) if k in gone else axis for k, axis in enumerate(value.axes) if keep or k not in gone]
-        return Traced(tuple(axes), _reach([value], step))
+        return replace(value, axes=tuple(axes))
 
     def product(self, one: Traced, other: Traced, shape: Sequence[int], turned: bool = False) -> Traced:
         """A matrix product of two values; ``turned`` where the second has its columns before its rows."""
@@ -205,10 +205,10 @@ class Trace:
         self._attach(weight, 0, last)
         return Traced((*value.axes[:-1], last), self._visit(weight, value.reach))
 
-    def vector(self, value: Traced, part: PartOf, places: Sequence[int], step: str = "") -> Traced:
+    def vector(self, value: Traced, part: PartOf, places: Sequence[int]) -> Traced:
         """A number for each position along some axes, added or multiplied."""
         self._attach(part, 0, merged([value.axes[place] for place in places]))
-        return replace(value, reach=self._visit(part, _reach([value], step)))
+        return replace(value, reach=self._visit(part, value.reach))
 
     def recurrent(self, value: Traced, directions: Sequence[Direction], state: int, shape: Sequence[int]) -> Traced:
         """A recurrent layer; the states of all directions are in the last axis."""

@@ -60,7 +60,7 @@ def kinds_by_names(shapes: Shapes, info: ModelInfo) -> dict[str, str | None]:
     roles = info.get("parameter_type", {})
     kinds: dict[str, str | None] = {}
     for layer, members in layers.items():
-        cell = _keras_cell(layer, members, shapes)
+        cell = _keras_cell(members, shapes)
         for last, name in members.items():
             kinds[name] = _cell_kind(cell, last, layer) or _variable_kind(
                 layer, last, len(shapes[name]), roles.get(name)
@@ -68,7 +68,7 @@ def kinds_by_names(shapes: Shapes, info: ModelInfo) -> dict[str, str | None]:
     return {name: kinds[name] for name in shapes}
 
 
-def _keras_cell(layer: str, members: Mapping[str, str], shapes: Shapes) -> str | None:
+def _keras_cell(members: Mapping[str, str], shapes: Shapes) -> str | None:
     state = shapes.get(members.get("recurrent_kernel", ""), ())
     if len(state) != 2 or not state[0]:
         return None

@@ -6,14 +6,13 @@ Weights have their output channels in the last dimension here, so that no blocks
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from nnc_core.nnr_model import ParameterType
 
 __all__ = ["by_name", "masks"]
 
 _Shapes = Mapping[str, tuple[int, ...]]
-_Rule = Callable[[tuple[int, ...], _Shapes], "ParameterType | None"]
 
 _NORMS: dict[str, ParameterType] = {
     "gamma": "bn.gamma",

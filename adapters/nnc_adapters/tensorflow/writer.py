@@ -80,7 +80,7 @@ def _write_folder(tensors: _Tensors, manifest: Manifest, path: Path, limits: Lim
                     (root / file.path).write_bytes(file.exact)
             _fill(opened, tensors)
         for prefix in folder.prefixes(file.path for file in manifest.files):
-            _refresh(manifest, prefix, {file.path: root / file.path for file in manifest.files}, limits)
+            _refresh(prefix, {file.path: root / file.path for file in manifest.files}, limits)
         _refresh_fingerprint(manifest, root)
 
 
@@ -95,7 +95,7 @@ def _refresh_fingerprint(manifest: Manifest, root: Path) -> None:
     target.write_bytes(fingerprint.refreshed(target.read_bytes(), index, changed))
 
 
-def _refresh(manifest: Manifest, prefix: str, paths: Mapping[str, Path], limits: Limits) -> None:
+def _refresh(prefix: str, paths: Mapping[str, Path], limits: Limits) -> None:
     """Bring the index of a checkpoint up to date with its data files."""
     index = paths[prefix + folder.INDEX]
     data = {path.removeprefix(prefix): of_file(paths[path]) for path in paths if path.startswith(prefix)}
@@ -113,7 +113,7 @@ def _write_checkpoint(tensors: _Tensors, manifest: Manifest, path: Path, limits:
         _fill(opened, tensors)
         for _, stream in opened:
             stream.flush()
-        _refresh(manifest, "", {file.path: Path(stream.name) for file, stream in opened}, limits)
+        _refresh("", {file.path: Path(stream.name) for file, stream in opened}, limits)
 
 
 def _write_archive(tensors: _Tensors, manifest: Manifest, path: Path, limits: Limits, force: bool) -> None:
