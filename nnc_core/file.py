@@ -8,7 +8,6 @@ import stat
 from bisect import bisect_right
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import accumulate
 from types import MappingProxyType, TracebackType
@@ -28,6 +27,7 @@ from nnc_core.errors import PayloadError
 from nnc_core.lazy import LazyMapping
 from nnc_core.limits import Limits
 from nnc_core.nnr_model import ModelInfo, Topology
+from nnc_core.records import dataclass
 from nnc_core.stored import StoredBytes
 from nnc_core.syntax.context import InputParameters
 from nnc_core.syntax.driver import Buffer

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from nnc_core.errors import LimitError
+from nnc_core.records import dataclass
 
 EXPANSION = 1 << 14
 """How many times its size a file may decode to; row after row of zeros takes a thousandth of that."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from copy import deepcopy
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from enum import IntEnum
 from functools import partial
 from typing import NamedTuple
@@ -23,6 +23,7 @@ from nnc_core.coder import part18 as coder
 from nnc_core.coder.data import EncInfo
 from nnc_core.nnr_model.evaluation import Evaluation
 from nnc_core.nnr_model.model_info import ModelInfo
+from nnc_core.records import dataclass
 
 
 class Section(IntEnum):

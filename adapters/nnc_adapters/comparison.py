@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -14,6 +14,7 @@ from nnc_adapters.shared.dtypes import FLOATS, converted
 from nnc_core import Rule
 from nnc_core.nnr_model import SourceModel, Topology
 from nnc_core.planner.exactness import exact_by_value
+from nnc_core.records import dataclass
 
 __all__ = ["MIN_SQNR", "TensorComparison", "TopologyVerdict", "compare", "compare_tensor", "compare_topology", "judge"]
 

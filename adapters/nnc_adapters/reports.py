@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
 from nnc_core.lazy import LazyMapping
+from nnc_core.records import dataclass
 
 __all__ = ["CompressReport", "DecompressReport", "Meter", "Progress", "Watched", "passing"]
 

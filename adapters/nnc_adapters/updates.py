@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +20,7 @@ from nnc_adapters.containers.concatenation import Concatenation
 from nnc_adapters.reports import CompressReport, Meter, Progress, Watched, passing
 from nnc_adapters.shared.files import about, check_free, replacing, size_of
 from nnc_core import CodingParameters, InputParameters, Limits, ModelError, NnrFile, ReplayError, UpdateOptions
+from nnc_core.records import dataclass
 from nnc_core.updates import (
     Chain,
     Manifest,

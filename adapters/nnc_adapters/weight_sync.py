@@ -16,7 +16,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -25,6 +24,7 @@ from numpy.typing import NDArray
 from nnc_adapters.anchors import read_anchor, write_anchor
 from nnc_adapters.remote import file_system
 from nnc_core import MissingLinkError, ModelError, UpdateDecoder, UpdateEncoder, UpdateOptions
+from nnc_core.records import dataclass
 from nnc_core.stored import replacing
 from nnc_core.updates import fingerprints, model_digest
 

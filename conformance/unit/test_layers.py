@@ -12,7 +12,7 @@ import nnc_core
 
 ROOT = Path(nnc_core.__file__).parent
 LAYERS = (
-    {"tables", "lazy", "logs", "_native"},
+    {"tables", "lazy", "logs", "records", "_native"},
     {"errors"},
     {"limits", "stored"},
     {"nnr_model"},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from nnc_core.approximator.codebook import Codebook, reconstruct_codebook
 from nnc_core.approximator.native import quantize_dependent, quantize_uniform, reconstruct
 from nnc_core.approximator.step import step_size
+from nnc_core.records import dataclass
 from nnc_core.tables.blocks import Member
 
 

@@ -16,7 +16,6 @@ width: ``rows`` outputs, ``width`` inputs. A convolution is one, for each group,
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from math import prod
 
 import numpy as np
@@ -25,6 +24,7 @@ from numpy.typing import ArrayLike, NDArray
 from nnc_core import _native
 from nnc_core.approximator.native import REFUSED
 from nnc_core.approximator.rates import lambda_dependent, lambda_uniform
+from nnc_core.records import dataclass
 
 DAMPING = 0.1
 """Share of the inputs' mean square that is added to each of them: corrections must not rely on chance."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from nnc_core.entropy.native import Encoder, shift_indices
 from nnc_core.entropy.parameters import TensorChoices, TensorParameters
+from nnc_core.records import dataclass
 
 _MOST_TRIALS: Final = 32
 _SAMPLE: Final = 1 << 14

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from nnc_core.bitstream.units import UnitRecord, place
 from nnc_core.errors import UnitOrderError
+from nnc_core.records import dataclass
 from nnc_core.stored import Bytes
 from nnc_core.syntax.context import SyntaxContext
 from nnc_core.syntax.data_unit import CompressedDataUnitHeader, context_after, is_decomposed

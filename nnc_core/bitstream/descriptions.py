@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 
 from nnc_core.bitstream.scope import topology_payload
 from nnc_core.bitstream.units import UnitRecord, compression_format
 from nnc_core.errors import UnsupportedError
 from nnc_core.limits import Limits
 from nnc_core.nnr_model import Topology
+from nnc_core.records import dataclass
 from nnc_core.syntax.deflate import deflate, inflate
 from nnc_core.syntax.driver import Buffer
 from nnc_core.syntax.pruning import PruningTopologyContainer

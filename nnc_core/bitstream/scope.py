@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import prod
 
 from nnc_core.bitstream.units import Quantization, UnitRecord, is_reference_list
 from nnc_core.errors import BitstreamError, ElementValueError, UnitOrderError, UnitSizeError
 from nnc_core.limits import Limits
+from nnc_core.records import dataclass
 from nnc_core.syntax.aggregate import AggregateUnitHeader
 from nnc_core.syntax.context import InputParameters, SyntaxContext, nothing_known
 from nnc_core.syntax.data_unit import CompressedDataUnitHeader, coded_shapes, context_after, element_names

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +15,7 @@ from nnc_core.coder.history import Histories, History
 from nnc_core.coder.payload import CodedTensor, Effort, encode_shortest
 from nnc_core.entropy.parameters import TensorParameters
 from nnc_core.errors import ModelError
+from nnc_core.records import dataclass
 from nnc_core.syntax.codebook import IntegerCodebook
 from nnc_core.syntax.data_unit import CompressedDataUnitHeader
 from nnc_core.syntax.topology import TopologyElementsIdsList

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nnc_core.errors import MissingLinkError, ReplayError, WrongBaseError
+from nnc_core.records import dataclass
 from nnc_core.syntax.data_unit import CompressedDataUnitHeader
 from nnc_core.syntax.driver import Buffer
 from nnc_core.tables.code_points import ParentNodeIdType

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, field, fields, replace
 from enum import Enum
 from typing import Any, Final
 
 from nnc_core.approximator.rates import MAX_LAMBDA_SCALE
 from nnc_core.errors import ModelError
 from nnc_core.nnr_model.blocks import Block
+from nnc_core.records import dataclass
 from nnc_core.tables.blocks import Member
 
 __all__ = ["Method", "ModelPlan", "TensorPlan"]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from nnc_core.entropy.parameters import TensorParameters
+from nnc_core.records import dataclass
 from nnc_core.tables.cabac import LPS, PARAMETER_SETS, STEP, X2_CONTEXTS, rates
 
 

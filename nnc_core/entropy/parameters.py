@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from nnc_core.records import dataclass
 from nnc_core.tables.entry_point import EntryPoint
 
 MAX_SCAN_ORDER = 4

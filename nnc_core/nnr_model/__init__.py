@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from nnc_core.nnr_model.evaluation import Evaluate, Evaluation
 from nnc_core.nnr_model.model_info import ModelInfo, ParameterType, check_model_info, model_info_of
 from nnc_core.nnr_model.qp_search import QpSearch
+from nnc_core.records import dataclass
 
 if TYPE_CHECKING:
     from nnc_core.approximator.calibrated import LayerInputs

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Final
 
 from nnc_core.nnr_model.model_info import ModelInfo
+from nnc_core.records import dataclass
 from nnc_core.tables.blocks import BATCH_NORM, Member
 
 MEMBERS: Final = {

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from numpy.typing import NDArray
 
 from nnc_core.errors import ModelError
+from nnc_core.records import dataclass
 
 __all__ = ["Evaluate", "Evaluation"]
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 from nnc_core.errors import ModelError
+from nnc_core.records import dataclass
 
 __all__ = ["QpSearch", "coarsest"]
 

@@ -6,11 +6,12 @@ import math
 import operator
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import Any, Final
 
 from nnc_core.nnr_model import ParameterType
 from nnc_core.planner.patterns import finder
+from nnc_core.records import dataclass
 
 __all__ = ["WEIGHTS", "CodingParameters", "Rule"]
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from nnc_core.records import dataclass
 
 __all__ = ["Statistics", "is_vector", "statistics"]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -14,6 +13,7 @@ from nnc_core.coder.plan import ModelPlan, TensorPlan
 from nnc_core.coder.planned import frame_size, squared_errors, unit_sizes, write_planned
 from nnc_core.nnr_model import SourceModel
 from nnc_core.planner.tuning import tuned
+from nnc_core.records import dataclass
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor

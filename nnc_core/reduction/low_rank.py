@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from nnc_core.approximator import decomposition
 from nnc_core.approximator.data import ApproxData
 from nnc_core.nnr_model.blocks import derived_name
+from nnc_core.records import dataclass
 from nnc_core.reduction.reduced import Tensors, weights
 from nnc_core.tables.blocks import FACTORS, Member, parameter_types
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from nnc_core.approximator.data import ApproxData
 from nnc_core.errors import ModelError
 from nnc_core.nnr_model.model_info import ModelInfo
+from nnc_core.records import dataclass
 from nnc_core.reduction.masks import Masks, describe_masks
 
 __all__ = ["Floats", "Reduced", "Tensors", "applied", "share", "weights"]

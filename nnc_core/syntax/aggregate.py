@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import partial
 from typing import Final, NamedTuple
 
+from nnc_core.records import dataclass
 from nnc_core.syntax.context import SyntaxContext
 from nnc_core.syntax.driver import Elements, Indexed, Syntax
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from nnc_core.errors import ElementValueError
 from nnc_core.limits import Limits
+from nnc_core.records import dataclass
 from nnc_core.syntax.driver import SIGNED, Syntax, padded
 from nnc_core.syntax.writer import Sizer
 

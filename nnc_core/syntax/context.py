@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import NamedTuple
 
 from nnc_core.limits import Limits
+from nnc_core.records import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple, dataclass, field, replace
+from dataclasses import astuple, field, replace
 from math import prod
 
+from nnc_core.records import dataclass
 from nnc_core.syntax.codebook import IntegerCodebook, integer_codebook
 from nnc_core.syntax.context import Decomposition, InputParameters, SyntaxContext
 from nnc_core.syntax.driver import POSITIVE, Elements, Syntax, padded

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from nnc_core.records import dataclass
 from nnc_core.syntax.context import SyntaxContext
 from nnc_core.syntax.driver import Elements, Syntax
 from nnc_core.syntax.performance_maps import (

@@ -7,9 +7,9 @@ the number of entries or for one more, see `MapCounts`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, TypeVar
 
+from nnc_core.records import dataclass
 from nnc_core.syntax.driver import POSITIVE, Elements, Indexed, Syntax
 
 

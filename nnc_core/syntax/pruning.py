@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import IntEnum
 from functools import partial
 from typing import Final
 
+from nnc_core.records import dataclass
 from nnc_core.syntax.context import SyntaxContext
 from nnc_core.syntax.driver import POSITIVE, Buffer, Elements, Indexed, Syntax
 from nnc_core.tables.code_points import PruningRepresentationType

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import partial
 
+from nnc_core.records import dataclass
 from nnc_core.syntax.context import SyntaxContext
 from nnc_core.syntax.driver import Buffer, Elements, Syntax
 from nnc_core.syntax.pruning import PruningTopologyContainer, nnr_pruning_topology_container

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
 from nnc_core.errors import LimitError
+from nnc_core.records import dataclass
 from nnc_core.syntax.context import SyntaxContext
 from nnc_core.syntax.driver import Buffer, Elements, Syntax
 from nnc_core.syntax.writer import Writer

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from nnc_core.coder.history import History
 from nnc_core.errors import MissingLinkError, ModelError, ReplayError, WrongBaseError
+from nnc_core.records import dataclass
 from nnc_core.updates.digest import Fingerprint, fingerprints, model_digest
 from nnc_core.updates.manifest import Manifest
 from nnc_core.updates.packing import Packed, packed, unpacked

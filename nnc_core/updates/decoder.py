@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 from nnc_core.file import NnrFile
 from nnc_core.limits import Limits
+from nnc_core.records import dataclass
 from nnc_core.syntax.driver import Buffer
 from nnc_core.updates.chain import Chain
 from nnc_core.updates.differences import patterns_of

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any, BinaryIO, Final
 
@@ -19,6 +19,7 @@ from nnc_core.coder.history import History
 from nnc_core.errors import MissingLinkError, ModelError, UnsupportedError, WrongBaseError
 from nnc_core.file import NnrFile
 from nnc_core.limits import Limits
+from nnc_core.records import dataclass
 from nnc_core.syntax.driver import Buffer
 from nnc_core.updates.chain import Chain
 from nnc_core.updates.coding import CODING, coded_update

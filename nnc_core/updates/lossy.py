@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from nnc_core.approximator.approximation import quantized, reconstructed
 from nnc_core.coder.encoder import Coding
 from nnc_core.planner.quality import qp_of
+from nnc_core.records import dataclass
 from nnc_core.updates.chain import Left, Link
 from nnc_core.updates.coding import coded_update
 from nnc_core.updates.differences import is_float

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from base64 import b64decode, b64encode
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final, Literal
 
 from nnc_core.errors import ModelError, UnsupportedError
+from nnc_core.records import dataclass
 
 __all__ = ["BASE_MODEL_ID", "BEGINNING", "CHECK_BYTES", "Kind", "Manifest"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from functools import partial
 from tempfile import SpooledTemporaryFile
 from typing import Any, BinaryIO, Final, Literal, NamedTuple
@@ -18,6 +18,7 @@ from nnc_core.coder.encoder import Coding
 from nnc_core.coder.pool import Job, in_order
 from nnc_core.errors import ModelError
 from nnc_core.limits import Limits
+from nnc_core.records import dataclass
 from nnc_core.syntax.data_unit import CompressedDataUnitHeader
 from nnc_core.syntax.model_parameter_set import ModelParameterSet
 from nnc_core.tables.code_points import QuantizationMethodFlags

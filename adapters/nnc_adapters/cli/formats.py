@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from importlib.util import find_spec
 
 import click
@@ -12,6 +11,7 @@ from nnc_adapters import containers, registry
 from nnc_adapters.cli import console
 from nnc_adapters.cli.options import json_option
 from nnc_adapters.sharded.index import INDEX
+from nnc_core.records import dataclass
 
 
 @dataclass(frozen=True, slots=True)

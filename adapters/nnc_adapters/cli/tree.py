@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from math import prod
 from typing import Any
 
 from nnc_adapters.cli import console
 from nnc_core import NnrFile, TensorInfo
+from nnc_core.records import dataclass
 
 __all__ = ["show"]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ import nnc_core
 from nnc_adapters.shared.dtypes import converted
 from nnc_core.errors import ModelError
 from nnc_core.planner.parameters import CodingParameters
+from nnc_core.records import dataclass
 from nnc_core.syntax import Buffer
 
 __all__ = ["ArrayCoder", "check_dtype"]

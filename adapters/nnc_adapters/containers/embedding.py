@@ -6,7 +6,6 @@ import mmap
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from nnc_adapters.containers.base import Container, Extendable
@@ -17,6 +16,7 @@ from nnc_core.bitstream.parts import MODEL, joined, split
 from nnc_core.errors import ModelError, UnsupportedError
 from nnc_core.lazy import LazyMapping
 from nnc_core.limits import Limits
+from nnc_core.records import dataclass
 from nnc_core.syntax import Buffer
 
 __all__ = ["EmbedReport", "embed", "extract"]

@@ -7,13 +7,13 @@ Canonical are four parts for each layer and direction, as in PyTorch: ``[G*H, I]
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nnc_adapters.convert.parts import Layout, Part, Shape
+from nnc_core.records import dataclass
 
 __all__ = ["BACKWARD", "BIASES", "GATES", "Backward", "GateBias", "GateBiases", "Gates", "SumOfBiases"]
 

@@ -8,7 +8,6 @@ vectors ``[C]``. Recurrent cells are in `cells`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from math import prod
 from typing import Literal, get_args
 
@@ -17,6 +16,7 @@ import numpy as np
 from nnc_adapters.convert.cells import BIASES, Backward, GateBias, GateBiases, Gates, SumOfBiases
 from nnc_adapters.convert.parts import Array, Layout, Part, Shape
 from nnc_adapters.shared.kinds import BACKWARD_KIND
+from nnc_core.records import dataclass
 
 __all__ = ["CHANNELS_LAST", "LAYOUTS", "Framework", "Same", "framework", "layout"]
 

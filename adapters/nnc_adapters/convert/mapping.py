@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from nnc_adapters.shared import strict_json
 from nnc_core.errors import ModelError
+from nnc_core.records import dataclass
 
 __all__ = ["Entry", "MappingFile", "Step", "answers_from", "apply", "load", "shape_after", "to_json"]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from math import prod
 
 from nnc_adapters.convert.axes import Axis
@@ -11,6 +11,7 @@ from nnc_adapters.convert.described import Described
 from nnc_adapters.convert.layouts import CHANNELS_LAST, Framework, Same, Vector, layout
 from nnc_adapters.convert.parts import Layout, Part, PartOf, Shape
 from nnc_adapters.convert.trace import Trace
+from nnc_core.records import dataclass
 
 __all__ = ["UNKNOWN", "Network", "Parameter", "network"]
 

@@ -8,7 +8,6 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path, PurePosixPath
@@ -19,6 +18,7 @@ from nnc_adapters.shared import paths
 from nnc_adapters.shared.compressed import BROKEN, Inflating, inflated, is_compressed
 from nnc_core.errors import ModelError
 from nnc_core.limits import Limits
+from nnc_core.records import dataclass
 from nnc_core.stored import Bytes, StoredBytes
 
 GRAPH, QUANTIZATION = "graph.nnef", "graph.quant"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import IntEnum
 from math import prod
 from typing import Any
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 
 from nnc_adapters.shared import dtypes
 from nnc_core.errors import ModelError, UnsupportedError
+from nnc_core.records import dataclass
 
 HEADER_SIZE = 128
 

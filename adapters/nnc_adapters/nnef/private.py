@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from nnc_adapters.nnef.dat import Header, ItemType
 from nnc_adapters.shared import packing, strict_json
 from nnc_core.errors import ModelError
 from nnc_core.limits import Limits
+from nnc_core.records import dataclass
 
 _TENSORS, _FILES = "tensors.json", "files/"
 _PLAIN = ((ItemType.FLOAT, 32), (ItemType.INT, 32))

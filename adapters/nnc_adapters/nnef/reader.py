@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from nnc_adapters.shared.thrift import Candidate
 from nnc_core.errors import ModelError, UnsupportedError
 from nnc_core.limits import Limits
 from nnc_core.nnr_model import ModelInfo, SourceModel, Topology
+from nnc_core.records import dataclass
 from nnc_core.tables.code_points import TopologyStorageFormat
 
 DAT, NNR = ".dat", ".nnr"

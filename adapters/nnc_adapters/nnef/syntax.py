@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from itertools import pairwise
 from typing import Final, NamedTuple
 
 from nnc_core.errors import ModelError
+from nnc_core.records import dataclass
 
 __all__ = ["Fragment", "Operation", "Text", "Value", "checked", "parsed", "variables", "without_comments"]
 

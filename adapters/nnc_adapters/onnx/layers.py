@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterator, Mapping
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from onnx import GraphProto, NodeProto, TensorProto, helper
 
 from nnc_adapters.shared.calibration import Convolution, Recorder, same_pads
+from nnc_core.records import dataclass
 
 __all__ = ["Layer", "constants_as_initializers", "convolution", "layers_of"]
 

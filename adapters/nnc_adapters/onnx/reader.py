@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,7 @@ from nnc_adapters.shared.thrift import Candidate
 from nnc_core.errors import ModelError, UnsupportedError
 from nnc_core.limits import Limits
 from nnc_core.nnr_model import SourceModel, Topology
+from nnc_core.records import dataclass
 from nnc_core.stored import Bytes, StoredBytes
 from nnc_core.tables.code_points import TopologyStorageFormat
 

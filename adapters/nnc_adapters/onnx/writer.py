@@ -6,7 +6,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -23,6 +23,7 @@ from nnc_adapters.shared.dtypes import fitted, stored
 from nnc_adapters.shared.files import replacing
 from nnc_adapters.shared.lazy import check_names
 from nnc_core.errors import ModelError
+from nnc_core.records import dataclass
 
 # What the writing of a model with external data aligns to, so that each tensor can be mapped into memory.
 _PAGE = 4096

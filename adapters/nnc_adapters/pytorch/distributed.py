@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from nnc_adapters.pytorch import pickles, zipped
 from nnc_adapters.pytorch.views import Checksum, Scan, View
 from nnc_adapters.shared import strict_json
 from nnc_core.limits import Limits
+from nnc_core.records import dataclass
 from nnc_core.stored import Bytes
 
 METADATA = ".metadata"

@@ -6,7 +6,7 @@ import struct
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -19,6 +19,7 @@ from nnc_adapters.shared import strict_json
 from nnc_adapters.shared.paths import files_below, single
 from nnc_core.errors import ModelError
 from nnc_core.limits import Limits
+from nnc_core.records import dataclass
 
 SHARDED = "sharded"
 DISTRIBUTED = "distributed"

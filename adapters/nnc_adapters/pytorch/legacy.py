@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from typing import Any
 
 from nnc_adapters.pytorch import pickles
 from nnc_adapters.pytorch.views import ITEM_SIZES, Scan
 from nnc_adapters.pytorch.zipped import views
 from nnc_core.limits import Limits
+from nnc_core.records import dataclass
 from nnc_core.stored import Bytes
 
 _MAGIC = 0x1950A86A20F9469CFC6C

@@ -9,11 +9,12 @@ from __future__ import annotations
 import pickletools
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from nnc_adapters.pytorch.admitted import ALLOWED, REBUILD, STORAGES
 from nnc_adapters.pytorch.data_classes import DATA
+from nnc_core.records import dataclass
 
 
 class PickleError(ValueError):

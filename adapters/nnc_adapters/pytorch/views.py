@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from nnc_adapters.shared.dtypes import FLOATS, INTEGERS, named
 from nnc_adapters.shared.windows import window
+from nnc_core.records import dataclass
 from nnc_core.stored import Bytes, StoredBytes
 
 ITEM_SIZES = {

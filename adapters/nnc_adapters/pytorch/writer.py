@@ -5,7 +5,6 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -21,6 +20,7 @@ from nnc_adapters.shared.lazy import check_names
 from nnc_adapters.shared.paths import inside, single
 from nnc_core.errors import ModelError
 from nnc_core.limits import Limits
+from nnc_core.records import dataclass
 
 Tensors = Mapping[str, NDArray[Any]]
 _PIECE = 1 << 20

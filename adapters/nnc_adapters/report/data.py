@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import NamedTuple
 
 from nnc_adapters.comparison import TensorComparison, TopologyVerdict
+from nnc_core.records import dataclass
 from nnc_core.syntax import TracedElement
 
 __all__ = ["Bytes", "Levels", "Report", "StreamReport", "TensorReport", "UnitReport"]

@@ -6,7 +6,6 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,6 +13,7 @@ from nnc_adapters.shared import strict_json
 from nnc_adapters.shared.paths import inside, single
 from nnc_core.errors import ModelError
 from nnc_core.limits import Limits
+from nnc_core.records import dataclass
 
 __all__ = [
     "INDEX",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -14,6 +14,7 @@ from nnc_adapters.sharded.work import Source, Surveyed, measure, survey_part
 from nnc_core import CodingParameters, ModelError, ModelPlan, SourceModel, TensorPlan
 from nnc_core.nnr_model import ModelInfo
 from nnc_core.planner.planning import decided
+from nnc_core.records import dataclass
 
 __all__ = ["Planned", "planned"]
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future, as_completed
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from nnc_adapters.shared.files import check_free, put_in_place, walk
+from nnc_core.records import dataclass
 
 __all__ = ["RECEIPT", "Finished", "finished_in", "run"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,6 +23,7 @@ from nnc_core import CodingParameters, ModelError, ModelPlan, SourceModel
 from nnc_core.nnr_model import ModelInfo
 from nnc_core.planner.survey import Finding, survey
 from nnc_core.planner.trials import Whole
+from nnc_core.records import dataclass
 
 __all__ = ["Coded", "Source", "Surveyed", "code", "measure", "restore", "survey_part"]
 

@@ -6,7 +6,7 @@ For every framework alike; each has a module that runs its models.
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any, Final, TypeVar
 
 import numpy as np
@@ -16,6 +16,7 @@ from nnc_core.approximator.calibrated import Covariance, LayerInputs
 from nnc_core.errors import ModelError
 from nnc_core.nnr_model import SourceModel
 from nnc_core.planner.sensitivity import probe, sensitivity
+from nnc_core.records import dataclass
 
 __all__ = ["Convolution", "Recorder", "measured", "patches", "probing", "same_pads"]
 

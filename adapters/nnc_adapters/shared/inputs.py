@@ -5,7 +5,6 @@ from __future__ import annotations
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 
 from nnc_core.errors import ModelError
 from nnc_core.limits import Limits
+from nnc_core.records import dataclass
 
 __all__ = ["Expected", "batches", "read_inputs"]
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
 from nnc_adapters.shared import protobuf
 from nnc_adapters.tensorflow import table
@@ -17,6 +16,7 @@ from nnc_adapters.tensorflow.content import Content
 from nnc_adapters.tensorflow.messages import Message
 from nnc_core.errors import ModelError, UnsupportedError
 from nnc_core.limits import Limits
+from nnc_core.records import dataclass
 
 __all__ = ["TYPES", "Index", "Item", "data_suffix", "read", "refreshed", "string_scalar", "verify"]
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from functools import partial
 
 from nnc_adapters.shared import protobuf
@@ -20,6 +19,7 @@ from nnc_adapters.tensorflow.model import Opened, Span, Variable
 from nnc_core.errors import ModelError
 from nnc_core.limits import Limits
 from nnc_core.nnr_model import ParameterType
+from nnc_core.records import dataclass
 
 __all__ = ["FROZEN", "is_graph", "of_saved_model", "open_frozen"]
 

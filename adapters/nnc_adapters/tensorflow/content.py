@@ -6,7 +6,6 @@ import io
 import os
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from nnc_adapters.shared.windows import window
 from nnc_core.errors import ModelError
+from nnc_core.records import dataclass
 
 __all__ = ["Content", "Nameless", "View", "of_file"]
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from nnc_core.errors import ModelError
+from nnc_core.records import dataclass
 
 __all__ = ["Table", "root"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from nnc_adapters.shared.dtypes import FLOATS, INTEGERS, named
 from nnc_adapters.shared.paths import inside
 from nnc_core.errors import ModelError
 from nnc_core.limits import Limits
+from nnc_core.records import dataclass
 
 __all__ = ["CHECKSUM", "EMBEDDED", "EXTRA", "GRAPH", "File", "Manifest", "Place", "check_path", "pack", "unpack"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from functools import partial
 from typing import Any
 
@@ -23,6 +23,7 @@ from nnc_adapters.tensorflow.content import Content
 from nnc_adapters.tensorflow.manifest import CHECKSUM, EXTRA, File, Manifest, Place, check_path, check_places, pack
 from nnc_core.limits import Limits
 from nnc_core.nnr_model import ModelInfo, ParameterType, SourceModel, Topology
+from nnc_core.records import dataclass
 from nnc_core.tables.code_points import TopologyStorageFormat
 
 __all__ = ["Opened", "Span", "Variable", "source_model"]

@@ -7,11 +7,12 @@ name of a variable alone does not tell.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from nnc_adapters.shared import protobuf
 from nnc_adapters.tensorflow.messages import Message
 from nnc_core.errors import ModelError
+from nnc_core.records import dataclass
 
 __all__ = ["KEY", "Variables", "read"]
 

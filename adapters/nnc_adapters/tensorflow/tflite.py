@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from nnc_adapters.shared.names import free
 from nnc_adapters.tensorflow.content import Content
@@ -14,6 +13,7 @@ from nnc_adapters.tensorflow.model import Opened, Span, Variable
 from nnc_core.errors import ModelError
 from nnc_core.limits import Limits
 from nnc_core.nnr_model import ParameterType
+from nnc_core.records import dataclass
 
 __all__ = ["IDENTIFIER", "open_tflite", "variables"]
 

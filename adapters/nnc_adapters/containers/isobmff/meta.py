@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import NamedTuple, TypeVar
 
 from nnc_adapters.containers.base import Source
 from nnc_adapters.containers.isobmff.boxes import Box, Cursor, box, boxes, full_box
 from nnc_core.errors import ModelError, UnsupportedError
 from nnc_core.limits import Limits
+from nnc_core.records import dataclass
 
 __all__ = ["NNR_ITEM", "Extent", "Item", "Location", "Meta", "encode_iinf", "encode_iloc", "encode_infe", "read_meta"]
 
