@@ -15,22 +15,22 @@ from nnc_adapters.cli.errors import reported
 from nnc_core.lazy import LazyMapping
 
 SUMMARIES: Final = {
-    "chain": "List updates in their order; the exit code is 1 where one is missing.",
-    "completion": "Print what lets a shell complete the commands of nnc, or install it.",
+    "chain": "List updates in order; the exit code is 1 if one is missing.",
+    "completion": "Print the script that lets a shell complete nnc commands, or install it.",
     "compress": "Compress a model into an NNR bitstream.",
-    "convert": "Write TEMPLATE to OUT with the weights of IN, a model of the same network in another framework.",
-    "decompress": "Restore a model in the format it had.",
-    "diff": "Write an update: what changed from BASE to NEW, two versions of a model in whatever formats.",
-    "embed": "Put a bitstream, or those in a container, into a container, without recoding.",
+    "convert": "Move weights to another framework: write TEMPLATE to OUT with the weights of IN, the same network.",
+    "decompress": "Restore a model in its original format.",
+    "diff": "Write an update: what changed from BASE to NEW, two versions of a model in any formats.",
+    "embed": "Put a bitstream, or those in a container, into a container without recoding.",
     "extract": "Take the bitstream out of a container; per-tensor bitstreams are merged.",
-    "fold": "Make one update of consecutive ones, the first of which begins a chain.",
-    "formats": "List the formats of models and containers, and what to install where something is missing.",
+    "fold": "Merge consecutive updates into one; the first must begin a chain.",
+    "formats": "List the formats of models and containers, and what to install for those that are missing.",
     "inspect": "Show the units and tensors of a bitstream without decoding it.",
-    "man": "Show the manual, or that of COMMAND, or install it for man.",
+    "man": "Show the manual page of nnc or of COMMAND, or install all pages.",
     "patch": "Apply updates to BASE in the order given, and write the new model; BASE is a model or a bitstream.",
-    "report": "Show where the bytes of a bitstream go and what its tensors lost, as a page to open in a browser.",
-    "validate": "List every violation of ISO/IEC 15938-17 in a bitstream, with its place, its rule and an explanation.",
-    "verify": "Compare a bitstream with the model it was made from: the error of each tensor, and what must stay.",
+    "report": "Make a page for the browser that shows where the bytes of a bitstream go and what its tensors lost.",
+    "validate": "List every violation of ISO/IEC 15938-17 in a bitstream, with its position, rule and an explanation.",
+    "verify": "Compare a bitstream with its original model: the error of each tensor, and whether exact ones are.",
 }
 """The commands and the first paragraphs of their help, here so that a list of them imports none."""
 

@@ -19,8 +19,13 @@ __all__ = ["Job", "batch_options", "jobs", "run"]
 _Command = TypeVar("_Command", bound="Callable[..., Any]")
 
 _OPTIONS = (
-    click.option("--output-dir", type=file_path, metavar="FOLDER", help="Write outputs here; it is made if need be."),
-    click.option("-r", "--recursive", "recurse", is_flag=True, help="Work on what is in folders and their folders."),
+    click.option(
+        "--output-dir",
+        type=file_path,
+        metavar="FOLDER",
+        help="Write outputs to this folder, created if needed.",
+    ),
+    click.option("-r", "--recursive", "recurse", is_flag=True, help="Work on the files in folders, recursively."),
     click.option("--rm", "remove", is_flag=True, help="Remove each input file once its output is written."),
 )
 

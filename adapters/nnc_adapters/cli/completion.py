@@ -17,10 +17,10 @@ _SHELLS = ("bash", "zsh", "fish")
 
 @click.command()
 @click.argument("shell", type=click.Choice(_SHELLS), required=False)
-@click.option("--install", is_flag=True, help="Write it to where the shell finds it, for this user.")
+@click.option("--install", is_flag=True, help="Install it for this user.")
 @force_option
 def completion(shell: str | None, install: bool, force: bool) -> None:
-    """Print what lets a shell complete the commands of nnc, or install it.
+    """Print the script that lets a shell complete nnc commands, or install it.
 
     SHELL is that of the environment unless it is given.
     """

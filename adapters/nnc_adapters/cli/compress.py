@@ -47,9 +47,9 @@ _DECISIONS |= {"profile", "index_names", "rules"}
 @click.option("-o", "--output", type=any_path, help="The bitstream to write, - for stdout [default: IN.nnr].")
 @click.option("--qp", type=int, help="Absolute step for weights [default: relative to the model's scale].")
 @click.option("--nonweight-qp", type=int, help="The same for all other tensors [default: -75 if --qp is given].")
-@click.option("--sqnr", type=float, metavar="DB", help="Signal-to-noise ratio that the weights reach all in all.")
-@click.option("--bits-per-weight", type=float, metavar="X", help="Bits that a weight takes at most, on average.")
-@click.option("--target-size", metavar="SIZE", help="What the bitstream takes at most, such as 2.5MB or 10%.")
+@click.option("--sqnr", type=float, metavar="DB", help="Signal-to-noise ratio over all weights.")
+@click.option("--bits-per-weight", type=float, metavar="X", help="Maximum number of bits per weight, on average.")
+@click.option("--target-size", metavar="SIZE", help="Maximum size of the bitstream, such as 2.5MB or 10%.")
 @click.option("--lossless", is_flag=True, help="Keep every bit of every tensor.")
 @click.option(
     "--level", type=click.IntRange(1, 9), default=_DEFAULT.level, show_default=True, help="1: fast, 9: small."
@@ -58,29 +58,29 @@ _DECISIONS |= {"profile", "index_names", "rules"}
     "--calibrate",
     type=file_path,
     metavar="NPZ",
-    help="Inputs of an ONNX or Keras model, by name; its outputs then change less.",
+    help="Inputs of an ONNX or Keras model, by name: reduces the error of its outputs.",
 )
-@click.option("--save-plan", type=file_path, metavar="JSON", help="Write what is decided about each tensor to a file.")
+@click.option("--save-plan", type=file_path, metavar="JSON", help="Save what is decided about each tensor.")
 @click.option(
     "--plan",
     "plan_file",
     type=file_path,
     metavar="JSON",
-    help="Code as such a file says, which may have been edited, in place of targets and coding tools.",
+    help="Code as a saved plan says, instead of targets and coding tools; you may edit it.",
 )
 @click.option("--dry-run", is_flag=True, help="Predict size and error of each tensor; write nothing.")
 @click.option(
     "--qp-density", type=int, metavar="N", help="The step doubles with every 2^N of qp [default: 2 with a qp, else 4]."
 )
 @click.option("--no-dq", is_flag=True, help="Use uniform instead of dependent quantization.")
-@click.option("--no-param-opt", is_flag=True, help="Leave the adaptation rates of contexts at their defaults.")
+@click.option("--no-param-opt", is_flag=True, help="Keep the adaptation rates of contexts at their defaults.")
 @click.option("--no-row-skip", is_flag=True, help="Code rows of zeros like any other.")
 @click.option(
     "--scan-order",
     type=click.IntRange(0, 4),
     default=_DEFAULT.scan_order,
     show_default=True,
-    help="0: row by row; 1 to 4: in square blocks of 8, 16, 32 or 64, with entry points.",
+    help="0: row by row; 1 to 4: square blocks of 8, 16, 32 or 64, with entry points.",
 )
 @click.option(
     "--unary",
@@ -90,8 +90,8 @@ _DECISIONS |= {"profile", "index_names", "rules"}
     help="cabac_unary_length_minus1 of the binarization.",
 )
 @click.option("--profile", type=click.Choice(list(_PROFILES)), default="2024", show_default=True, help="Edition.")
-@click.option("--index-names", is_flag=True, help="Send names in one compressed list; few other decoders read that.")
-@click.option("--sharded", is_flag=True, help="Write a folder with a bitstream for each file of a model of several.")
+@click.option("--index-names", is_flag=True, help="Send names in one compressed list; few other decoders support that.")
+@click.option("--sharded", is_flag=True, help="Write a folder with a bitstream for each file of a model.")
 @worker_options
 @batch_options
 @rule_option
@@ -124,11 +124,11 @@ def compress(
 ) -> None:
     """Compress a model into an NNR bitstream.
 
-    IN is a file or a folder, or - for stdin, if it is one file. There may be several, each of which gets a bitstream of
-    its own; with -r these are the models in folders.
+    IN is a model's file or folder, or - for a file from stdin. Each of several models gets its own bitstream; -r takes
+    all models below folders.
 
-    A folder or an index of shards becomes a folder of bitstreams with --sharded, and where processes or other machines
-    do the work: each opens and writes files by itself, and a command that was stopped goes on when it is given again.
+    With --sharded, or with processes or other machines as workers, a folder or an index of shards becomes a folder of
+    bitstreams. If that is interrupted, run the same command again to resume.
     """
     if len(sources) > 1 or recurse:
         _check_one(plan_file=plan_file, save_plan=save_plan)

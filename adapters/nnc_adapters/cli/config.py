@@ -42,7 +42,7 @@ def _configured(ctx: click.Context, param: click.Parameter, value: Path | None) 
 def config_options(command: _Command) -> _Command:
     """The options that say which configuration file counts."""
     path = click.Path(dir_okay=False, path_type=Path)
-    text = f"Take options from this file [default: {NAME} here or in a folder above]."
+    text = f"Read options from this file [default: {NAME} here or in a folder above]."
     for option in (
         click.option("--config", type=path, is_eager=True, expose_value=False, callback=_configured, help=text),
         click.option(
@@ -51,7 +51,7 @@ def config_options(command: _Command) -> _Command:
             is_eager=True,
             expose_value=False,
             callback=_switched_off,
-            help=f"Take no options from {NAME}.",
+            help=f"Read no options from {NAME}.",
         ),
     ):
         command = option(command)

@@ -47,18 +47,18 @@ def _numbers(text: str) -> list[int]:
     type=file_path,
     metavar="TEMPLATE",
     required=True,
-    help="The same network in the other framework; everything in it is kept but its weights.",
+    help="The same network in the other framework; only its weights are replaced.",
 )
 @click.option(
-    "--map", "mapping", type=file_path, metavar="FILE", help="JSON: target names with source names; may be partial."
+    "--map", "mapping", type=file_path, metavar="FILE", help="JSON with target and source names; may be partial."
 )
-@click.option("--by", type=click.Choice(get_args(By)), help="Match by this alone.")
+@click.option("--by", type=click.Choice(get_args(By)), help="Match tensors by this alone.")
 @click.option(
     "--flatten",
     metavar="NAME=C,H,W",
     multiple=True,
     callback=_flatten,
-    help="What image a tensor takes flattened, or NAME=no if both sides store it in the same order; may be repeated.",
+    help="The image that a tensor takes flattened, or NAME=no if both sides store it in one order; may be repeated.",
 )
 @click.option(
     "--module",
@@ -77,10 +77,10 @@ def _numbers(text: str) -> list[int]:
 @click.option(
     "--check/--no-check",
     default=None,
-    help="Run both models on a random input and compare [default: where both can be run].",
+    help="Run both models on a random input and compare [default: if both can be run].",
 )
-@click.option("--fold", is_flag=True, help="Fold batch normalization into convolutions where one model has it folded.")
-@click.option("--print-map", is_flag=True, help="Print which tensor is which as JSON, and write nothing.")
+@click.option("--fold", is_flag=True, help="Fold batch normalization into convolutions if one model has it folded.")
+@click.option("--print-map", is_flag=True, help="Print the matching of tensors as JSON, and write nothing.")
 @threads_option
 @limit_option
 @force_option
@@ -98,7 +98,7 @@ def convert(
     module: tuple[str, ...],
     **options: Any,
 ) -> None:
-    """Write TEMPLATE to OUT with the weights of IN, a model of the same network in another framework.
+    """Move weights to another framework: write TEMPLATE to OUT with the weights of IN, the same network.
 
     Each of the three is a model or a bitstream (.nnr). Axes, gates and flattened images are put in the order of the
     framework. What the files and names do not tell is asked for, or found out by running both models. Exits with 1 and

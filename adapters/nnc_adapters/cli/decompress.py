@@ -33,8 +33,8 @@ from nnc_core import Limits
 @click.option(
     "-o", "--output", type=any_path, help="The model to write, - for stdout [default: IN with the format's suffix]."
 )
-@click.option("--into", type=url_path, metavar="MODEL", help="Take everything but the weights from this model.")
-@click.option("--pruned", is_flag=True, help="Write tensors without what was pruned, to a .safetensors or .npz file.")
+@click.option("--into", type=url_path, metavar="MODEL", help="Take everything except the weights from this model.")
+@click.option("--pruned", is_flag=True, help="Write tensors without pruned parts, to a .safetensors or .npz file.")
 @click.option("-t", "--test", is_flag=True, help="Decode everything and write nothing.")
 @click.option("-l", "--list", "listed", is_flag=True, help="List sizes and formats; decode and write nothing.")
 @worker_options
@@ -62,7 +62,7 @@ def decompress(
     as_json: bool,
     **who: Any,
 ) -> None:
-    """Restore a model in the format it had.
+    """Restore a model in its original format.
 
     IN.nnr may be - for stdin, and a container that carries NNR. There may be several; with -r these are the files in
     folders that end in .nnr, .nnc or .nctm. If the output ends in .safetensors or .npz, and the model is of another

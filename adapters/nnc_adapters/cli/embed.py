@@ -55,7 +55,7 @@ def _coded(path: Path, limits: Limits, meter: Meter | None) -> Iterator[Path]:
     "--container",
     metavar="NAME",
     callback=_known,
-    help="The container, where the suffix does not say it; see nnc formats.",
+    help="The container, if the suffix does not tell; see nnc formats.",
 )
 @limit_option
 @force_option
@@ -71,7 +71,7 @@ def embed(
     force: bool,
     as_json: bool,
 ) -> None:
-    """Put a bitstream, or those in a container, into a container, without recoding.
+    """Put a bitstream, or those in a container, into a container without recoding.
 
     IN may be - for stdin. It may also be a model, which is compressed first with the default parameters.
     """

@@ -29,7 +29,7 @@ class _Format:
 @click.command()
 @json_option
 def formats(as_json: bool) -> None:
-    """List the formats of models and containers, and what to install where something is missing."""
+    """List the formats of models and containers, and what to install for those that are missing."""
     found = [*_models(), *_containers(), *_folders(), *_codecs()]
     if as_json:
         console.print_json(found)

@@ -51,15 +51,15 @@ _ORDERS: dict[str, Callable[[_Tensors, UnitRecord], Any]] = {
 @click.command()
 @click.argument("source", metavar="FILE.nnr", type=any_path)
 @click.option("--trace", "traced", is_flag=True, help="Show every syntax element above the arithmetic coder.")
-@click.option("--bins", is_flag=True, help="With --trace: show every bin of the payloads, too, and what it costs.")
-@click.option("--unit", type=click.IntRange(min=0), metavar="N", help="Show this unit only.")
-@click.option("--tensor", metavar="NAME", help="Show the units of this tensor only.")
-@click.option("--offset", type=click.IntRange(min=0), metavar="BYTE", help="Show the unit with this byte only.")
+@click.option("--bins", is_flag=True, help="With --trace: also show every bin of the payloads and its cost.")
+@click.option("--unit", type=click.IntRange(min=0), metavar="N", help="Show only this unit.")
+@click.option("--tensor", metavar="NAME", help="Show only the units of this tensor.")
+@click.option("--offset", type=click.IntRange(min=0), metavar="BYTE", help="Show only the unit with this byte.")
 @click.option(
     "--sort", type=click.Choice(list(_ORDERS)), default="position", show_default=True, help="The order of units."
 )
-@click.option("--tree", "as_tree", is_flag=True, help="Show a tree of modules with their bytes in place of units.")
-@click.option("--depth", type=click.IntRange(min=1), metavar="N", help="With --tree: show so many levels.")
+@click.option("--tree", "as_tree", is_flag=True, help="Show a tree of modules with their bytes instead of units.")
+@click.option("--depth", type=click.IntRange(min=1), metavar="N", help="With --tree: the number of levels to show.")
 @limit_option
 @json_option
 def inspect(

@@ -22,10 +22,10 @@ __all__ = ["man", "pages"]
 
 @click.command()
 @click.argument("topic", metavar="[COMMAND]", required=False)
-@click.option("--install", is_flag=True, help="Write all pages to where man finds them, for this user.")
+@click.option("--install", is_flag=True, help="Install all pages for this user.")
 @force_option
 def man(topic: str | None, install: bool, force: bool) -> None:
-    """Show the manual, or that of COMMAND, or install it for man.
+    """Show the manual page of nnc or of COMMAND, or install all pages.
 
     Where stdout is not a terminal, the source of the page goes there.
     """

@@ -91,7 +91,7 @@ limit_option = click.option(
     metavar="NAME=VALUE",
     multiple=True,
     callback=_limits,
-    help="Raise or lower a bound on what a file may ask for; may be repeated.",
+    help="Raise or lower a limit on what a file may ask for; may be repeated.",
 )
 rule_option = click.option(
     "--rule",
@@ -99,35 +99,34 @@ rule_option = click.option(
     metavar="REGEX=KEY=VALUE,...",
     multiple=True,
     callback=_rules,
-    help="Other settings for the tensors whose name matches REGEX somewhere; of several that set one, the last wins. "
-    "Keys: exact (1 keeps a tensor as it is, 0 lets it be quantized whatever it is), qp, dq, param_opt, row_skip, "
+    help="Other settings for tensors whose name contains a match of REGEX; later rules take precedence. "
+    "Keys: exact (1 keeps a tensor exact, 0 quantizes even what should be exact), qp, dq, param_opt, row_skip, "
     "scan, unary.",
 )
 threads_option = click.option("--threads", type=click.IntRange(min=1), help="Worker threads [default: one per core].")
 _drop_optimizer_option = click.option(
     "--drop-optimizer",
     is_flag=True,
-    help="Replace what an optimizer keeps for each weight (momenta, variances) by zeros; otherwise it is stored "
-    "losslessly.",
+    help="Set what an optimizer keeps for each weight (momenta, variances) to zero; otherwise it is stored losslessly.",
 )
 _drop_masked_option = click.option(
-    "--drop-masked", is_flag=True, help="Replace the weights that pruning masks hide by zeros; the masks stay."
+    "--drop-masked", is_flag=True, help="Set the weights that pruning masks hide to zero; the masks stay."
 )
 opaque_option = click.option(
     "--opaque-objects",
     "opaque",
     is_flag=True,
-    help="Carry objects of any class in pickles as they are; not run here, but perhaps where the result is loaded.",
+    help="Carry objects of any class in pickles as they are: not run here, but perhaps where the result is loaded.",
 )
 _strip_debug_option = click.option(
-    "--strip-debug", is_flag=True, help="Leave behind comments, documentation and stack traces, which no program needs."
+    "--strip-debug", is_flag=True, help="Drop comments, documentation and stack traces, which no program needs."
 )
 _progress_option = click.option(
     "--progress/--no-progress",
     default=None,
     expose_value=False,
     callback=_kept("progress"),
-    help="Show how far the work is [default: on a terminal].",
+    help="Show progress [default: on a terminal].",
 )
 _quiet_option = click.option(
     "-q",
@@ -135,7 +134,7 @@ _quiet_option = click.option(
     is_flag=True,
     expose_value=False,
     callback=_kept("quiet"),
-    help="Print nothing but errors and results.",
+    help="Print only errors and results.",
 )
 _verbose_option = click.option(
     "-v",
@@ -143,7 +142,7 @@ _verbose_option = click.option(
     count=True,
     expose_value=False,
     callback=_kept("verbose"),
-    help="Say what is decided for each tensor, and why; -vv: in more detail.",
+    help="Report what is decided for each tensor, and why; -vv: in more detail.",
 )
 
 

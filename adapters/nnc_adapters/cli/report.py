@@ -78,7 +78,7 @@ def report(
     force: bool,
     as_json: bool,
 ) -> None:
-    """Show where the bytes of a bitstream go and what its tensors lost, as a page to open in a browser.
+    """Make a page for the browser that shows where the bytes of a bitstream go and what its tensors lost.
 
     The page needs no network. It has a map of the bytes by module, the tensors that are largest and worst, what was
     kept exact and why, and every syntax element. Errors are known with ORIGINAL, the model that FILE.nnr was made from;

@@ -35,28 +35,28 @@ def _pattern(ctx: click.Context, param: click.Parameter, value: str | None) -> C
     type=click.FloatRange(min=0, min_open=True),
     default=1.0,
     show_default=True,
-    help="Quantization step in terms of the rms of all changes: more is smaller and coarser.",
+    help="Quantization step relative to the rms of all changes; larger steps give smaller, coarser updates.",
 )
-@click.option("--qp", type=int, help="Absolute quantization parameter in place of --step, 16 to the doubling.")
+@click.option("--qp", type=int, help="Absolute step instead of --step; it doubles with every 16.")
 @click.option("--no-dq", is_flag=True, help="Use uniform instead of dependent quantization.")
 @click.option(
     "--sparsity",
     type=click.FloatRange(min=0, max=1, max_open=True),
     default=0.0,
-    help="Leave this share of the changes of weights, the smallest, for the next update.",
+    help="Leave this share of the weights' changes, the smallest, for the next update.",
 )
 @click.option("--structured", is_flag=True, help="With --sparsity: leave whole rows.")
-@click.option("--predict", is_flag=True, help="With --state: send what the last update does not predict, if smaller.")
+@click.option("--predict", is_flag=True, help="With --state: send the difference from the last update if smaller.")
 @click.option(
     "--order",
     type=click.Choice(["base", "parent", "none"]),
     default="base",
     show_default=True,
-    help="How exact differences are ordered: by exponents of the chain's first model, of BASE, or as they lie.",
+    help="The order of exact differences: by exponents of the chain's first model or of BASE, or unchanged.",
 )
 @click.option("--only", metavar="REGEX", callback=_pattern, help="Look only at tensors whose name matches.")
 @click.option(
-    "--state", type=file_path, help="Keep what the next update builds on in this file; makes updates a chain."
+    "--state", type=file_path, help="Keep in this file what the next update builds on: the updates form a chain."
 )
 @click.option("--restart", is_flag=True, help="Begin a new chain: the update needs nothing but BASE.")
 @threads_option
@@ -78,7 +78,7 @@ def diff(
     as_json: bool,
     **coding: Any,
 ) -> None:
-    """Write an update: what changed from BASE to NEW, two versions of a model in whatever formats."""
+    """Write an update: what changed from BASE to NEW, two versions of a model in any formats."""
     from nnc_adapters import updates
 
     if exact and coding["predict"]:
@@ -120,9 +120,9 @@ def diff(
 @click.argument("base", metavar="BASE", type=file_path)
 @click.argument("updates", metavar="UPDATE.nnr...", type=file_path, nargs=-1, required=True)
 @click.option("-o", "--output", type=file_path, required=True, help="The model to write, in the format of BASE.")
-@click.option("--state", type=file_path, help="The state that the last patch left; it is written anew.")
-@click.option("--skip-applied", is_flag=True, help="Pass over updates that BASE has already.")
-@click.option("--unverified", is_flag=True, help="Admit updates that do not say which model they are for.")
+@click.option("--state", type=file_path, help="The state file that the last patch wrote; it is updated.")
+@click.option("--skip-applied", is_flag=True, help="Skip updates that BASE already has.")
+@click.option("--unverified", is_flag=True, help="Accept updates that do not say which model they apply to.")
 @threads_option
 @limit_option
 @force_option
@@ -166,7 +166,7 @@ def patch(
 
 @click.command()
 @click.argument("updates", metavar="[MODEL] UPDATE.nnr...", type=file_path, nargs=-1, required=True)
-@click.option("-o", "--output", type=file_path, required=True, help="The update to write, or the bitstream.")
+@click.option("-o", "--output", type=file_path, required=True, help="The update or bitstream to write.")
 @click.option("--base", type=file_path, help="The model that the first update applies to; lossy updates need it.")
 @threads_option
 @limit_option
@@ -182,7 +182,7 @@ def fold(
     force: bool,
     as_json: bool,
 ) -> None:
-    """Make one update of consecutive ones, the first of which begins a chain.
+    """Merge consecutive updates into one; the first must begin a chain.
 
     With a MODEL in front, which may be a bitstream, make one lossless bitstream of it and all updates.
     """
@@ -211,7 +211,7 @@ def fold(
 @limit_option
 @json_option
 def chain(paths: tuple[Path, ...], limits: Limits, as_json: bool) -> None:
-    """List updates in their order; the exit code is 1 where one is missing."""
+    """List updates in order; the exit code is 1 if one is missing."""
     from nnc_adapters import updates as api
 
     found = api.links(paths, limits=limits)

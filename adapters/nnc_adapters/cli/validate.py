@@ -28,13 +28,13 @@ _WIDTH = 80
     type=click.Choice(PROFILES),
     default="2024",
     show_default=True,
-    help="Also hold the bitstream against an edition, or against the draft of a 3GPP profile.",
+    help="Also check against an edition, or against the draft of a 3GPP profile.",
 )
 @click.option("--headers-only", is_flag=True, help="Do not decode the payloads.")
 @limit_option
 @json_option
 def validate(source: Path, profile: str, headers_only: bool, limits: Limits, as_json: bool) -> None:
-    """List every violation of ISO/IEC 15938-17 in a bitstream, with its place, its rule and an explanation.
+    """List every violation of ISO/IEC 15938-17 in a bitstream, with its position, rule and an explanation.
 
     Exits with 1 if there are any. FILE.nnr may be - for stdin, and a container that carries NNR.
     """

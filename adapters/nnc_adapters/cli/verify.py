@@ -73,7 +73,7 @@ def verify(
     as_json: bool,
     **who: Any,
 ) -> None:
-    """Compare a bitstream with the model it was made from: the error of each tensor, and what must stay.
+    """Compare a bitstream with its original model: the error of each tensor, and whether exact ones are.
 
     Exits with 1 if a tensor is destroyed (see --min-sqnr), missing or of another shape, if zeros became non-zero, if
     values changed that must be exact, or if the topology differs or no model can be restored from it. The model is

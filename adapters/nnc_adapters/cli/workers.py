@@ -16,9 +16,9 @@ __all__ = ["executor_of", "worker_options"]
 _Command = TypeVar("_Command", bound="Callable[..., Any]")
 
 _OPTIONS = (
-    click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Let so many processes work on the files."),
-    click.option("--dask", metavar="ADDRESS", help="Let Dask's workers do that, by the address of their scheduler."),
-    click.option("--ray", metavar="ADDRESS", help="Let Ray's workers do that: auto, or an address."),
+    click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Work on the files in N processes."),
+    click.option("--dask", metavar="ADDRESS", help="Work on the files with Dask; the address of its scheduler."),
+    click.option("--ray", metavar="ADDRESS", help="Work on the files with Ray: auto, or an address."),
 )
 
 
