@@ -100,9 +100,9 @@ def convert(
 ) -> None:
     """Move weights to another framework: write TEMPLATE to OUT with the weights of IN, the same network.
 
-    Each of the three is a model or a bitstream (.nnr). Axes, gates and flattened images are put in the order of the
-    framework. What the files and names do not tell is asked for, or found out by running both models. Exits with 1 and
-    writes nothing if the outputs differ.
+    Each of the three is a model or a bitstream (.nnr). Axes, gates and flattened images are reordered for the
+    framework. If files and names leave the matching open, both models are run, or an error says which option decides.
+    If outputs differ, nothing is written and the exit code is 1.
     """
     if print_map:
         console.print_json(plan(source, into, module=list(module) or None, **options))

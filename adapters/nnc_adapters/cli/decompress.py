@@ -64,10 +64,9 @@ def decompress(
 ) -> None:
     """Restore a model in its original format.
 
-    IN.nnr may be - for stdin, and a container that carries NNR. There may be several; with -r these are the files in
-    folders that end in .nnr, .nnc or .nctm. If the output ends in .safetensors or .npz, and the model is of another
-    format, all its tensors are written by name. A sharded model is given by its folder or its index, and one of its
-    files by the bitstream that restores it.
+    IN.nnr may also be - for stdin, or a container that carries NNR; -r takes all .nnr, .nnc and .nctm files below
+    folders. A sharded model is given by its folder or its index. If the output ends in .safetensors or .npz and the
+    model has another format, all its tensors are written by name.
     """
     if test or listed:
         _check_alone(test and listed, output, output_dir, into, remove=remove or pruned)

@@ -77,8 +77,8 @@ def inspect(
 ) -> None:
     """Show the units and tensors of a bitstream without decoding it.
 
-    FILE.nnr may be - for stdin, and a container that carries NNR. A damaged bitstream is shown up to the damage. Of a
-    sharded model its bitstreams are listed; with --tensor, the units of the one that has the tensor.
+    FILE.nnr may also be - for stdin, or a container that carries NNR. A damaged bitstream is shown up to the damage.
+    For a sharded model the bitstreams are listed, or with --tensor the units of the one that has the tensor.
     """
     with readable(source) as given:
         if is_sharded(given):

@@ -80,10 +80,10 @@ def report(
 ) -> None:
     """Make a page for the browser that shows where the bytes of a bitstream go and what its tensors lost.
 
-    The page needs no network. It has a map of the bytes by module, the tensors that are largest and worst, what was
-    kept exact and why, and every syntax element. Errors are known with ORIGINAL, the model that FILE.nnr was made from;
-    give the same --rule as to compress. FILE.nnr may be - for stdin, and a container that carries NNR. With --json or
-    --markdown a page is written only if there is an --output.
+    The page needs no network. It has a map of the bytes by module, the largest and worst tensors, what was kept exact
+    and why, and every syntax element. It shows errors if ORIGINAL is given, the model that FILE.nnr was made from; give
+    the same --rule as to compress. FILE.nnr may also be - for stdin, or a container that carries NNR. With --json or
+    --markdown a page is written only if --output is given.
     """
     if as_json and as_markdown:
         raise click.UsageError("--json and --markdown are mutually exclusive")

@@ -36,7 +36,7 @@ _WIDTH = 80
 def validate(source: Path, profile: str, headers_only: bool, limits: Limits, as_json: bool) -> None:
     """List every violation of ISO/IEC 15938-17 in a bitstream, with its position, rule and an explanation.
 
-    Exits with 1 if there are any. FILE.nnr may be - for stdin, and a container that carries NNR.
+    The exit code is 1 if there are any. FILE.nnr may also be - for stdin, or a container that carries NNR.
     """
     with readable(source) as given:
         data = _bitstream(given, limits)

@@ -75,10 +75,10 @@ def verify(
 ) -> None:
     """Compare a bitstream with its original model: the error of each tensor, and whether exact ones are.
 
-    Exits with 1 if a tensor is destroyed (see --min-sqnr), missing or of another shape, if zeros became non-zero, if
-    values changed that must be exact, or if the topology differs or no model can be restored from it. The model is
-    restored in a temporary folder for that. Give the same --rule as to compress where it lets values change that would
-    be exact. FILE.nnr may be - for stdin, a container that carries NNR, and a sharded model.
+    The exit code is 1 if a tensor is destroyed (see --min-sqnr), missing or has another shape, if zeros became
+    non-zero, if values changed that must be exact, if the topology differs, or if the model cannot be restored (into a
+    temporary folder). Give the same --rule as to compress if it quantizes what would be exact. FILE.nnr may also be -
+    for stdin, a container that carries NNR, or a sharded model.
     """
     with (
         readable(compressed) as path,
