@@ -52,6 +52,7 @@ INDEX, PALETTE, PLACES, VALUES = "index", "palette", "places", "values"
 
 _EXPONENT_BITS = {"float16": 5, "bfloat16": 8, "float32": 8, "float64": 11}
 _BITS = {"float16": 16, "bfloat16": 16, "float32": 32, "float64": 64}
+_UNSIGNED = {size: np.dtype(f"u{size}") for size in (1, 2, 4, 8)}
 _INTEGERS = r"u?int(?:8|16|32|64)"
 _FLOATS = "|".join(_BITS)
 _NAME = re.compile(
@@ -119,7 +120,7 @@ def float_type(dtype: np.dtype[Any]) -> str | None:
 
 def bit_patterns(array: NDArray[Any]) -> NDArray[Any]:
     """The bits of a floating-point array as unsigned integers, of the same shape."""
-    return np.ascontiguousarray(array).view(f"u{array.dtype.itemsize}")
+    return np.ascontiguousarray(array).view(_UNSIGNED[array.dtype.itemsize])
 
 
 def mapped(patterns: NDArray[Any]) -> NDArray[np.int32]:

@@ -33,6 +33,8 @@ _DOUBT: Final = 1.25
 """By how much estimates of bits must differ to be trusted, for more than a handful of values."""
 
 _STEP_EXPONENTS = range(-32, 32)
+_FINE: Final = 1 << 24
+"""The most steps that a value on a lattice has: float32 tells no more of them apart."""
 _MOST = (1 << 31) - 1
 _ONE_BLOCK = 1 << 18
 _UNITS_OF_FLOATS: Final = 12
@@ -45,6 +47,8 @@ def exact_by_value(array: NDArray[Any]) -> str:
     They are integers, possibly in units of a power of two, or few different ones.
     """
     values = as_floats("", array)
+    if _clearly_free(values.reshape(-1)):
+        return ""
     if _few(values):
         return "few different values"
     found = _lattice(values)
@@ -57,12 +61,23 @@ def exact_by_value(array: NDArray[Any]) -> str:
     return "multiples of a power of two" if most <= (1 << (15 if vector else 8)) else ""
 
 
+def _clearly_free(flat: NDArray[np.float32]) -> bool:
+    """Whether a handful of the values show that these are neither few different ones nor have a lattice."""
+    some = [value for value in flat[:: max(1, flat.size >> 3)].tolist() if -math.inf < value < math.inf]
+    return len(set(some)) > _most_of_few(flat.size) and _scattered(some, _FINE)
+
+
+def _most_of_few(size: int) -> int:
+    """How many different values among so many are few at most."""
+    return min(_FEW, max(2, size // _REPEATED))
+
+
 def _few(values: NDArray[Any]) -> bool:
     """Whether the values have few different bit patterns."""
     patterns = marks.bit_patterns(values).reshape(-1)
     if not patterns.size:
         return False
-    most = min(_FEW, max(2, patterns.size // _REPEATED))
+    most = _most_of_few(patterns.size)
     if len(set(patterns[:: max(1, patterns.size // (2 * most))].tolist())) > most:
         return False
     found = np.unique(patterns[:: max(1, patterns.size >> 10)])
@@ -73,7 +88,7 @@ def _few(values: NDArray[Any]) -> bool:
     return found.size <= min(most, (patterns.size + 1) // 2 + 1)
 
 
-def _lattice(values: NDArray[np.float32], limit: int = 1 << 24) -> tuple[int, int] | None:
+def _lattice(values: NDArray[np.float32], limit: int = _FINE) -> tuple[int, int] | None:
     """The exponent of the largest power of two that divides all values, and the largest quotient.
 
     `None` where that is beyond the ``limit``, or a value is infinite or not a number.
@@ -95,9 +110,12 @@ def _lattice(values: NDArray[np.float32], limit: int = 1 << 24) -> tuple[int, in
 
 def _scattered(some: list[float], limit: int) -> bool:
     """Whether these few values alone show that there is no lattice."""
-    finite = [abs(value) for value in some if math.isfinite(value)]
-    divisor = max((value.as_integer_ratio()[1] for value in finite), default=1)
-    return max(finite, default=0.0) * divisor > limit
+    peak, divisor = 0.0, 1
+    for value in filter(math.isfinite, some):
+        peak, divisor = max(peak, abs(value)), max(divisor, value.as_integer_ratio()[1])
+        if peak * divisor > limit:
+            return True
+    return False
 
 
 def _blocks(size: int) -> Iterator[slice]:

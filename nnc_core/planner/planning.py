@@ -19,7 +19,7 @@ from nnc_core.planner import quality, rate
 from nnc_core.planner.codebooks import smaller_with_codebook
 from nnc_core.planner.parameters import CodingParameters
 from nnc_core.planner.sensitivity import allocate
-from nnc_core.planner.survey import Finding, survey
+from nnc_core.planner.survey import Finding, survey, with_qp
 from nnc_core.planner.telling import told
 from nnc_core.planner.trials import Trials, Whole
 from nnc_core.planner.tuning import worths
@@ -148,7 +148,7 @@ def _with_step(found: Finding, rms: float, form: Format) -> TensorPlan:
     plan = found.plan
     if found.weights is not None:
         qp = quality.qp_of(quality.weight_step(found.weights, rms, plan.dq_flag), form.qp_density)
-        plan = replace(plan, qp=qp)
+        plan = with_qp(plan, qp, plan.reason)
     if found.sample is None:
         return plan
     return smaller_with_codebook(found.sample, plan, form)

@@ -68,12 +68,12 @@ def step_for(rms: float, sqnr: float, dq_flag: bool) -> float:
 
 def weight_step(found: Statistics, rms: float, dq_flag: bool) -> float:
     """The step of a tensor of weights in a model whose weights have this ``rms``."""
-    floor = NARROW_FLOOR if found.narrow else WEIGHT_FLOOR
-    common = max(step_for(rms, MODEL, dq_flag), step_for(found.rms, WEIGHT_CEILING, dq_flag))
-    steps = [common, step_for(found.rms, floor, dq_flag)]
-    if found.quiet < found.rms:
-        steps.append(step_for(found.quiet, _QUIET, dq_flag))
-    return max(min(steps), found.peak / _MOST_STEPS)
+    floor, own = NARROW_FLOOR if found.narrow else WEIGHT_FLOOR, found.rms
+    common = max(step_for(rms, MODEL, dq_flag), step_for(own, WEIGHT_CEILING, dq_flag))
+    step = min(common, step_for(own, floor, dq_flag))
+    if found.quiet < own:
+        step = min(step, step_for(found.quiet, _QUIET, dq_flag))
+    return max(step, found.peak / _MOST_STEPS)
 
 
 def vector_step(found: Statistics, dq_flag: bool) -> float:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-
-from nnc_core.records import dataclass
 
 __all__ = ["Statistics", "is_vector", "statistics"]
 
@@ -20,10 +19,11 @@ _MIXED = 10
 """How much the rms of a tensor is above the mean, on a logarithmic scale, of its rows or columns if these are mixed."""
 _QUIET = 0.01
 _NARROW, _TIMES = 64, 8
+_HANDFUL: Final = 64
+"""Values that are measured faster one by one than as an array, up to this number."""
 
 
-@dataclass(frozen=True, slots=True)
-class Statistics:
+class Statistics(NamedTuple):
     """Of the finite values of a tensor.
 
     ``size`` and ``energy`` (the sum of squares) leave out the few that lie far beyond the others. ``least`` is the
@@ -47,11 +47,46 @@ class Statistics:
 
 def is_vector(shape: tuple[int, ...]) -> bool:
     """Whether at most one dimension is above 1."""
-    return sum(dimension > 1 for dimension in shape) <= 1
+    return len(shape) - shape.count(1) - shape.count(0) <= 1
 
 
 def statistics(values: NDArray[np.float32]) -> Statistics:
     """Measure a tensor of any shape."""
+    return (_of_a_handful(values) if values.size <= _HANDFUL else None) or _of_many(values)
+
+
+def _of_a_handful(values: NDArray[np.float32]) -> Statistics | None:
+    """The same as `_of_many`, in ordinary cases only."""
+    magnitudes = list(map(abs, values.reshape(-1).tolist()))
+    squares = [magnitude * magnitude for magnitude in magnitudes]
+    size, energy, peak = len(squares), math.fsum(squares), max(magnitudes)
+    if not (energy < math.inf and peak < (2**_GAP) * sorted(magnitudes)[size // 2]):
+        return None
+    vector = is_vector(values.shape)
+    if not vector and not _alike(squares, values.shape, energy):
+        return None
+    least = min(filter(None, magnitudes)) if vector else math.inf
+    return Statistics(size, energy, peak, least, math.sqrt(energy / size), _is_narrow(values))
+
+
+def _alike(squares: list[float], shape: tuple[int, ...], energy: float) -> bool:
+    """Whether no row or column, in the sense of `_quiet`, is much quieter than all together."""
+    axis = _second_axis(shape)
+    columns, depth = shape[axis], math.prod(shape[axis + 1 :])
+    cells = squares if depth == 1 else [math.fsum(squares[at : at + depth]) for at in range(0, len(squares), depth)]
+    rows = list(zip(*[iter(cells)] * columns, strict=True))
+    enough = energy / _MIXED**2
+    if min(map(math.fsum, rows)) * len(rows) < enough:
+        return False
+    return min(map(math.fsum, zip(*rows, strict=True))) * columns >= enough
+
+
+def _second_axis(shape: tuple[int, ...]) -> int:
+    """The place of the second dimension that is above 1."""
+    return 1 if shape[0] > 1 and shape[1] > 1 else [axis for axis, size in enumerate(shape) if size > 1][1]
+
+
+def _of_many(values: NDArray[np.float32]) -> Statistics:
     flat = values.reshape(-1)
     bound, vector = _ordinary(flat), is_vector(values.shape)
     size, energy, peak, least = 0, 0.0, 0.0, math.inf
@@ -68,8 +103,10 @@ def statistics(values: NDArray[np.float32]) -> Statistics:
 
 
 def _is_narrow(values: NDArray[np.float32]) -> bool:
-    shorter, longer = sorted((len(values), values.size // len(values)))
-    return values.ndim == 2 and shorter <= _NARROW and longer >= _TIMES * shorter
+    if values.ndim != 2:
+        return False
+    shorter, longer = sorted(values.shape)
+    return shorter <= _NARROW and longer >= _TIMES * shorter
 
 
 def _magnitudes(flat: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
@@ -135,7 +172,7 @@ def _row_energies(rows: NDArray[np.float32]) -> NDArray[np.float64]:
 
 def _column_energies(values: NDArray[np.float32]) -> tuple[NDArray[np.float64], int]:
     """Along the second dimension that is above 1."""
-    axis = [axis for axis, dimension in enumerate(values.shape) if dimension > 1][1]
+    axis = _second_axis(values.shape)
     cube = values.reshape(math.prod(values.shape[:axis]), values.shape[axis], -1)
     energies = np.zeros(cube.shape[1])
     step = max(1, _BLOCK // (cube.shape[1] * cube.shape[2]))

@@ -25,7 +25,7 @@ from nnc_core.planner.statistics import Statistics, is_vector, statistics
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
-__all__ = ["Finding", "survey"]
+__all__ = ["Finding", "survey", "with_qp"]
 
 _FIXED_RATES, _DEPENDENT, _TARGETED, _RATE_AWARE = (1, 3), 3, 5, 7
 """Levels: without a choice of adaptation rates, from which on quantization is dependent, from which on it weighs bits
@@ -61,19 +61,19 @@ def _held(finding: Finding) -> int:
 
 
 def _jobs(model: SourceModel, p: CodingParameters) -> Iterator[Job[Finding]]:
-    types = model.model_info.get("parameter_type", {})
+    types, exact = model.model_info.get("parameter_type", {}), model.exact
     form = Format(p.density, p.general_profile_idc)
     for name in model.tensors:
         array = np.asarray(model.tensors[name])
-        yield Job(partial(_find, name, array, types.get(name), model.exact.get(name, ""), p, form), 4 * array.size)
+        yield Job(partial(_find, name, array, types.get(name), exact.get(name, ""), p, form), 4 * array.size)
 
 
 def _find(
     name: str, array: NDArray[Any], parameter_type: ParameterType | None, reason: str, p: CodingParameters, form: Format
 ) -> Finding:
-    changes = p.changes(name)
+    changes = p.changes(name) if p.rules else {}
     array = known(array)
-    start = _start(p, changes)
+    start = _start(p, changes) if changes else _unchanged(p)
     if not array.size:
         return Finding(start)
     if array.dtype.kind in "iu":
@@ -85,7 +85,7 @@ def _find(
     qp = changes.get("qp", p.absolute_qp(parameter_type, array.ndim))
     sample = sample_of(array) if p.codebook_flag and array.ndim > 1 else None
     if qp is not None:
-        return Finding(_with_qp(start, int(qp), "the given qp"), sample=sample)
+        return Finding(with_qp(start, int(qp), "the given qp"), sample=sample)
     values = as_floats(name, array)
     if not free and (reason := exact_by_value(values)):
         return Finding(exact_plan(name, array, replace(start, exact=True, reason=reason), form, readable=True))
@@ -99,8 +99,7 @@ def _find(
 
 
 def _start(p: CodingParameters, changes: Mapping[str, Any]) -> TensorPlan:
-    values = {key: value for key, value in changes.items() if key not in ("qp", "exact")}
-    return replace(_unchanged(p), **values) if values else _unchanged(p)
+    return replace(_unchanged(p), **{key: value for key, value in changes.items() if key not in ("qp", "exact")})
 
 
 @lru_cache(maxsize=1)
@@ -116,8 +115,8 @@ def _unchanged(p: CodingParameters) -> TensorPlan:
     )
 
 
-@lru_cache(maxsize=64)
-def _with_qp(start: TensorPlan, qp: int, reason: str) -> TensorPlan:
+@lru_cache(maxsize=1024)
+def with_qp(start: TensorPlan, qp: int, reason: str) -> TensorPlan:
     """Many tensors have the same plan, which is made once."""
     return replace(start, qp=qp, reason=reason)
 
@@ -126,7 +125,7 @@ def _obstacle(values: NDArray[np.float32], found: Statistics, vector: bool, free
     """Why the values cannot be quantized well; empty if they can."""
     if found.rms < quality.LEAST_RMS:
         return "smaller than the smallest step can express"
-    if not _regular(values):
+    if found.size < values.size and not _regular(values):
         return "many values that are infinite or not a number"
     return "values of very different scales" if not free and quality.too_wide(found, vector) else ""
 
@@ -134,9 +133,9 @@ def _obstacle(values: NDArray[np.float32], found: Statistics, vector: bool, free
 def _relative(found: Statistics, vector: bool, start: TensorPlan, form: Format) -> Finding:
     """A step from the values; for weights it depends on the others too, and is chosen when all are known."""
     if not vector:
-        return Finding(replace(start, reason="relative to its scale and the model's"), found)
+        return Finding(with_qp(start, start.qp, "relative to its scale and the model's"), found)
     step = quality.vector_step(found, start.dq_flag)
-    return Finding(replace(start, qp=quality.qp_of(step, form.qp_density), reason="relative to its own scale"))
+    return Finding(with_qp(start, quality.qp_of(step, form.qp_density), "relative to its own scale"))
 
 
 def _regular(values: NDArray[np.float32]) -> bool:
