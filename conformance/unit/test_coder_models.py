@@ -109,6 +109,15 @@ def few_levels(shape: tuple[int, ...], noise: float) -> NDArray[np.float32]:
     return (levels + random.normal(0, noise, shape)).astype(np.float32)
 
 
+def test_values_that_no_codebook_has_are_sent_without_one() -> None:
+    weight = few_levels((20, 30), 0.2)
+    weight[3, 4] = np.inf
+    parameters = CodingParameters(qp=-26, codebook_flag=True)
+    decoded = nnc_core.decode(nnc_core.encode({"w": weight}, parameters=parameters))["w"]
+    assert decoded[3, 4] == np.inf
+    np.testing.assert_allclose(decoded, weight, atol=0.02)
+
+
 @pytest.mark.parametrize("dq", [True, False])
 def test_a_codebook_is_used_where_it_is_smaller(dq: bool) -> None:
     tensors = {"few": few_levels((60, 80), 0.0002), "many": few_levels((60, 80), 0.3)}

@@ -142,6 +142,20 @@ def test_the_statistics_leave_out_what_lies_far_beyond_and_nothing_else() -> Non
     assert statistics(sparse).peak == 3
 
 
+@settings(max_examples=200, deadline=None)
+@given(
+    st.sampled_from([(16,), (4, 4), (1, 9), (3, 2, 5), (1, 4, 6), (2, 3, 2, 2), (64,), (8, 8)]),
+    st.integers(0, 999),
+    st.sampled_from([1.0, 30.0, 1e6, np.inf, np.nan, 0.0]),
+)
+def test_few_values_are_measured_like_many(shape: tuple[int, ...], seed: int, other: float) -> None:
+    array = normal(*shape, seed=seed)
+    array[seed % shape[0]] *= np.float32(other)
+    few, many = statistics(array), statistics(np.tile(array, 8))
+    assert few.size == many.size / 8
+    assert (few.rms, few.quiet, few.peak, few.least) == pytest.approx((many.rms, many.quiet, many.peak, many.least))
+
+
 # --- exactness -------------------------------------------------------------------------------------------------------
 
 EXACT: dict[str, NDArray[Any]] = {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
@@ -52,7 +51,10 @@ def codebook_of(levels: NDArray[np.int32], cabac_unary_length_minus1: int = 10) 
     entries, indices, counts = np.unique(levels, return_inverse=True, return_counts=True)
     matrix = indices.reshape(len(levels), -1)
     sample = np.ascontiguousarray(matrix[: max(1, _SAMPLE // matrix.shape[1])], np.int32)
-    books = [Codebook(entries.astype(np.int32), zero, _egk(entries)) for zero in _zeros(counts)]
+    values, egk = entries.astype(np.int32), _egk(entries)
+    books = [Codebook(values, zero, egk) for zero in _zeros(counts)]
+    if len(books) == 1:
+        return books[0]
     return min(books, key=lambda book: _coded_size(sample, book, cabac_unary_length_minus1))
 
 
@@ -60,7 +62,8 @@ def _egk(entries: NDArray[Any]) -> int:
     """The order of the exponential-Golomb code in which the differences between entries take the fewest bits."""
     wide = entries.astype(np.int64)
     gaps = wide[1:] - wide[:-1] - 1
-    bits = [int((2 * np.frexp((gaps >> k) + 1)[1] - 1 + k).sum()) for k in range(16)]
+    enough = int(gaps.max(initial=0)).bit_length()
+    bits = [int((2 * np.frexp((gaps >> k) + 1)[1] - 1 + k).sum()) for k in range(min(15, enough) + 1)]
     return bits.index(min(bits))
 
 
@@ -78,7 +81,7 @@ def _coded_size(entries: NDArray[np.int32], book: Codebook, cabac_unary_length_m
         codebook_size=len(book.values),
         codebook_zero_offset=book.zero_offset,
     )
-    choices = TensorChoices()
+    found = shift_indices(indices, parameters, TensorChoices())
     encoder = Encoder()
-    encoder.tensor(indices, parameters, replace(choices, shift_indices=shift_indices(indices, parameters, choices)))
+    encoder.tensor(indices, parameters, TensorChoices(shift_indices=found))
     return len(encoder.finish())

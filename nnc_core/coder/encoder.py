@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import field, replace
+from dataclasses import field
 from typing import NamedTuple
 
 import numpy as np
@@ -234,8 +234,7 @@ def _payload_type(tensor: Approximation, group: Sequence[Member]) -> PayloadType
 
 def integer_codebook(book: Codebook) -> IntegerCodebook:
     """A codebook as the header has it."""
-    coded = IntegerCodebook.from_values([int(value) for value in book.values], book.zero_offset)
-    return coded if book.egk is None else replace(coded, codebook_egk=book.egk)
+    return IntegerCodebook.from_values([int(value) for value in book.values], book.zero_offset, book.egk)
 
 
 def _identify(header: CompressedDataUnitHeader, names: Sequence[str]) -> None:

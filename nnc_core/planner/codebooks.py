@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from nnc_core.coder.plan import Method, TensorPlan
 from nnc_core.coder.units import Format, coded_size, data_units
+from nnc_core.errors import ModelError
 
 __all__ = ["smaller_with_codebook"]
 
@@ -23,4 +24,7 @@ def smaller_with_codebook(sample: NDArray[Any], plan: TensorPlan, form: Format) 
         return plan
     finer = math.ceil(_OCTAVES * (1 << form.qp_density)) if plan.dq_flag else 0
     other = replace(plan, method=Method.CODEBOOK, qp=max(plan.qp - finer, -(32 << form.qp_density)), dq_flag=False)
-    return min((plan, other), key=lambda each: coded_size(data_units("", sample, each, form)))
+    try:
+        return min((plan, other), key=lambda each: coded_size(data_units("", sample, each, form)))
+    except ModelError:  # values beyond the reach of a codebook, which are sent beside the others without one
+        return plan

@@ -103,10 +103,8 @@ def _of_many(values: NDArray[np.float32]) -> Statistics:
 
 
 def _is_narrow(values: NDArray[np.float32]) -> bool:
-    if values.ndim != 2:
-        return False
-    shorter, longer = sorted(values.shape)
-    return shorter <= _NARROW and longer >= _TIMES * shorter
+    shape: tuple[int, ...] = values.shape
+    return len(shape) == 2 and min(shape) <= _NARROW and max(shape) >= _TIMES * min(shape)
 
 
 def _magnitudes(flat: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:

@@ -42,8 +42,10 @@ class IntegerCodebook:
         return np.concatenate([zero - left[::-1], [zero], zero + right]).astype(np.int32)
 
     @classmethod
-    def from_values(cls, values: Sequence[int] | NDArray[np.int32], zero_offset: int) -> IntegerCodebook:
-        """Describe the strictly increasing integers ``values`` with the smallest ``codebook_egk`` that costs least.
+    def from_values(
+        cls, values: Sequence[int] | NDArray[np.int32], zero_offset: int, codebook_egk: int | None = None
+    ) -> IntegerCodebook:
+        """Describe the strictly increasing integers ``values`` in the cheapest order or this one.
 
         ``zero_offset`` is the index of the entry that the coded integer 0 selects; `ElementValueError` if it is none,
         or if the values are not strictly increasing.
@@ -59,7 +61,8 @@ class IntegerCodebook:
             codebook_delta_left=tuple(steps[:zero_offset][::-1]),
             codebook_delta_right=tuple(steps[zero_offset:]),
         )
-        return min((replace(codebook, codebook_egk=egk) for egk in EGK), key=codebook_bits)
+        orders = EGK if codebook_egk is None else (codebook_egk,)
+        return min((replace(codebook, codebook_egk=egk) for egk in orders), key=codebook_bits)
 
 
 def codebook_bits(codebook: IntegerCodebook) -> int:
