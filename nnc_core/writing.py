@@ -31,17 +31,19 @@ def encode(
     limits: Limits | None = None,
     **settings: Any,
 ) -> bytes:
-    """Code named tensors into one NNR bitstream: arrays, tensors of PyTorch, or what numpy makes arrays of.
+    """Code named tensors into one NNR bitstream: numpy arrays, PyTorch tensors, or anything numpy makes an array of.
 
-    Floating-point values of any width are quantized as their float32 values, as the ``plan`` says or else the
-    ``parameters``, or the ``settings`` in their place, which are fields of `CodingParameters`. The few values that
-    cannot be quantized (not finite, or far too large for the step) are sent beside the others as they are. Integers are
-    coded exactly and must lie within +-(2**31 - 1), or within as much of their median; truth values become int8. A
-    scalar becomes a tensor of shape (1,). With ``calibrate``, weights are quantized for the least error of what they
-    make of their inputs: it has for each an array (..., width) of inputs of its rows, or a `LayerInputs`. The result
-    does not depend on ``threads`` (default: one per core) or on the ``executor`` used in their place. Raises
-    `ModelError` for tensors that NNR cannot express and inputs that do not fit, `LimitError` for what a decoder with
-    the same ``limits`` would refuse.
+    Floating-point values of any width are quantized as float32, as a ``plan`` says, or by ``parameters``, which may
+    also be given as ``settings``, the fields of `CodingParameters`. The few values that cannot be quantized (not
+    finite, or far too large for the step) are sent unchanged beside the others. Integers are coded exactly and must lie
+    within +-(2**31 - 1), or that close to their median; booleans become int8. A scalar becomes a tensor of shape (1,).
+
+    With ``calibrate``, weights are quantized for the least error of the products of their rows and their inputs; it
+    has, by the name of a weight, an array (..., width) of inputs, or a `LayerInputs`.
+
+    The result does not depend on ``threads`` (default: one per core) or on an ``executor``, which replaces them. Raises
+    `ModelError` for tensors that NNR cannot express and inputs that do not fit, and `LimitError` for what a decoder
+    with the same ``limits`` would refuse.
 
     >>> import nnc_core, numpy as np
     >>> data = nnc_core.encode({"w": np.array([[0.5, -0.25], [0.0, 1.0]], np.float32)})
@@ -84,9 +86,9 @@ def write(
     """Code a model, or named tensors, into a file, unit by unit; return the number of bytes.
 
     ``target`` is a path, where the file appears complete or not at all, or a binary file object. Tensors are fetched in
-    model order, one at a time; those in work fit a window of bytes (see `pool`). Without a ``plan``, which `plan`
-    makes, they are fetched once more before. ``progress`` is called with the number of tensors written and their
-    total. Otherwise as `encode`. Raises `ModelError` for a plan that lacks a tensor.
+    model order, one at a time; those being coded fit a window of bytes (see `nnc_core.coder.pool`). Without a ``plan``
+    all tensors are first fetched once to make one. ``progress`` is called with the number of tensors written and their
+    total. Raises `ModelError` for a plan that lacks a tensor; otherwise as `encode`.
 
     >>> import nnc_core, numpy as np, tempfile, os
     >>> with tempfile.TemporaryDirectory() as folder:

@@ -97,22 +97,29 @@ def compress(
     """Compress the model ``source`` into the NNR bitstream ``target``.
 
     ``target`` is a path (default: that of ``source`` with the suffix ``.nnr``, or this name in ``folder``), or a binary
-    file open for writing. A file appears complete or not at all, and replaces an existing one only with ``force``:
-    `FileExistsError`. What an optimizer keeps for each weight, in checkpoints of PyTorch and TensorFlow, is carried
-    exactly; without ``keep_optimizer`` it becomes zeros. Where pickles have objects that are not mere data, these are
-    carried as they are, and not run, if they are taken ``opaque``. ``strip_debug`` leaves behind what no program needs:
-    comments, documentation, stack traces. What masks of PyTorch and TensorFlow hide is told as pruning topology; with
-    ``drop_masked`` it becomes zeros. With inputs to ``calibrate`` with, a ``.npz`` file or arrays by the names of the
-    model's inputs, an ONNX model is run on them, once for each weight and once more; weights are then quantized so that
-    the outputs change least, and those that matter more get finer steps. An ``sqnr`` then sets the steps, and is not
-    measured. Keras runs ``.keras`` and ``.h5`` files in the same way. For any other format a function can be given that
-    returns the model with its ``inputs`` and ``sensitivities`` (see `SourceModel`), as
-    `nnc_adapters.shared.calibration` measures them. Raises `ModelError` where the model cannot be read, or inputs do
-    not fit it, `UnsupportedError` and `MissingDependencyError` where its format cannot, `LimitError` where it exceeds
-    ``limits``. ``progress`` is told the tensors that are done, ``meter`` the bytes. Instead of ``parameters`` there may
-    be a ``plan``, as `predict` returns it; ``keep_plan`` is told the one that was used, when all is
-    written. A model of several files, ``sharded``, becomes a folder of bitstreams, which an ``executor`` makes in other
-    processes or on other machines: see `nnc_adapters.sharded`. Both may be URLs, see `nnc_adapters.remote`.
+    file open for writing. A file appears complete or not at all. Both may be URLs, see `nnc_adapters.remote`.
+
+    How it is coded: ``parameters``, or in their place a ``plan``, as `predict` returns it; ``keep_plan`` is called with
+    the plan that was used, once all is written.
+
+    What is carried: optimizer state in checkpoints exactly, or as zeros without ``keep_optimizer``; objects in pickles
+    that are not mere data only if ``opaque``, as they are, and never run; no comments, documentation and stack traces
+    with ``strip_debug``. What the masks of PyTorch and TensorFlow hide is described as pruning topology, and becomes
+    zeros with ``drop_masked``.
+
+    With ``calibrate``, weights are quantized so that the model's outputs change least, and those that matter more get
+    finer steps; ``sqnr`` then sets the steps, and is not measured. It is a ``.npz`` file or arrays, by the names of the
+    inputs of an ONNX model, or of a Keras model in a ``.keras`` or ``.h5`` file; the model is run on them once for each
+    weight and once more. For other formats it is a function that returns the model with its ``inputs`` and
+    ``sensitivities`` (see `SourceModel`), as `nnc_adapters.shared.calibration` measures them.
+
+    With ``sharded``, a model of several files becomes a folder of bitstreams, which an ``executor`` makes in other
+    processes or on other machines, see `nnc_adapters.sharded`.
+
+    ``progress`` is called with the number of tensors that are done and of all, ``meter`` with the stage, the bytes that
+    are done and all bytes. Raises `ModelError` if the model cannot be read or inputs do not fit it, `UnsupportedError`
+    or `MissingDependencyError` for its format, `LimitError` if it exceeds ``limits``, and `FileExistsError` if
+    ``target`` exists, unless ``force``.
     """
     started = time.perf_counter()
     source = Path(source)
@@ -227,7 +234,10 @@ def predict(
     threads: int | None = None,
     limits: Limits | None = None,
 ) -> tuple[ModelPlan, dict[str, Prediction]]:
-    """What `compress` would decide about each tensor, and about what it would come to; writes nothing."""
+    """What `compress` would decide about each tensor, and the size and error to expect; writes nothing.
+
+    Arguments and errors as for `compress`.
+    """
     source = Path(source)
     chosen = overruled(parameters)
     options = Options(_limits(source, limits), keep_optimizer, opaque, chosen=chosen, strip_debug=strip_debug)
@@ -299,16 +309,19 @@ def decompress(
 ) -> DecompressReport:
     """Restore the model in the NNR bitstream ``source`` as ``target``, in the format it had.
 
-    ``source`` may be a container of NNR as well, see `nnc_adapters.containers`, and a sharded model, whose files an
-    ``executor`` restores in other processes or on other machines, see `nnc_adapters.sharded`. It may be a URL, and so
-    may ``target``, see `nnc_adapters.remote`. Without ``target`` the model lies beside it, or in ``folder``, with the
-    usual suffix of its format. Where ``target`` ends in ``.safetensors`` or ``.npz``, and the model is of another
-    format, all its tensors are written by name. ``into`` names a model whose weights are replaced instead. With
-    ``pruned``, tensors are written to a ``.safetensors`` or ``.npz`` file without what the pruning topology says is
-    gone: rows and columns, and single weights, which are zero. Files that have objects which loading them could run are
-    written only if these are taken ``opaque``. An existing file is replaced only with ``force``: `FileExistsError`.
-    Raises `BitstreamError`, `UnsupportedError` or `LimitError` where the bitstream cannot be decoded, `ModelError`
-    where its tensors do not fit the model, or the suffix of ``target`` is that of another format.
+    ``source`` may also be a container of NNR, see `nnc_adapters.containers`, or a sharded model, whose files an
+    ``executor`` restores in other processes or on other machines, see `nnc_adapters.sharded`. Both may be URLs, see
+    `nnc_adapters.remote`. Without ``target`` the model is written beside ``source``, or into ``folder``, with the usual
+    suffix of its format. If ``target`` ends in ``.safetensors`` or ``.npz`` and the model has another format, all its
+    tensors are written by name.
+
+    ``into`` names an existing model, of which only the weights are replaced. With ``pruned``, tensors are written to a
+    ``.safetensors`` or ``.npz`` file without what the pruning topology says is gone: rows and columns, and single
+    weights, which become zero. Files with objects that loading them could run are written only if ``opaque``.
+
+    ``progress`` and ``meter`` as for `compress`. Raises `BitstreamError`, `UnsupportedError` or `LimitError` if the
+    bitstream cannot be decoded, `ModelError` if its tensors do not fit the model or the suffix of ``target`` is that of
+    another format, and `FileExistsError` if ``target`` exists, unless ``force``.
     """
     started = time.perf_counter()
     source = Path(source)

@@ -89,7 +89,7 @@ def _into(
 
 
 def _optimizer_state(tensors: _Tensors) -> set[str]:
-    """What an optimizer keeps, which may have been left behind: the names of tensors that are no weights."""
+    """The names of tensors that are not weights but optimizer state, which may have been left behind."""
     declared = {name: exactness.Declared(array.dtype.name, array.shape) for name, array in tensors.items()}
     return {name for name, reason in exactness.reasons(declared).items() if reason == exactness.OPTIMIZER}
 

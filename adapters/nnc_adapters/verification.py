@@ -82,13 +82,13 @@ def verify(
 ) -> VerifyReport:
     """Compare the NNR bitstream ``compressed`` with the model it was made from, and restore it in a temporary folder.
 
-    Not acceptable are a tensor below ``min_sqnr`` decibels, zeros that became something else, a change of what must be
-    exact, values that are not finite and were, tensors that are missing or have another shape, and a topology that
-    differs or from which no model can be restored. ``rules`` are those that the model was compressed with; what they
-    let change may change. ``meter`` is told the bytes that are done. The other options are those of `compress`.
-    ``compressed`` may be a container of NNR as well, and a sharded model, whose files an ``executor`` compares in other
-    processes or on other machines. Raises what `compress` and `decompress` raise where one of the two
-    cannot be read.
+    Not acceptable are a tensor below ``min_sqnr`` decibels, zeros that became something else, changes of what must be
+    exact, values that are no longer finite, tensors that are missing or have another shape, and a topology that differs
+    or from which no model can be restored. ``rules`` are those that the model was compressed with: what they quantize
+    may change. ``compressed`` may also be a container of NNR, or a sharded model, whose files an ``executor`` compares
+    in other processes or on other machines. The other arguments are those of `compress`.
+
+    Raises what `compress` and `decompress` raise if one of the two cannot be read.
     """
     original, compressed = Path(original), Path(compressed)
     if is_sharded(compressed):

@@ -157,7 +157,7 @@ def test_masks_must_fit_the_parameters() -> None:
     module = linear([1.0, 2.0])
     optimizer = torch.optim.SGD(module.parameters(), 0.1)
     for gone in ({"weight": np.ones((2, 2), bool)}, {"absent": np.ones((1, 2), bool)}):
-        with pytest.raises(ModelError, match="is no parameter with the shape of its mask"):
+        with pytest.raises(ModelError, match="is not a parameter with the shape of its mask"):
             pytorch.keep_zeros(module, optimizer, gone)
 
 

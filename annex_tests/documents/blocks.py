@@ -59,7 +59,7 @@ def text_of(document: str) -> str:
 
 
 def blocks(document: str) -> list[Block]:
-    """The blocks of a document, in their order; directives of the site are none."""
+    """The blocks of a document, in order, without directives of the site."""
     return [block for block in _blocks(text_of(document)) if not block.language.startswith("{")]
 
 

@@ -161,7 +161,7 @@ _OTHER_TEXTS = ("", "w", "b", "k", "nnr", "nnr.topology_elem_id", "location", ".
 
 
 def with_other_field(source: Random, data: bytes) -> bytes:
-    """Change a field of any message; what is no model becomes damaged in another way."""
+    """Change a field of any message; what is not a model is damaged in another way."""
     try:
         changed = ModelProto.FromString(data)
     except DecodeError:

@@ -26,7 +26,7 @@ _HALVES = bytes(range(40))
 
 
 def state():
-    """What training saves: weights that share storages, a parameter, an optimizer, and things that are no tensors."""
+    """What training saves: weights that share storages, a parameter, an optimizer, and things that are not tensors."""
     shared = Tensor(Reference("1"), shape=(4, 5), strides=(1, 4))
     parameter = Call("torch._utils _rebuild_parameter", Tensor(Reference("1")), True, {})
     return {

@@ -133,7 +133,7 @@ class Timer:
 
 
 def halves(tensors: Tensors) -> tuple[Tensors, Tensors]:
-    """The models before and after an update; the second is empty for what is none."""
+    """The models before and after an update; the second is empty for what is not an update."""
     found = ({n.partition("/")[2]: a for n, a in tensors.items() if n.startswith(h)} for h in ("base/", "new/"))
     base, new = found
     return base, new

@@ -108,7 +108,7 @@ _OTHER_VALUES: tuple[Any, ...] = (
 
 
 def with_other_json(source: Random, data: bytes) -> bytes:
-    """Replace, remove, or repeat a value in a JSON document; what is none becomes damaged in another way."""
+    """Replace, remove, or repeat a value in a JSON document; what is not JSON is damaged in another way."""
     try:
         document = json.loads(data)
     except ValueError:

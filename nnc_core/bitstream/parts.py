@@ -111,7 +111,7 @@ def bitstreams(data: Buffer, limits: Limits | None = None) -> Iterator[memoryvie
 def spans(view: Bytes, limits: Limits | None = None) -> Iterator[slice]:
     """Where bitstreams stand one after another; nothing but the sizes and types of units is read.
 
-    `BitstreamError` where a unit does not fit into the data or the first one is no start unit, `LimitError` for too
+    `BitstreamError` where a unit does not fit into the data or the first one is not a start unit, `LimitError` for too
     many units.
     """
     limits = (limits or Limits()).following(len(view))
@@ -251,7 +251,7 @@ class _Joiner:
 
     def _check_agreement(self, key: str, bitstream: Bitstream) -> None:
         lists = [bytes(bitstream.payload(u)) for u in bitstream.units if is_reference_list(u.header)]
-        # As bytes: a number that is none, such as a missing performance, does not equal itself.
+        # As bytes: a missing performance is not a number, and does not equal itself.
         mps = [_without_topology(u) for u in bitstream.units if u.type == NnrUnitType.NNR_MPS]
         found = (bitstream.general_profile_idc, mps, lists)
         if self._agreed is None:

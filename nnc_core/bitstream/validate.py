@@ -54,7 +54,7 @@ def violations(
 ) -> list[BitstreamError]:
     """Every violation, in bitstream order; ``profile`` is one of `PROFILES`.
 
-    What an update leaves to its base model, such as dimensions, is no violation. `LimitError` for what exceeds
+    What an update leaves to its base model, such as dimensions, is not a violation. `LimitError` for what exceeds
     ``limits``; `UnsupportedError` for an unknown profile.
     """
     if profile not in PROFILES:

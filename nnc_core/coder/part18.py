@@ -341,7 +341,7 @@ def _block(unit: DataUnit, names: dict[Member, str], tensors: dict[str, Approxim
 def _fill(info: ModelInfo, blocks: Sequence[DataBlock]) -> None:
     """Say of the tensors what the bitstream says, and ``info`` did not.
 
-    In a block that ``info`` knows, a bias that it does not know comes from folding, and is none of the model.
+    In a block that ``info`` knows, a bias that it does not know comes from folding, and is not part of the model.
     """
     known = set(info.get("block_identifier", {}).values())
     types, identifiers = info.setdefault("parameter_type", {}), info.setdefault("block_identifier", {})

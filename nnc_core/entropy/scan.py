@@ -31,7 +31,7 @@ def segments(rows: int, width: int, scan_order: int) -> Iterator[Segment]:
 
 
 def _block_segments(rows: int, width: int, block: int) -> Iterator[Segment]:
-    marked = rows > block  # a single band is no place to enter: nothing happens at its start
+    marked = rows > block  # a single band needs no entry point: nothing happens at its start
     for top in range(0, rows, block):
         for left in range(0, width, block):
             for row in range(top, min(top + block, rows)):

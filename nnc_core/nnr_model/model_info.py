@@ -84,7 +84,7 @@ class PerformanceMaps(TypedDict, total=False):
 class ModelInfo(TypedDict, total=False):
     """Part 18, Tables 3 and 5.
 
-    A tensor of type ``unspecified`` is none of the other types; of one that is not mentioned nothing is known.
+    A tensor of type ``unspecified`` has none of the other types; nothing is known about one that is not mentioned.
     Tensors with the same ``block_identifier`` form a block. ``parameter_index`` is the coding order.
     ``parameter_dimensions`` are those that are not in the bitstream. ``layer_performance_maps``, by the name of a
     weight, are an addition: maps of single layers, all but decomposition, which travel in layer parameter sets.

@@ -63,7 +63,7 @@ def unit_size(header_size: int, payload_size: int, *, in_parts: bool = False) ->
 def unit_prefix(nnr_unit_type: NnrUnitType, header: bytes, payload_size: int, partial_data_counter: int = 0) -> bytes:
     """All bytes of a unit up to its payload: size, common header and ``header``, the part that depends on the type.
 
-    ``partial_data_counter`` 0 means that the unit is no fragment. `LimitError` if no size field can hold the size.
+    ``partial_data_counter`` 0 means that the unit is not a fragment. `LimitError` if no size field can hold the size.
     """
     size = unit_size(len(header), payload_size, in_parts=partial_data_counter > 0)
     if size > LONG:

@@ -122,7 +122,7 @@ def _matrices(data: bytes, limits: Limits) -> dict[str, NDArray[np.int32]]:
 def _history(described: Mapping[str, Any], base: NDArray[np.int32] | None, marks: NDArray[np.int32] | None) -> History:
     numbers = {name: described[name] for name in _FIELDS}
     if not all(number is None or (type(number) is int and number >= 0) for number in numbers.values()):
-        raise ValueError(f"numbers of a node that are none: {numbers}")
+        raise ValueError(f"numbers of a node that are not counts: {numbers}")
     return History(
         **numbers,
         base=base,

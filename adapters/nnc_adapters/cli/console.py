@@ -163,7 +163,7 @@ def bar(part: float, whole: float, width: int = 12) -> str:
 
 
 def print_table(content: Table) -> None:
-    """Print a table as wide as the terminal, but readable; where stdout is none, as wide as it wants to be."""
+    """Print a table as wide as the terminal, but readable; if stdout is not a terminal, as wide as its contents."""
     width = shutil.get_terminal_size().columns if is_terminal() else _PIPE_WIDTH
     _print(f"{line}\n" for line in content.lines(width))
 

@@ -50,7 +50,7 @@ class ArrayCoder:
         return nnc_core.encode({name: native}, parameters=self.parameters, threads=1)
 
     def decode(self, data: Buffer) -> NDArray[Any]:
-        """The array, in the data type it had; `ModelError` if the bitstream is none of `encode`'s."""
+        """The array, in the data type it had; `ModelError` if `encode` did not make the bitstream."""
         tensors = nnc_core.decode(data, threads=1)
         if len(tensors) != 1:
             raise ModelError(f"holds {len(tensors)} tensors, expected one")

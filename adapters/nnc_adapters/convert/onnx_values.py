@@ -130,7 +130,7 @@ class Call:
         return found
 
     def constant(self, slot: int) -> Any:
-        """The numbers of a constant input; None where it is none."""
+        """The numbers of a constant input; None if it is not constant."""
         names = self.node.input
         return self.graph.constants.get(names[slot]) if slot < len(names) else None
 

@@ -71,7 +71,7 @@ def keep_zeros(
     parameters = dict(module.named_parameters())
     for name, mask in gone.items():
         if name not in parameters or parameters[name].shape != mask.shape:
-            raise ModelError(f"is no parameter with the shape of its mask, {mask.shape}", tensor=name)
+            raise ModelError(f"is not a parameter with the shape of its mask, {mask.shape}", tensor=name)
     masks = [(parameters[name], torch.tensor(mask, device=parameters[name].device)) for name, mask in gone.items()]
 
     def clear(*_: Any) -> None:

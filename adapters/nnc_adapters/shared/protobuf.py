@@ -43,7 +43,7 @@ Visitor = Callable[[int, int], "list[Piece] | None"]
 
 
 def fields(data: Bytes, start: int, end: int) -> Iterator[Field]:
-    """The fields of the message in ``data[start:end]``; `WireError` where it is none."""
+    """The fields of the message in ``data[start:end]``; `WireError` if it is not one."""
     at = start
     while at < end:
         begin = at

@@ -11,7 +11,7 @@ _NNR = ".nnr"
 
 
 def bitstreams(files: Iterable[str]) -> Iterator[str]:
-    """What to say where there are bitstreams among the ``files`` that are no tensors of the model."""
+    """The remark about bitstreams among the ``files`` that are not tensors of the model."""
     found = [name for name in files if name.lower().endswith(_NNR)]
     if found:
         yield f"bitstreams in the folder of the model are carried along like any other file: {', '.join(found[:3])}"

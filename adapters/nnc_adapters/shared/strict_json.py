@@ -8,7 +8,7 @@ from typing import Any
 
 
 def document(data: bytes, *, objects: Callable[[list[tuple[str, Any]]], Any] | None = None) -> Any:
-    """The value of a JSON document; `ValueError` where it is none, or has a key twice or a number that is none.
+    """The value of a JSON document; `ValueError` if it is not valid, or has a key twice or a number that is not finite.
 
     ``objects`` makes the objects of their keys and values, and decides what to do with keys that are there twice.
     """

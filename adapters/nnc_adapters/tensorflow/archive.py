@@ -109,7 +109,7 @@ def _expanded(archive: zipfile.ZipFile, member: zipfile.ZipInfo, target: BinaryI
 
 
 def member(file: File) -> zipfile.ZipInfo:
-    """The member of an archive that ``file`` becomes; `ModelError` where its attributes are none of a member."""
+    """The member of an archive that ``file`` becomes; `ModelError` if its attributes are not those of a member."""
     info = zipfile.ZipInfo(file.path)
     date = file.attributes.get("date_time")
     if not (isinstance(date, list) and len(date) == len(_DATE) and all(map(_within, date, _DATE))):

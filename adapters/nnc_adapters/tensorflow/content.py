@@ -94,7 +94,7 @@ class View(io.RawIOBase):
 
 
 def of_file(path: Path) -> Content:
-    """The whole of a file; `ModelError` where it is none."""
+    """A whole file; `ModelError` if it is not a regular file."""
     if not path.is_file():  # a named pipe would be waited for
         raise ModelError("is not a file", file=str(path))
     return Content(path, 0, path.stat().st_size)

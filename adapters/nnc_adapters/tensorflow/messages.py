@@ -10,7 +10,7 @@ __all__ = ["Message"]
 
 
 class Message:
-    """The message in ``data[start:end]``; `protobuf.WireError` where it is none or has a field of another type."""
+    """The message in ``data[start:end]``; `protobuf.WireError` if it is not one, or has a field of another type."""
 
     def __init__(self, data: memoryview, start: int = 0, end: int | None = None) -> None:
         self._data = data
