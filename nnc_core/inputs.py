@@ -30,7 +30,7 @@ def as_array(name: str, value: Any) -> NDArray[Any]:
             value = value.float() if str(value.dtype) == "torch.bfloat16" else value
         array = np.asarray(value)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise ModelError(f"cannot become an array: {error}", tensor=name) from error
+        raise ModelError(f"cannot be converted to an array: {error}", tensor=name) from error
     return array.astype(np.int8) if array.dtype == bool else array
 
 
@@ -44,12 +44,12 @@ def as_model(
     if isinstance(tensors, SourceModel):
         return tensors
     if not hasattr(tensors, "items"):
-        raise ModelError(f"tensors are given by name, in a dictionary; this is of type {type(tensors).__name__}")
+        raise ModelError(f"tensors must be a dictionary by name, not of type {type(tensors).__name__}")
     arrays = {name: as_array(name, value) for name, value in tensors.items()}
     inputs = {name: _as_inputs(name, value) for name, value in (calibrate or {}).items()}
     for name in inputs:
         if name not in arrays:
-            raise ModelError("is calibrated, and not among the tensors", tensor=name)
+            raise ModelError("is calibrated, but is not among the tensors", tensor=name)
     return SourceModel(arrays, topology, model_info or ModelInfo(), inputs=inputs)
 
 

@@ -337,7 +337,7 @@ def decompress(
         how: dict[str, Any] = {"threads": threads, "force": force, "meter": meter, "limits": limits}
         return decompress_files(source, target, executor=executor, opaque=opaque, **how)
     if executor is not None:
-        raise ModelError("is not a sharded model, and only such are restored by several workers", file=str(source))
+        raise ModelError("is not a sharded model: several workers can restore only those", file=str(source))
     with plain(source, options.limits) as path, nnc_core.open(path, limits=limits) as file:
         target = _restored_as(source, file.topology, into, folder) if target is None else Path(target)
         _check_other(source, target)
@@ -354,7 +354,7 @@ def _files_of(sharded: Path, folder: Path | None) -> Path:
     """Where a sharded model is restored."""
     beside = sharded.absolute().with_suffix("")
     if beside == sharded.absolute() and folder is None:
-        raise ModelError("says nothing about the name of the model that is restored; name it", file=str(sharded))
+        raise ModelError("does not tell a name for the restored model; give a target", file=str(sharded))
     return beside if folder is None else folder / beside.name
 
 

@@ -109,7 +109,7 @@ def verify(
             limits=limits,
         )
     if executor is not None:
-        raise ModelError("is not a sharded model, and only such are compared by several workers", file=str(compressed))
+        raise ModelError("is not a sharded model: several workers can compare only those", file=str(compressed))
     bounds = (limits or Limits()).following(size_of(original))
     options = Options(bounds, keep_optimizer, opaque, strip_debug=strip_debug)
     with about(compressed), plain(compressed, options.limits) as path, nnc_core.open(path, limits=limits) as file:

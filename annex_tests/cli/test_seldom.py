@@ -36,7 +36,7 @@ def test_bins_of_a_damaged_payload_are_shown_up_to_the_damage(nnc: Nnc, tmp_path
     result = nnc("inspect", "--trace", "--bins", path)
     assert result.exit_code == 0
     assert "bins of w" in result.stdout
-    assert "the bins end here: bit 1820: the codeword goes on after the last tensor" in result.stdout
+    assert "the bins end here: bit 1820: the codeword continues after the last tensor" in result.stdout
 
 
 @pytest.mark.parametrize("command", ["compress", "decompress", "verify"])

@@ -321,7 +321,7 @@ def test_a_mapping_may_transpose_reshape_permute_cut_and_join(value: Any, expect
         ({"from": "fc.weight", "part": 0, "steps": []}, "steps take whole tensors"),
         ({"from": "fc.weight", "part": 1}, "there is no part"),
         ({"from": "fc.weight", "part": []}, "there is no part"),
-        ({"from": "fc.weight", "flatten": [2, 3, 4]}, "flatten is answered for dense/kernel"),
+        ({"from": "fc.weight", "flatten": [2, 3, 4]}, "flatten has an answer for dense/kernel"),
         ({"from": "fc.weight", "transposed": [1, 0]}, "expected a source name"),
         ({"from": "fc.weight", "transpose": "no"}, "expected whole numbers|expected"),
         ({"from": "fc.weight", "transpose": [True, False]}, "expected whole numbers"),

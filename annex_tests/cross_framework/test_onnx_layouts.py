@@ -184,7 +184,7 @@ def test_what_cannot_be_asked_for_is_a_usage_error(ours: Path, theirs: Path, tmp
 def test_an_answer_to_what_was_not_asked_is_refused(ours: Path, theirs: Path, tmp_path: Path) -> None:
     told = nnc(ours, tmp_path / "out.onnx", "--into", theirs, "--flatten", "their/6=2,1,2")
     assert told.exit_code == 5
-    assert "flatten is answered for their/6; asked is about: none" in told.stderr
+    assert "flatten has an answer for their/6, but the question is about: none" in told.stderr
 
 
 def test_other_networks_are_refused_with_the_first_tensors_and_what_to_do(ours: Path, tmp_path: Path) -> None:

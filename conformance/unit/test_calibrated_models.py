@@ -122,7 +122,7 @@ def test_sensitivities_move_steps_and_keep_their_mean() -> None:
         ({"w": LayerInputs((Covariance(48),))}, "tensor 'w': cannot be calibrated: there are no inputs"),
         ({"w": LayerInputs((covariance(INPUTS),) * 3)}, "is calibrated with"),
         ({"w": LayerInputs((covariance(INPUTS),), input_first=True)}, "is calibrated with"),
-        ({"v": INPUTS}, "tensor 'v': is calibrated, and not among the tensors"),
+        ({"v": INPUTS}, "tensor 'v': is calibrated, but is not among the tensors"),
         ({"w": np.float32(1)}, "tensor 'w': cannot be calibrated"),
     ],
 )

@@ -118,10 +118,10 @@ def test_tensors_of_pytorch_are_taken_as_they_are() -> None:
 
 def test_what_has_no_numbers_or_no_names_is_refused() -> None:
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
-    with pytest.raises(ModelError, match="'x': cannot become an array"):
+    with pytest.raises(ModelError, match="'x': cannot be converted to an array"):
         nnc_core.encode({"x": torch.empty(4, device="meta")})
     for nameless in ([WEIGHT], WEIGHT, torch.from_numpy(WEIGHT.copy())):
-        with pytest.raises(ModelError, match="by name, in a dictionary"):
+        with pytest.raises(ModelError, match="must be a dictionary by name"):
             nnc_core.encode(nameless)  # type: ignore[arg-type]
 
 

@@ -226,7 +226,7 @@ class ArithmeticDecoder(_Coder):
         self.check()
         stop = self._doublings + REGISTER_BITS - 1
         if self._offset < self._interval - 2:
-            raise PayloadError("the codeword goes on after the last tensor", bit_offset=stop, expected="its end")
+            raise PayloadError("the codeword continues after the last tensor", bit_offset=stop, expected="its end")
         unused = 7 - stop % 8
         if _bits(self._payload, stop, 1 + unused) != 1 << unused:
             raise PayloadError("the codeword has a wrong end", bit_offset=stop, expected="a one, then zeros")

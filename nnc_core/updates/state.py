@@ -149,7 +149,7 @@ def _read_chain(stream: BinaryIO) -> Chain:
             predictions=predictions if data["predicts"] else None,
         )
     if chain.digest != data["digest"]:
-        raise ModelError("is damaged: its digest is another one")
+        raise ModelError("is damaged: its digest does not match")
     return chain
 
 

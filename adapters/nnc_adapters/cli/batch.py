@@ -88,7 +88,7 @@ def _check(found: Sequence[Job], sources: Sequence[Path], output: Path | None, o
     if piped and output is None:
         raise click.UsageError("cannot derive an output name from stdin; give --output")
     if remote is not None and output is None and output_dir is None:
-        raise click.UsageError(f"the output does not go to where {remote} is; give --output or --output-dir")
+        raise click.UsageError(f"cannot derive an output name from {remote}; give --output or --output-dir")
 
 
 def _check_removable(found: Iterable[Job], output: Path | None) -> None:

@@ -106,7 +106,7 @@ def for_target(path: Path, name: str | None = None, base: Path | None = None) ->
         if candidate.name == name:
             return candidate
     names = ", ".join(c.name for c in carriers())
-    raise ModelError(f"which container is meant? the suffix does not say; name one of {names}", file=str(path))
+    raise ModelError(f"the suffix does not tell which container is meant; name one of {names}", file=str(path))
 
 
 def _taking(path: Path) -> str | None:

@@ -57,7 +57,7 @@ def orders(source: Network, target: Network, pairs: Mapping[PartOf, PartOf], ans
     unknown = [name for name in answers if name not in resolver.asked]
     if unknown:
         names = ", ".join(resolver.asked) or "none"
-        raise ModelError(f"flatten is answered for {', '.join(unknown)}; asked is about: {names}")
+        raise ModelError(f"flatten has an answer for {', '.join(unknown)}, but the question is about: {names}")
     return resolver.finished()
 
 
