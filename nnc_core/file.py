@@ -172,11 +172,14 @@ class NnrFile(LazyMapping[NDArray[Any]]):
         """The tensors as a mapping that decodes the next ones while the caller works on one."""
         self._check_total()
         count = thread_count(threads)
+        jobs = [self._job(*each, count) for each in zip(self._carriers, self._sizes, strict=True)]
+        if count == 1 or len(list(merged(jobs))) < 2:  # nothing to decode meanwhile
+            yield _Ahead(self._carriers, jobs, None)
+            return
         with thread_pool(count) as pool:
             window: Window[_Outcome] = Window(pool)
             try:
-                jobs = [self._job(*each, count) for each in zip(self._carriers, self._sizes, strict=True)]
-                yield _Ahead(self._carriers, jobs, window if count > 1 else None)
+                yield _Ahead(self._carriers, jobs, window)
             finally:
                 window.cancel()
 

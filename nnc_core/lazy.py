@@ -5,10 +5,9 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from importlib import import_module
-from importlib.util import find_spec
 from typing import Any, TypeVar
 
-__all__ = ["LazyMapping", "imported_on_use"]
+__all__ = ["LazyMapping", "LazyModule", "imported_on_use"]
 
 _Value = TypeVar("_Value")
 
@@ -36,6 +35,24 @@ class LazyMapping(Mapping[str, _Value]):
         return name in self._names()
 
 
+class LazyModule:
+    """A module that is imported when something in it is asked for; ``TYPE_CHECKING`` imports it for type checkers.
+
+    It is for what many functions of a module use, none of which is usually called.
+    """
+
+    __slots__ = ("_name",)
+
+    def __init__(self, name: str) -> None:
+        object.__setattr__(self, "_name", name)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(import_module(self._name), name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(import_module(self._name), name, value)
+
+
 def imported_on_use(package: str, places: Mapping[str, Sequence[str]]) -> Callable[[str], Any]:
     """The ``__getattr__`` of a package that imports its modules when something in them is asked for (PEP 562).
 
@@ -48,6 +65,8 @@ def imported_on_use(package: str, places: Mapping[str, Sequence[str]]) -> Callab
         if name in found:
             module, there = found[name]
             return getattr(import_module(module), there)
+        from importlib.util import find_spec  # which is rarely needed
+
         path = f"{package}.{name}"
         if name.startswith("_") or find_spec(path) is None:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")

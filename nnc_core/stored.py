@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import mmap
 import os
-import secrets
 import threading
 import weakref
 from collections.abc import Iterator
@@ -146,7 +145,7 @@ def replacing(path: str | os.PathLike[str], *, durable: bool = False) -> Iterato
     """
     path = Path(path)
     # not tempfile: its files are private to their owner
-    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
+    temporary = path.with_name(f".{os.urandom(8).hex()}.tmp")
     try:
         with temporary.open("xb") as stream:
             yield stream

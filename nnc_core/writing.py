@@ -5,8 +5,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Callable, Mapping
-from concurrent.futures import Executor
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from nnc_core.bitstream.references import with_reference_list
 from nnc_core.coder.plan import ModelPlan
@@ -16,6 +15,9 @@ from nnc_core.limits import Limits
 from nnc_core.nnr_model import ModelInfo, SourceModel, Topology
 from nnc_core.planner.parameters import CodingParameters
 from nnc_core.planner.planning import plan as plan_model
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
 
 
 def encode(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import shutil
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -23,16 +22,17 @@ from nnc_adapters.remote import reaching
 from nnc_adapters.reports import CompressReport, DecompressReport, Meter, Progress, Watched, passing
 from nnc_adapters.sharded.index import index_of
 from nnc_adapters.shared.files import check_free, replacing, size_of
-from nnc_adapters.shared.inputs import read_inputs
 from nnc_adapters.shared.logs import logger
 from nnc_adapters.targets import BITSTREAM, default_target, pruned_writer, write_into, writer
-from nnc_core import CodingParameters, Limits, Method, ModelPlan, Prediction
 from nnc_core.errors import ModelError
+from nnc_core.limits import Limits
 from nnc_core.nnr_model import SourceModel, Topology
 from nnc_core.tables.code_points import NnrUnitType
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
+
+    from nnc_core import CodingParameters, ModelPlan, Prediction
 
 __all__ = [
     "CompressReport",
@@ -174,7 +174,7 @@ def compress_model(
         keep_plan(plan)
     before = source if isinstance(source, int) else _bytes_before(source, model.topology, tensors.nbytes)
     rules = parameters.rules if parameters else ()
-    calibrated = [name for name in model.inputs if plan.tensors[name].method == Method.QUANTIZED]
+    calibrated = [name for name in model.inputs if plan.tensors[name].method == nnc_core.Method.QUANTIZED]
     others = _weights(model, plan) if model.inputs or model.sensitivities else []
     return CompressReport(
         bytes_before=before,
@@ -191,7 +191,7 @@ def compress_model(
 def _weights(model: SourceModel, plan: ModelPlan) -> list[str]:
     """The tensors of layers that are quantized as weights."""
     types = model.model_info.get("parameter_type", {})
-    quantized = (name for name, tensor in plan.tensors.items() if tensor.method == Method.QUANTIZED)
+    quantized = (name for name, tensor in plan.tensors.items() if tensor.method == nnc_core.Method.QUANTIZED)
     return [name for name in quantized if types.get(name) in ("conv.weight", "fc.weight")]
 
 
@@ -207,8 +207,11 @@ def _read(
         return model
     if callable(calibrate):
         return calibrate(model)
-    inputs = read_inputs(Path(calibrate), options.limits) if isinstance(calibrate, (str, Path)) else calibrate
-    return adapter.calibrated(model, source, inputs, options)
+    if isinstance(calibrate, Mapping):
+        return adapter.calibrated(model, source, calibrate, options)
+    from nnc_adapters.shared.inputs import read_inputs
+
+    return adapter.calibrated(model, source, read_inputs(Path(calibrate), options.limits), options)
 
 
 def _in_bytes(parameters: CodingParameters | None, model: SourceModel, source: Path | int) -> CodingParameters | None:
@@ -288,7 +291,9 @@ def _bitstream_of(source: Path, adapter: Adapter, folder: Path | None) -> Path:
 
 def _check_other(source: Path, target: Path) -> None:
     if target.exists() and source.exists() and target.samefile(source):
-        raise shutil.SameFileError(f"{target} cannot be input and output at once")
+        from shutil import SameFileError
+
+        raise SameFileError(f"{target} cannot be input and output at once")
 
 
 @reaching(["source", "into"], "target")

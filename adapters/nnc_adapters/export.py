@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
-import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -78,7 +75,9 @@ def every_tensor(decoded: _Tensors, topology: Topology | None, options: Options)
         yield decoded
         return
     adapter = registry.adapter(topology.storage_format)
-    with tempfile.TemporaryDirectory() as folder:
+    from tempfile import TemporaryDirectory
+
+    with TemporaryDirectory() as folder:
         restored = Path(folder, "model" + adapter.default_suffix(topology))
         adapter.write(decoded, topology, restored, options)
         yield adapter.tensors(restored, options)
@@ -102,7 +101,10 @@ def export(tensors: _Tensors, target: Path, *, force: bool = False) -> None:
 def write_safetensors(tensors: _Tensors, stream: BinaryIO, metadata: Mapping[str, str] | None = None) -> None:
     """Write ``tensors`` as a safetensors file; `ModelError` for a type or name that the format does not have."""
     header: dict[str, Any] = {"__metadata__": {"format": "pt", **(metadata or {})}}
-    with tempfile.TemporaryFile() as data:  # the header comes first, and is known last
+    from shutil import copyfileobj
+    from tempfile import TemporaryFile
+
+    with TemporaryFile() as data:  # the header comes first, and is known last
         for name in tensors:
             array = tensors[name]
             if array.dtype.name not in _SAFETENSORS or name in header:
@@ -115,16 +117,18 @@ def write_safetensors(tensors: _Tensors, stream: BinaryIO, metadata: Mapping[str
         text += b" " * (-len(text) % 8)
         stream.write(len(text).to_bytes(8, "little") + text)
         data.seek(0)
-        shutil.copyfileobj(data, stream)
+        copyfileobj(data, stream)
 
 
 def _write_npz(tensors: _Tensors, stream: BinaryIO) -> None:
-    with zipfile.ZipFile(stream, "w") as archive:
+    from zipfile import ZipFile, ZipInfo
+
+    with ZipFile(stream, "w") as archive:
         for name in tensors:
             array = tensors[name]
             # numpy has no bfloat16, and would keep nothing but its bytes
             array = array.astype(np.float32) if array.dtype.kind == "V" else array
-            with archive.open(zipfile.ZipInfo(name + ".npy"), "w", force_zip64=True) as member:
+            with archive.open(ZipInfo(name + ".npy"), "w", force_zip64=True) as member:
                 npy.write_array(member, np.asarray(array), allow_pickle=False)
 
 

@@ -8,20 +8,22 @@ from __future__ import annotations
 import errno
 import os
 import re
-import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import wraps
-from inspect import BoundArguments, signature
 from pathlib import Path
-from typing import Any, Final, ParamSpec, TypeVar
-from urllib.parse import unquote, urlsplit
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
-from nnc_adapters.reports import DecompressReport
-from nnc_adapters.sharded.index import INDEX
 from nnc_core.errors import MissingDependencyError, ModelError, NncError
+from nnc_core.lazy import LazyModule
+
+if TYPE_CHECKING:
+    import shutil
+    import tempfile
+    from inspect import BoundArguments
+else:
+    shutil, tempfile = LazyModule("shutil"), LazyModule("tempfile")
 
 __all__ = ["Url", "fetched", "file_system", "is_url", "located", "reaching", "stored"]
 
@@ -60,6 +62,8 @@ def located(place: str) -> Path | Url:
     if not _SCHEME.match(place):
         return Path(place)
     if place.lower().startswith("file://"):
+        from urllib.parse import unquote, urlsplit
+
         return Path(unquote(urlsplit(place).path))
     return Url(place)
 
@@ -151,6 +155,8 @@ def _store(system: Any, source: Path, path: str) -> None:
 
 
 def _store_folder(system: Any, source: Path, path: str) -> None:
+    from nnc_adapters.sharded.index import INDEX
+
     before = set(system.find(path)) if system.exists(path) else set()
     files = sorted(file for file in source.rglob("*") if file.is_file())
     files.sort(key=lambda file: file.name == INDEX)
@@ -179,6 +185,8 @@ def reaching(
         def run(*args: _Parameters.args, **kwargs: _Parameters.kwargs) -> _Result:
             if not any(isinstance(each, str) and _SCHEME.match(each) for each in (*args, *kwargs.values())):
                 return function(*args, **kwargs)
+            from inspect import signature
+
             call = signature(function).bind(*args, **kwargs)
             return _with_places(call, function, [*inputs], output)
 
@@ -188,6 +196,8 @@ def reaching(
 
 
 def _with_places(call: BoundArguments, function: Callable[..., _Result], inputs: list[str], output: str) -> _Result:
+    from nnc_adapters.reports import DecompressReport
+
     given = call.arguments
     if output and given.get(output) is None and given.get("folder") is None and is_url(given[inputs[0]]):
         raise ModelError("says nothing about where the output belongs; name it", file=str(given[inputs[0]]))

@@ -6,19 +6,25 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
-from nnc_adapters import export, registry
+from nnc_adapters import registry
 from nnc_adapters.base import DEFAULTS, EVERYTHING, Adapter, Options
-from nnc_adapters.shared import exactness
 from nnc_adapters.shared.dtypes import FLOATS
 from nnc_adapters.shared.lazy import LazyTensors, overlay
-from nnc_core import NnrFile
 from nnc_core.errors import ModelError
+from nnc_core.lazy import LazyModule
 from nnc_core.nnr_model import Topology
 from nnc_core.tables.code_points import TopologyStorageFormat
+
+if TYPE_CHECKING:
+    from nnc_adapters import export
+    from nnc_adapters.shared import exactness
+    from nnc_core import NnrFile
+else:  # for what is not written as the model that it was
+    export, exactness = LazyModule("nnc_adapters.export"), LazyModule("nnc_adapters.shared.exactness")
 
 __all__ = ["BITSTREAM", "BITSTREAMS", "check_fits", "default_target", "fits", "pruned_writer", "write_into", "writer"]
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import subprocess
 import sys
 from importlib import import_module
+from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
-from nnc_adapters import cli
+from nnc_adapters import cli, compress
 
 PROGRAM = """
 import sys
@@ -35,6 +38,54 @@ def test_help_of_a_command_imports_no_other_command() -> None:
     modules = imported("inspect", "--help")
     assert {name for name in cli.SUMMARIES if f"nnc_adapters.cli.{name}" in modules} == {"inspect"}
     assert not modules & {"rich", "importlib.metadata", "concurrent.futures", "nnc_core.writing"}
+
+
+@pytest.mark.parametrize("command", ["compress", "decompress"])
+def test_help_of_what_codes_needs_no_numpy(command: str) -> None:
+    modules = imported(command, "--help")
+    assert f"nnc_adapters.cli.{command}" in modules
+    assert "numpy" not in modules
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tensor as safetensors, and what it is compressed to."""
+    path = tmp_path_factory.mktemp("model") / "model.safetensors"
+    save_file({"weight": np.linspace(-1, 1, 64, dtype=np.float32).reshape(8, 8)}, path)
+    compress(path, threads=1)
+    return path
+
+
+FRAMEWORKS = {"ml_dtypes", "onnx", "onnxruntime", "safetensors", "tensorflow", "torch"}
+RARE = {"bz2", "concurrent.futures", "gzip", "hashlib", "lzma", "pickletools", "secrets", "tempfile", "zipfile"}
+OTHERS = {"nnc_adapters.pytorch.pickles", "nnc_adapters.pytorch.zipped", "nnc_core.updates"}
+ENCODER = {"nnc_core.coder.encoder", "nnc_core.coder.planned", "nnc_core.planner.planning", "nnc_core.writing"}
+ADAPTER = {"nnc_adapters.pytorch.layout"}
+DECODER = {"nnc_core.coder.decoder"}
+NEEDLESS = {
+    "compress": FRAMEWORKS | RARE | OTHERS,
+    "decompress": FRAMEWORKS | RARE | OTHERS | ENCODER | {"nnc_adapters.export", "nnc_adapters.pytorch.reader"},
+    "inspect": FRAMEWORKS | RARE | OTHERS | ENCODER | ADAPTER | {"nnc_adapters.api"},
+}
+"""What a command on a file of safetensors does without, since it takes long to import."""
+
+
+@pytest.mark.parametrize("command", sorted(NEEDLESS))
+def test_a_command_imports_only_what_it_needs(command: str, model: Path, tmp_path: Path) -> None:
+    source = model if command == "compress" else model.with_suffix(".nnr")
+    target = [] if command == "inspect" else ["-o", str(tmp_path / model.name), "--threads", "1"]
+    modules = imported(command, str(source), *target)
+    assert f"nnc_adapters.cli.{command}" in modules
+    assert not NEEDLESS[command] & modules
+
+
+def test_decoding_in_python_imports_no_encoder(model: Path) -> None:
+    data = model.with_suffix(".nnr").read_bytes()
+    program = f"import nnc_core, sys; nnc_core.decode({data!r}, threads=1); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    modules = set(done.stdout.split())
+    assert modules >= DECODER
+    assert not (RARE | ENCODER | {"click", "json", "logging", "nnc_adapters"}) & modules
 
 
 @pytest.mark.parametrize("name", sorted(cli.SUMMARIES))

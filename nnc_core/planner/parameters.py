@@ -7,11 +7,13 @@ import operator
 import re
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from nnc_core.nnr_model import ParameterType
 from nnc_core.planner.patterns import finder
 from nnc_core.records import dataclass
+
+if TYPE_CHECKING:
+    from nnc_core.nnr_model import ParameterType
 
 __all__ = ["WEIGHTS", "CodingParameters", "Rule"]
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from concurrent.futures import Executor
 from dataclasses import replace
 from functools import cache, partial
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +17,9 @@ from nnc_core.coder.pool import Job, in_order
 from nnc_core.coder.units import Format, as_floats, known, probe
 from nnc_core.nnr_model import SourceModel
 from nnc_core.planner.exactness import sample_of
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
 
 __all__ = ["tuned", "worths"]
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Sequence
-from random import Random
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from nnc_core.errors import NncError
 from nnc_core.syntax.driver import SIGNED, UNSIGNED, Buffer, Syntax
+
+if TYPE_CHECKING:
+    from random import Random
 
 _LONGEST_LIST = 64
 _LETTERS = "abcxyz019._-/: éβ→𝛂"

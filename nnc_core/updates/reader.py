@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping
-from concurrent.futures import Executor
 from contextlib import closing, contextmanager
 from functools import partial
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from numpy.typing import NDArray
 
@@ -19,6 +18,9 @@ from nnc_core.updates.chain import Chain, Link
 from nnc_core.updates.digest import Fingerprint, model_digest
 from nnc_core.updates.manifest import Manifest
 from nnc_core.updates.update import UNKNOWN, Step, Tensor, Update, manifest_of, values_of
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
 
 __all__ = ["PatchedModel", "known_dimensions", "manifest_of"]
 

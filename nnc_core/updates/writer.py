@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Executor
 from contextlib import ExitStack
 from dataclasses import field, replace
 from functools import partial
 from tempfile import SpooledTemporaryFile
-from typing import Any, BinaryIO, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +28,9 @@ from nnc_core.updates.exact import TensorUpdate, exact_update
 from nnc_core.updates.lossy import Change, LossyOptions, change_of, lossy_update, weights_rms
 from nnc_core.updates.manifest import BASE_MODEL_ID, CHECK_BYTES, Kind, Manifest
 from nnc_core.updates.naming import Order, tensor_name
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
 
 __all__ = ["UpdateOptions", "UpdateReport", "update_parameters", "write_update"]
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
-from nnc_adapters import api, registry
 from nnc_adapters.cli import console
 from nnc_adapters.cli.batch import Job, batch_options, jobs, run
 from nnc_adapters.cli.config import forget_configured
@@ -31,7 +30,15 @@ from nnc_adapters.cli.options import (
 from nnc_adapters.cli.sections import Sectioned
 from nnc_adapters.cli.workers import executor_of, worker_options
 from nnc_adapters.shared.files import about, check_free, replacing
-from nnc_core import CodingParameters, Limits, Method, ModelPlan, Prediction
+from nnc_core.lazy import LazyModule
+from nnc_core.limits import Limits
+from nnc_core.planner.parameters import CodingParameters
+
+if TYPE_CHECKING:
+    from nnc_adapters import api, registry
+    from nnc_core import ModelPlan, Prediction
+else:
+    api, registry = LazyModule("nnc_adapters.api"), LazyModule("nnc_adapters.registry")
 
 _DEFAULT = CodingParameters()
 _LISTED = 5
@@ -192,6 +199,8 @@ def _plan(path: Path | None) -> ModelPlan | None:
         source = context.get_parameter_source(param.name or "")
         if param.name in _DECISIONS and source == click.core.ParameterSource.COMMANDLINE:
             raise click.UsageError(f"--plan and {param.opts[-1]} are mutually exclusive")
+    from nnc_core.coder.plan import ModelPlan
+
     with about(path):
         return ModelPlan.from_json(path.read_text("utf-8", errors="replace"))
 
@@ -233,6 +242,8 @@ def _show_prediction(plan: ModelPlan, predictions: dict[str, Prediction], *, as_
         tensors = {name: {**asdict(plan.tensors[name]), **each._asdict()} for name, each in predictions.items()}
         console.print_json({"qp_density": plan.qp_density, "tensors": tensors})
         return
+    from nnc_core.coder.plan import Method
+
     table = console.table("~tensor", "method", ">qp", ">bytes", ">SQNR dB", "~reason")
     for name, (size, sqnr) in predictions.items():
         tensor = plan.tensors[name]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import shutil
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -162,9 +161,15 @@ def bar(part: float, whole: float, width: int = 12) -> str:
     return "\u2588" * (eighths // 8) + (chr(0x2590 - eighths % 8) if eighths % 8 else "")
 
 
+def _columns() -> int:
+    from shutil import get_terminal_size  # which takes long to import
+
+    return get_terminal_size().columns
+
+
 def print_table(content: Table) -> None:
     """Print a table as wide as the terminal, but readable; if stdout is not a terminal, as wide as its contents."""
-    width = shutil.get_terminal_size().columns if is_terminal() else _PIPE_WIDTH
+    width = _columns() if is_terminal() else _PIPE_WIDTH
     _print(f"{line}\n" for line in content.lines(width))
 
 

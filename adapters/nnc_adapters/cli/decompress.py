@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from nnc_adapters import api
 from nnc_adapters.cli import console
 from nnc_adapters.cli.batch import Job, batch_options, jobs, run
-from nnc_adapters.cli.looking import bitstreams, bitstreams_in, look
 from nnc_adapters.cli.options import (
     any_path,
     force_option,
@@ -25,7 +23,14 @@ from nnc_adapters.cli.options import (
 )
 from nnc_adapters.cli.sections import Sectioned
 from nnc_adapters.cli.workers import executor_of, worker_options
-from nnc_core import Limits
+from nnc_core.lazy import LazyModule
+from nnc_core.limits import Limits
+
+if TYPE_CHECKING:
+    from nnc_adapters import api
+    from nnc_adapters.cli import looking
+else:
+    api, looking = LazyModule("nnc_adapters.api"), LazyModule("nnc_adapters.cli.looking")
 
 
 @click.command(cls=Sectioned)
@@ -70,10 +75,12 @@ def decompress(
     """
     if test or listed:
         _check_alone(test and listed, output, output_dir, into, remove=remove or pruned)
-        found = [Job(path, None) for path in bitstreams(sources, recurse=recurse)]
-        look(found, threads, limits, test=test, as_json=as_json)
+        found = [Job(path, None) for path in looking.bitstreams(sources, recurse=recurse)]
+        looking.look(found, threads, limits, test=test, as_json=as_json)
         return
-    found = jobs(sources, output=output, output_dir=output_dir, recurse=recurse, remove=remove, members=bitstreams_in)
+    found = jobs(
+        sources, output=output, output_dir=output_dir, recurse=recurse, remove=remove, members=looking.bitstreams_in
+    )
 
     def work(job: Job) -> api.DecompressReport:
         with (

@@ -9,23 +9,28 @@ from dataclasses import fields
 from functools import partial
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from nnc_adapters.cli import console, shards, trace, tree
+from nnc_adapters.cli import console
 from nnc_adapters.cli.options import any_path, json_option, limit_option, readable
 from nnc_adapters.containers import plain
 from nnc_adapters.sharded.index import is_sharded, read_index
 from nnc_adapters.shared import exactly, titles
-from nnc_core import Limits, NnrFile, TensorInfo
-from nnc_core.bitstream import UnitRecord
 from nnc_core.errors import BitstreamError, NncError
-from nnc_core.stored import StoredBytes
-from nnc_core.syntax import StartUnitHeader
+from nnc_core.lazy import LazyModule
+from nnc_core.limits import Limits
 from nnc_core.tables.code_points import NnrUnitType
 
-_Tensors = Mapping[str, TensorInfo]
+if TYPE_CHECKING:
+    from nnc_adapters.cli import shards, trace, tree
+    from nnc_core import NnrFile, TensorInfo
+    from nnc_core.bitstream import UnitRecord
+else:
+    shards, trace, tree = (LazyModule(f"nnc_adapters.cli.{name}") for name in ("shards", "trace", "tree"))
+
+_Tensors = Mapping[str, "TensorInfo"]
 
 
 def _rate(tensors: _Tensors, unit: UnitRecord) -> float:
@@ -120,12 +125,17 @@ def _plain(source: Path, limits: Limits) -> Iterator[Path]:
 @contextmanager
 def _opened(path: Path, limits: Limits) -> Iterator[tuple[NnrFile, list[BitstreamError]]]:
     """The file as far as it can be read, and what is wrong with it."""
+    from nnc_core.file import NnrFile
+    from nnc_core.stored import StoredBytes
+
     violations: list[BitstreamError] = []
     with NnrFile(StoredBytes(path), limits, sink=violations.append) as file:
         yield file, violations
 
 
 def _is_bitstream(file: NnrFile) -> bool:
+    from nnc_core.syntax.units import StartUnitHeader
+
     return any(isinstance(unit.header, StartUnitHeader) for unit in file.units[:1])
 
 

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import fields, replace
 from functools import wraps
 from pathlib import Path
-from typing import Any, BinaryIO, TextIO, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, TextIO, TypeVar
 
 import click
 
@@ -20,7 +18,16 @@ from nnc_adapters.cli import console
 from nnc_adapters.cli.config import config_options, with_configured
 from nnc_adapters.remote import Url, fetched, is_url, located
 from nnc_adapters.shared.files import about
-from nnc_core import Limits, Rule
+from nnc_core.lazy import LazyModule
+from nnc_core.limits import Limits
+
+if TYPE_CHECKING:
+    import shutil
+    import tempfile
+
+    from nnc_core import Rule
+else:  # for pipes and rules
+    shutil, tempfile = LazyModule("shutil"), LazyModule("tempfile")
 
 PIPE = "-"
 _PIECE = 1 << 24
@@ -51,6 +58,8 @@ class _FilePath(click.Path):
 
 
 def _rules(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> tuple[Rule, ...]:
+    from nnc_core.planner.parameters import Rule
+
     try:
         return tuple(Rule.parse(text) for text in with_configured(ctx, param, value))
     except ValueError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,7 +32,9 @@ def plain(source: Path, limits: Limits) -> Iterator[Path]:
     if alone:
         yield source
         return
-    with tempfile.TemporaryDirectory() as folder:
+    from tempfile import TemporaryDirectory
+
+    with TemporaryDirectory() as folder:
         yield _extracted(source, Path(folder, "carried.nnr"), limits)
 
 

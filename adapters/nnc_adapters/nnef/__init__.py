@@ -13,16 +13,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from numpy.typing import NDArray
 
+import nnc_core
 from nnc_adapters.base import DEFAULTS, Adapter, Options
 from nnc_adapters.shared.kinds import shapes_of
 from nnc_core.limits import Limits
 from nnc_core.nnr_model import SourceModel, Topology
-from nnc_core.planner.parameters import CodingParameters
 from nnc_core.tables.code_points import TopologyStorageFormat
+
+if TYPE_CHECKING:
+    from nnc_core.planner.parameters import CodingParameters
 
 __all__ = ["NnefAdapter"]
 
@@ -108,7 +111,7 @@ class NnefAdapter(Adapter):
             reader.read(Path(source), options),
             Path(target),
             options.limits,
-            parameters=parameters or CodingParameters(),
+            parameters=parameters or nnc_core.CodingParameters(),
             threads=threads,
             force=force,
             progress=progress,

@@ -15,7 +15,7 @@ from typing import BinaryIO, cast
 
 from nnc_adapters.nnef import syntax, tar
 from nnc_adapters.shared import paths
-from nnc_adapters.shared.compressed import BROKEN, Inflating, inflated, is_compressed
+from nnc_adapters.shared.compressed import Inflating, broken, inflated, is_compressed
 from nnc_core.errors import ModelError
 from nnc_core.limits import Limits
 from nnc_core.records import dataclass
@@ -165,7 +165,7 @@ def looks_like_archive(path: Path) -> bool:
             return (path / GRAPH).is_file()
         with path.open("rb") as stream:
             return any(PurePosixPath(name).name == GRAPH for name in _names(stream))
-    except (*_BROKEN_ZIP, *BROKEN, tarfile.TarError):
+    except _BROKEN_ZIP + broken() + (tarfile.TarError,):
         return False
 
 

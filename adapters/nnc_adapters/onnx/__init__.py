@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from nnc_adapters.base import DEFAULTS, Adapter, Options
 from nnc_adapters.shared import protobuf
-from nnc_adapters.shared.compressed import BROKEN, Inflating, is_compressed
+from nnc_adapters.shared.compressed import Inflating, broken, is_compressed
 from nnc_adapters.shared.kinds import shapes_of
 from nnc_core.errors import MissingDependencyError
 from nnc_core.nnr_model import SourceModel, Topology
@@ -59,7 +59,7 @@ class OnnxAdapter(Adapter):
             if is_compressed(bytes(data[:8])):
                 return path.name.lower().endswith(self.suffixes[1:]) and _first_byte(path) == _IR_VERSION
             return self._is_message(data)
-        except (*BROKEN, ValueError):
+        except broken():
             return False
 
     def _is_message(self, data: Bytes) -> bool:

@@ -9,7 +9,6 @@ import io
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from nnc_adapters.pytorch import pickles, zipped
@@ -19,7 +18,6 @@ from nnc_core.limits import Limits
 from nnc_core.records import dataclass
 from nnc_core.stored import Bytes
 
-METADATA = ".metadata"
 _MODULE = "torch.distributed.checkpoint.metadata "
 _TENSOR = _MODULE + "TensorStorageMetadata"
 _CLASSES = (
@@ -46,11 +44,6 @@ class Piece:
     optimizer: bool
     start: int
     end: int
-
-
-def is_checkpoint(path: Path) -> bool:
-    """Whether it is a folder that has the description of a checkpoint."""
-    return (path / METADATA).is_file()
 
 
 def pieces(data: bytes) -> dict[str, list[Piece]]:

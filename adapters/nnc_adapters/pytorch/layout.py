@@ -10,23 +10,34 @@ from dataclasses import field, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from nnc_adapters.pytorch import distributed, legacy, objects, pickles, safetensors, zipped
+from nnc_adapters.pytorch import safetensors
 from nnc_adapters.pytorch.archive import is_archive
 from nnc_adapters.pytorch.views import Data, Scan
 from nnc_adapters.shared import strict_json
 from nnc_adapters.shared.paths import files_below, single
 from nnc_core.errors import ModelError
+from nnc_core.lazy import LazyModule
 from nnc_core.limits import Limits
 from nnc_core.records import dataclass
+
+if TYPE_CHECKING:
+    from nnc_adapters.pytorch import distributed, legacy, objects, pickles, zipped
+else:  # pickles and archives: many modules that safetensors does without
+    distributed, legacy = LazyModule("nnc_adapters.pytorch.distributed"), LazyModule("nnc_adapters.pytorch.legacy")
+    objects, pickles = LazyModule("nnc_adapters.pytorch.objects"), LazyModule("nnc_adapters.pytorch.pickles")
+    zipped = LazyModule("nnc_adapters.pytorch.zipped")
 
 SHARDED = "sharded"
 DISTRIBUTED = "distributed"
 REPOSITORY = "repository"
 FOLDERS = (SHARDED, DISTRIBUTED, REPOSITORY)
 """The kinds of models that are several files in a folder."""
+DESCRIPTION = "description.json"
+"""What the topology calls its list of files and of the tensors that they lack."""
 _INDEX = ".index.json"
+_METADATA = ".metadata"
 # What lies beside shards and is needed to use them; where the folder was given, it is kept.
 _COMPANIONS = (".json", ".txt", ".model", ".jinja")
 _LARGEST_COMPANION = 1 << 26
@@ -67,7 +78,7 @@ def is_model(path: Path) -> bool:
     """Whether a file or folder looks like a model that can be read; never raises."""
     try:
         if path.is_dir():
-            return distributed.is_checkpoint(path) or _is_repository(path)
+            return _is_checkpoint(path) or _is_repository(path)
         data = Data.of_file(path)
         if is_archive(data.view):
             return zipped.is_known(data.view)
@@ -83,10 +94,12 @@ def scan(data: Data, limits: Limits, *, opaque: bool = False) -> Scan:
     with _reading(data.path, partial(_hint, data, limits)):
         if is_archive(data.view):
             return zipped.scan(data.view, limits, opaque=opaque)
+        if safetensors.is_safetensors(data.view):
+            return safetensors.scan(data.view)
         if legacy.is_legacy(data.view):
             return legacy.scan(data.view, limits, opaque=opaque)
-        if data.path is None or data.path.suffix == ".safetensors" or safetensors.is_safetensors(data.view):
-            return safetensors.scan(data.view)
+        if data.path is None or data.path.suffix == ".safetensors":
+            return safetensors.scan(data.view)  # which says what is wrong
         raise ValueError("it does not begin like a file of PyTorch or safetensors")
 
 
@@ -115,13 +128,18 @@ def opened(path: Path, limits: Limits, *, opaque: bool = False) -> Model:
     Raises `ModelError` where something is damaged or missing, and for checkpoints that cannot be read safely.
     """
     if path.is_dir():
-        read = _checkpoint if distributed.is_checkpoint(path) else _repository
+        read = _checkpoint if _is_checkpoint(path) else _repository
         return read(path, limits, opaque)
     if path.name.endswith(_INDEX):
         return Model(SHARDED, [*_listed(path, limits, opaque), _companion(path)])
     data = Data.of_file(path)
     found = scan(data, limits, opaque=opaque)
     return Model(found.kind, [File("", data, found)], found.nested)
+
+
+def _is_checkpoint(folder: Path) -> bool:
+    """Whether a folder has the description of a distributed checkpoint."""
+    return (folder / _METADATA).is_file()
 
 
 def _is_repository(folder: Path) -> bool:
@@ -182,7 +200,7 @@ def _renamed(file: File, found: Mapping[Keys, int]) -> File:
 
 
 def _checkpoint(folder: Path, limits: Limits, opaque: bool) -> Model:
-    metadata = folder / distributed.METADATA
+    metadata = folder / _METADATA
     limits.check("topology_bytes", metadata.stat().st_size, metadata.name)
     with _reading(metadata, lambda: objects.DISTRIBUTED):
         pieces = {single(name): inside for name, inside in distributed.pieces(metadata.read_bytes()).items()}
@@ -193,7 +211,7 @@ def _checkpoint(folder: Path, limits: Limits, opaque: bool) -> Model:
 
 def _pieces(path: Path, pieces: list[distributed.Piece], limits: Limits, opaque: bool) -> File:
     if not path.is_file():
-        raise ModelError(f"{distributed.METADATA} lists this file, and it is not there", file=str(path))
+        raise ModelError(f"{_METADATA} lists this file, and it is not there", file=str(path))
     data = Data.of_file(path)
     with _reading(path, lambda: objects.DISTRIBUTED):
         return File(path.name, data, distributed.scan(data.view, pieces, limits, opaque=opaque))

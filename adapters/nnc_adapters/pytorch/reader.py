@@ -15,8 +15,7 @@ from typing import Any, NamedTuple
 
 from nnc_adapters.base import Options
 from nnc_adapters.pytorch import roles
-from nnc_adapters.pytorch.layout import File, Model, opened
-from nnc_adapters.pytorch.stripping import stripped
+from nnc_adapters.pytorch.layout import DESCRIPTION, File, Model, opened
 from nnc_adapters.pytorch.views import Checksum, Layout, View, separate, slots
 from nnc_adapters.shared import exactness, packing, remarks
 from nnc_adapters.shared.dtypes import FLOATS, INTEGERS
@@ -30,7 +29,6 @@ from nnc_core.nnr_model import ModelInfo, SourceModel, Topology
 from nnc_core.syntax import Buffer
 from nnc_core.tables.code_points import TopologyStorageFormat
 
-DESCRIPTION = "description.json"
 _OPTIMIZER = re.compile(r"(base_)?(optim(izer)?s?([_-]?states?)?([_-]?dicts?)?|opt_states?)(_?\d+)?", re.IGNORECASE)
 
 Keys = tuple[str, ...]
@@ -52,6 +50,8 @@ def read_opened(model: Model, options: Options, known: Known | None = None) -> S
     """Read a model of which the files are found; ``known`` is what is not in them."""
     if not options.strip_debug:
         return described(model, options, known)
+    from nnc_adapters.pytorch.stripping import stripped
+
     smaller, dropped = stripped(model, options.limits)
     found = described(smaller, options, known)
     return replace(found, remarks=(*found.remarks, *dropped))

@@ -10,8 +10,7 @@ from typing import Any, BinaryIO
 
 from numpy.typing import NDArray
 
-from nnc_adapters.pytorch.layout import FOLDERS, REPOSITORY, opened, scan
-from nnc_adapters.pytorch.reader import DESCRIPTION
+from nnc_adapters.pytorch.layout import DESCRIPTION, FOLDERS, REPOSITORY, opened, scan
 from nnc_adapters.pytorch.views import PATTERNS, Checksum, Data, Layout
 from nnc_adapters.shared import packing, strict_json
 from nnc_adapters.shared.dtypes import fitted, named, stored

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -181,7 +180,9 @@ def _content(size: Any, sha256: Any) -> Content:
 
 def content_of(path: Path) -> Content:
     """The size and the digest of a file."""
-    digest, size = hashlib.sha256(), 0
+    from hashlib import sha256  # which takes long to import, and most models are not sharded
+
+    digest, size = sha256(), 0
     with path.open("rb", buffering=0) as stream:
         while piece := stream.read(_PIECE):
             digest.update(piece)

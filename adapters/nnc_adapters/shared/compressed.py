@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-import bz2
-import gzip
-import lzma
-import tempfile
 import weakref
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, Final, cast
+from typing import TYPE_CHECKING, BinaryIO, Final, cast
 
 from nnc_core.errors import ModelError
+from nnc_core.lazy import LazyModule
 from nnc_core.limits import Limits
 from nnc_core.stored import StoredBytes
 
-__all__ = ["BROKEN", "Inflating", "Unpacked", "compressing", "inflated", "is_compressed"]
+if TYPE_CHECKING:
+    import bz2
+    import gzip
+    import lzma
+    import tempfile
+else:  # most files are not compressed
+    bz2, gzip, lzma, tempfile = (LazyModule(name) for name in ("bz2", "gzip", "lzma", "tempfile"))
 
-BROKEN = (OSError, EOFError, zlib.error, lzma.LZMAError, ValueError)
-"""What can be raised by reading a damaged file."""
+__all__ = ["Inflating", "Unpacked", "broken", "compressing", "inflated", "is_compressed"]
 
 _PIECE: Final = 1 << 20
 _XZ_MEMORY: Final = 1 << 27  # twice what the highest preset of xz needs
@@ -56,6 +57,13 @@ _READERS: Final[dict[bytes, Callable[[BinaryIO], Iterator[bytes]]]] = {
     b"BZh": _bzip2,
     b"\xfd7zXZ\0": _xz,
 }
+
+
+def broken() -> tuple[type[Exception], ...]:
+    """What can be raised by reading a damaged file."""
+    from zlib import error
+
+    return OSError, EOFError, error, lzma.LZMAError, ValueError
 
 
 def is_compressed(start: bytes) -> bool:
@@ -120,7 +128,7 @@ def _inflate(stream: BinaryIO, target: BinaryIO, limits: Limits) -> None:
 def _next(source: Inflating) -> bytes:
     try:
         return source.read(_PIECE)
-    except BROKEN as error:
+    except broken() as error:
         raise ModelError(f"a damaged compressed file: {error}") from error
 
 

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
-import shutil
 import stat
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -55,11 +52,14 @@ def replacing(path: Path, *, force: bool = False) -> Iterator[BinaryIO]:
     """
     check_free(path, force=force)
     if _is_stream(path):
-        with tempfile.NamedTemporaryFile() as whole:
+        from shutil import copyfileobj  # which takes long to import, as do others below
+        from tempfile import NamedTemporaryFile
+
+        with NamedTemporaryFile() as whole:
             yield cast(BinaryIO, whole)
             whole.seek(0)
             with path.open("wb") as target:
-                shutil.copyfileobj(whole, target)
+                copyfileobj(whole, target)
         return
     if path.is_dir() or not path.name:
         raise _error(errno.EISDIR, path)
@@ -174,7 +174,9 @@ def _renamed(one: Path, other: Path, flags: tuple[int, int]) -> bool:
     """Rename with a flag of Linux, or of macOS; `False` where the system cannot, or ``other`` stands against it."""
     if os.name != "posix":
         return False
-    system, names = ctypes.CDLL(None), (os.fsencode(one), os.fsencode(other))
+    from ctypes import CDLL
+
+    system, names = CDLL(None), (os.fsencode(one), os.fsencode(other))
     if hasattr(system, "renameat2"):
         return bool(system.renameat2(_WORKING_FOLDER, names[0], _WORKING_FOLDER, names[1], flags[0]) == 0)
     return hasattr(system, "renamex_np") and bool(system.renamex_np(*names, flags[1]) == 0)
@@ -182,6 +184,8 @@ def _renamed(one: Path, other: Path, flags: tuple[int, int]) -> bool:
 
 def _remove(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
+        from shutil import rmtree
+
+        rmtree(path)
     else:
         path.unlink(missing_ok=True)
