@@ -21,7 +21,7 @@ import atheris
 with atheris.instrument_imports(include=["nnc_core", "nnc_adapters"]):
     from annex_tests.fuzz import adapters
     from annex_tests.fuzz.reading import Files, Reader, exercise
-    from conformance.fuzz import codec, hostile
+    from conformance.fuzz import codec, seeds
     from nnc_core import NncError, NnrFile
 
 _LONGEST = 4096
@@ -37,7 +37,7 @@ class Place(NamedTuple):
 
 def places(chosen: Iterable[Reader]) -> list[Place]:
     """Bitstreams, and every file of every reader."""
-    bitstreams = tuple(seed.data for seed in hostile.seeds())
+    bitstreams = tuple(seed.data for seed in seeds.seeds())
     return [Place(bitstreams, _decode), *(place for reader in chosen for place in _files(reader))]
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 import nnc_core
-from conformance.fuzz import fuzzing, hostile
+from conformance.fuzz import fuzzing, hostile, seeds
 from conformance.fuzz.fuzzing import Case
 from nnc_core import approximator, coder
 from nnc_core.bitstream import Bitstream
@@ -103,7 +103,7 @@ def decode_file(data: bytes) -> None:
 
 def update(data: bytes) -> None:
     """Decode as an update of a tensor that has a history, and see what it leaves for the next."""
-    file = nnc_core.NnrFile(data, LIMITS, history={"w": hostile.HISTORY})
+    file = nnc_core.NnrFile(data, LIMITS, history={"w": seeds.HISTORY})
     check_size(dict(file.decode_all(1)))
     file.history_after()
 

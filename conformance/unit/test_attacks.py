@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import nnc_core
-from conformance.fuzz.hostile import bitstream_of, written
+from conformance.fuzz.seeds import bitstream_of, written
 from nnc_core import _native
 from nnc_core.approximator import native, reference
 from nnc_core.approximator.codebook import reconstruct_codebook

@@ -14,7 +14,7 @@ import nnc_core
 from conformance.fuzz import codec as fuzz
 from conformance.fuzz import fuzzing
 from conformance.fuzz.codec import Cases
-from conformance.fuzz.hostile import HISTORY, encoded, handmade
+from conformance.fuzz.seeds import HISTORY, encoded, handmade
 
 ROOT = Path(__file__).parents[2]
 

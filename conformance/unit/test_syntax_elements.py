@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from random import Random
 
-from conformance.fuzz.hostile import handmade
+from conformance.fuzz.seeds import handmade
 from conformance.suite.elements import named_in_tables
 from conformance.support import every_unit
 from conformance.unit.test_bitstream_sequences import LIMITS, Sequence
