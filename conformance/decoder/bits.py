@@ -82,3 +82,9 @@ class BitReader:
         rest = self.data[self.position // 8 :]
         self.position = 8 * len(self.data)
         return rest
+
+    def plausible(self, count: int, bits: int) -> int:
+        """``count``, if so many items of at least ``bits`` bits can follow."""
+        if count * bits > self.left:
+            raise InvalidError("a count is larger than what the unit has room for")
+        return count

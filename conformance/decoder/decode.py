@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 
 from .bits import BitReader
 from .cabac import ArithmeticDecoder
-from .errors import InvalidError
-from .headers import (
+from .code_points import (
     CPT_BI,
     CPT_BN,
     CPT_DC,
@@ -31,18 +30,13 @@ from .headers import (
     NNR_TPL,
     TPL_PRUN,
     TPL_REFLIST,
-    Beside,
-    Codebook,
-    DataUnitHeader,
-    Parameters,
-    nnr_compressed_data_unit_header,
-    nnr_layer_parameter_set_payload,
-    nnr_model_parameter_set_payload,
-    nnr_pruning_topology_container,
-    topology_elements_ids_list,
 )
+from .errors import InvalidError
+from .headers import Beside, Codebook, DataUnitHeader, nnr_compressed_data_unit_header
+from .parameter_sets import Parameters, nnr_layer_parameter_set_payload, nnr_model_parameter_set_payload
 from .quant_tensor import TensorParameters, quant_tensor
 from .state import Node, State, Tensors, check_parent, node_after
+from .topology import nnr_pruning_topology_container, topology_elements_ids_list
 
 _BINS_PER_BYTE = 8 * 177  # no bin takes less than 1/177 of a bit
 _LONGEST_TOPOLOGY = 1 << 28

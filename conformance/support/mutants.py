@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from conformance.decoder import cabac, decode, headers, quant_tensor, state
+from conformance.decoder import cabac, decode, headers, quant_tensor, state, topology
 
 Plant = Callable[[pytest.MonkeyPatch], None]
 
@@ -217,8 +217,8 @@ def a_mask_without_its_first_bit(patch: pytest.MonkeyPatch) -> None:
         bits = right(r)
         return [*bits[1:], *bits[:1]]
 
-    right = headers._bit_mask
-    patch.setattr(headers, "_bit_mask", mask)
+    right = topology._bit_mask
+    patch.setattr(topology, "_bit_mask", mask)
 
 
 MUTANTS: dict[Plant, str] = {
