@@ -18,12 +18,12 @@ import numpy as np
 import pytest
 
 import nnc_core
+from conformance.support.shared import shared
 from nnc_adapters import registry
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs processes that can be forked and killed")
 
 ROOT = Path(__file__).parents[2]
-SHARED = Path(os.environ.get("NNC_SHARED", ROOT.parent / "shared"))
 KILLS = 30
 MOST_KILLS = 600
 QP = {"old": "-38", "new": "-30"}
@@ -83,10 +83,7 @@ def safetensors_model(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def saved_model() -> Path:
-    path = SHARED / "models" / "kws_saved_model"
-    if not path.is_dir():
-        pytest.skip(f"needs {path}")
-    return path
+    return shared("models/kws_saved_model")
 
 
 Files = dict[str, bytes]

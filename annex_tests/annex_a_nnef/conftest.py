@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from conformance.support.shared import shared
 from nnc_adapters.nnef import NnefAdapter, dat
 from nnc_adapters.nnef.dat import Header, ItemType
 
@@ -138,7 +138,4 @@ def run() -> Iterator[Callable[..., NDArray[np.float32]]]:
 
 @pytest.fixture
 def vendor_archive() -> Path:
-    path = Path(os.environ.get("NNC_SHARED", ROOT.parent / "shared")) / "models" / "tract_conv_q40.nnef.tgz"
-    if not path.exists():
-        pytest.skip(f"there is no file {path}; set NNC_SHARED")
-    return path
+    return shared("models/tract_conv_q40.nnef.tgz")

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import onnxruntime
 import pytest
 from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
+from conformance.support.shared import SHARED
 from nnc_adapters.onnx import OnnxAdapter
 from nnc_core.nnr_model import SourceModel
 
@@ -122,16 +122,11 @@ def run() -> Callable[..., list[Any]]:
 
 @pytest.fixture
 def shared_models() -> list[Path]:
-    folder = shared_folder() / "models"
+    folder = SHARED / "models"
     found = sorted(folder.glob("*.onnx"))
     if not found:
         pytest.skip(f"there are no ONNX models in {folder}; set NNC_SHARED")
     return found
-
-
-def shared_folder() -> Path:
-    root = Path(__file__).resolve().parents[2]
-    return Path(os.environ.get("NNC_SHARED", root.parent / "shared"))
 
 
 @pytest.fixture

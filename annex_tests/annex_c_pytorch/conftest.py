@@ -1,12 +1,12 @@
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from conformance.support.shared import shared
 from nnc_adapters.pytorch import PytorchAdapter
 from nnc_core.nnr_model import SourceModel
 
@@ -81,11 +81,7 @@ def image(torch: Any) -> Any:
 
 @pytest.fixture
 def shared_models() -> Path:
-    root = Path(__file__).resolve().parents[2]
-    folder = Path(os.environ.get("NNC_SHARED", root.parent / "shared")) / "models"
-    if not folder.is_dir():
-        pytest.skip(f"there is no folder {folder}; set NNC_SHARED")
-    return folder
+    return shared("models")
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import nnc_core
+from conformance.support.shared import shared
 from nnc_adapters.base import DEFAULTS, Options
 from nnc_adapters.tensorflow import TensorflowAdapter, manifest
 from nnc_core.limits import Limits
@@ -198,11 +199,7 @@ def exact_parts() -> Callable[[SourceModel], dict[str, bytes]]:
 
 @pytest.fixture
 def shared_models() -> Path:
-    root = Path(__file__).resolve().parents[2]
-    folder = Path(os.environ.get("NNC_SHARED", root.parent / "shared")) / "models"
-    if not (folder / "kws_saved_model").is_dir():
-        pytest.skip(f"there are no TensorFlow models in {folder}; set NNC_SHARED")
-    return folder
+    return shared("models/kws_saved_model").parent
 
 
 @pytest.fixture

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 import nnc_core
 from conformance.support import every_unit
+from conformance.support.shared import SHARED
 from nnc_core.bitstream import Bitstream, BitstreamWriter
 from nnc_core.bitstream.parts import MODEL, begins_bitstream, bitstreams, join, split
 from nnc_core.bitstream.validate import violations
@@ -23,7 +22,6 @@ from nnc_core.syntax.model_parameter_set import nnr_model_parameter_set_payload
 from nnc_core.syntax.writer import Writer
 from nnc_core.tables.code_points import NnrUnitType, TopologyStorageFormat
 
-SHARED = Path(os.environ.get("NNC_SHARED", Path(__file__).parents[3] / "shared"))
 W = np.arange(12, dtype=np.float32).reshape(3, 4)
 TOPOLOGY = Topology(TopologyStorageFormat.NNR_TPL_ONNX, b"graph")
 

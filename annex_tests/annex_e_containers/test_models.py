@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 
@@ -11,11 +10,11 @@ import pytest
 
 import nnc_adapters
 import nnc_core
+from conformance.support.shared import shared
 from nnc_adapters import containers
 from nnc_core.bitstream.parts import split
 from nnc_core.errors import ModelError
 
-SHARED = Path(os.environ.get("NNC_SHARED", Path(__file__).parents[3] / "shared"))
 GRAPH = b"""version 1.0;
 graph g(x) -> (y)
 {
@@ -104,10 +103,7 @@ def test_of_an_archive_whose_tensors_are_partly_coded_the_others_are_taken_as_th
 
 @pytest.fixture
 def saved_model() -> Path:
-    found = SHARED / "models" / "kws_saved_model"
-    if not found.is_dir():
-        pytest.skip("the models are not there; NNC_SHARED says where they are")
-    return found
+    return shared("models/kws_saved_model")
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ import pytest
 from click.testing import CliRunner
 from numpy.typing import NDArray
 
+from conformance.support.shared import SHARED, shared
 from nnc_adapters import registry
 from nnc_adapters.cli import main
 from nnc_adapters.nnef import NnefAdapter
@@ -27,7 +28,7 @@ from nnc_adapters.nnef.dat import HEADER_SIZE, Header, ItemType, dump
 Files = dict[str, bytes]
 Nnc = Callable[..., str]
 
-SHARED = Path(os.environ.get("NNC_SHARED", Path(__file__).resolve().parents[2].parent / "shared")) / "cases" / "nnef"
+FOLDER = SHARED / "cases" / "nnef"
 RNG = np.random.default_rng(9)
 
 
@@ -336,13 +337,13 @@ def test_a_graph_stands_for_the_model_around_it(
 
 # The files themselves -------------------------------------------------------------------------------------------------
 
-CASES = sorted(path.name for path in SHARED.iterdir()) if SHARED.is_dir() else []
+CASES = sorted(path.name for path in FOLDER.iterdir()) if FOLDER.is_dir() else []
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_case_round_trips_and_is_small(round_trip: Callable[[Path], Files], tmp_path: Path, name: str) -> None:
-    before = files_in(SHARED / name)
-    check(before, round_trip(SHARED / name))
+    before = files_in(FOLDER / name)
+    check(before, round_trip(FOLDER / name))
     size = (tmp_path / "coded.nnr").stat().st_size
     assert size <= len(zlib.compress(b"".join(before.values()), 9)) + 200
 
@@ -350,11 +351,10 @@ def test_a_case_round_trips_and_is_small(round_trip: Callable[[Path], Files], tm
 @pytest.mark.parametrize("name", ["gru_of_tract.nnef.tgz", "deconvolution_of_tract.nnef.tgz"])
 def test_tract_runs_what_comes_back(round_trip: Callable[[Path], Files], tmp_path: Path, name: str) -> None:
     tract = pytest.importorskip("tract", reason="tract is not installed")
-    if not (SHARED / name).exists():
-        pytest.skip(f"there is no {SHARED / name}; set NNC_SHARED")
-    round_trip(SHARED / name)
+    original = shared(f"cases/nnef/{name}")
+    round_trip(original)
     rng = np.random.default_rng(0)
     feed = rng.integers(0, 500, (20, 1)) if "gru" in name else rng.standard_normal((1, 3, 32, 32)).astype(np.float32)
-    models = (tract.nnef().load(str(path)).into_runnable() for path in (SHARED / name, tmp_path / "restored"))
+    models = (tract.nnef().load(str(path)).into_runnable() for path in (original, tmp_path / "restored"))
     before, after = (model.run([feed])[0].to_numpy() for model in models)
     assert ((before - after) ** 2).sum() < 1e-3 * (before**2).sum()

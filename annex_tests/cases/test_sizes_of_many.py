@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import zlib
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -17,12 +16,13 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 import nnc_adapters
+from conformance.support.shared import SHARED
 from nnc_adapters.shared.thrift import Candidate, paying
 
 Array = NDArray[np.generic]
 Tensors = dict[str, Array]
 
-CASES = Path(os.environ.get("NNC_SHARED", "../shared")) / "cases"
+CASES = SHARED / "cases"
 MOST = 200
 RNG = np.random.default_rng(29)
 POOL = RNG.standard_normal(2048)

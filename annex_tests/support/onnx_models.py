@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,18 +9,17 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime
-import pytest
 from click.testing import CliRunner
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
+from conformance.support.shared import shared
 from nnc_adapters.cli import main
 from nnc_core.nnr_model import SourceModel
 
 node = helper.make_node
 Arrays = Mapping[str, NDArray[Any]]
 Read = Callable[..., SourceModel]
-SHARED = Path(os.environ.get("NNC_SHARED", Path(__file__).resolve().parents[2].parent / "shared")) / "cases" / "onnx"
 RNG = np.random.default_rng(6)
 
 
@@ -65,9 +63,7 @@ def outputs(path: Path, feeds: Arrays) -> list[NDArray[Any]]:
 
 
 def case(name: str) -> Path:
-    if not (SHARED / name).exists():
-        pytest.skip(f"there is no {SHARED / name}; set NNC_SHARED")
-    return SHARED / name
+    return shared(f"cases/onnx/{name}")
 
 
 def sqnr(original: NDArray[Any], decoded: NDArray[Any]) -> float:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -12,18 +9,15 @@ from annex_tests.support.handmade_tensorflow import (
     entry,
     index,
 )
+from conformance.support.shared import shared
 
 h5py = pytest.importorskip("h5py", reason="h5py is not installed")
-SHARED = Path(os.environ.get("NNC_SHARED", Path(__file__).resolve().parents[2].parent / "shared")) / "cases"
 RNG = np.random.default_rng(11)
 
 
 def case(name):
     """One of the inputs that came with a report."""
-    path = SHARED / "tensorflow" / name
-    if not path.exists():
-        pytest.skip(f"there is no {path}; set NNC_SHARED")
-    return path
+    return shared(f"cases/tensorflow/{name}")
 
 
 def checkpoint(folder, arrays):

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import pytest
 
+from conformance.support.shared import shared
 from nnc_adapters.base import Options
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 safetensors = pytest.importorskip("safetensors.torch", reason="safetensors is not installed")
 prune = pytest.importorskip("torch.nn.utils.prune")
-SHARED = Path(os.environ.get("NNC_SHARED", Path(__file__).resolve().parents[2].parent / "shared")) / "cases" / "pytorch"
 OPAQUE = Options(opaque=True)
 
 
 def case(name):
     """One of the inputs that came with a report."""
-    if not (SHARED / name).exists():
-        pytest.skip(f"there is no {SHARED / name}; set NNC_SHARED")
-    return SHARED / name
+    return shared(f"cases/pytorch/{name}")
 
 
 def tensors(path):

@@ -25,7 +25,7 @@ from rich.table import Table
 
 import nnc_core
 from conformance.bench import minilm
-from conformance.support.peer_codec import SHARED
+from conformance.support.shared import SHARED
 from nnc_adapters import registry
 
 Tensors = dict[str, NDArray[Any]]

@@ -30,7 +30,7 @@ from rich.table import Table
 
 import nnc_core
 from conformance.support import peer_codec
-from conformance.support.peer_codec import SHARED
+from conformance.support.shared import SHARED
 from nnc_adapters import registry
 from nnc_core import SourceModel
 from nnc_core.coder.plan import ModelPlan, TensorPlan

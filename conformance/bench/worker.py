@@ -30,7 +30,8 @@ from safetensors.numpy import load_file
 import nnc_core
 from conformance.bench import minilm, synthetic
 from conformance.bench.checkpoint import read_checkpoint
-from conformance.support.peer_codec import ROOT, SHARED
+from conformance.support.peer_codec import ROOT
+from conformance.support.shared import SHARED
 from nnc_core import CodingParameters, UpdateDecoder, UpdateEncoder, UpdateOptions, decode, encode  # imported here
 from nnc_core.coder.pool import LEAST_WINDOW
 

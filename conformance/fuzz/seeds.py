@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +13,7 @@ from numpy.typing import NDArray
 
 import nnc_core
 from conformance.support import every_unit
+from conformance.support.shared import SHARED
 from nnc_core import History
 from nnc_core.bitstream import Bitstream, UnitRecord
 from nnc_core.entropy.native import Encoder
@@ -36,8 +35,6 @@ from nnc_core.tables.code_points import (
     PayloadType,
     TopologyStorageFormat,
 )
-
-SHARED = Path(os.environ.get("NNC_SHARED") or Path(__file__).resolve().parents[3] / "shared")
 
 HISTORY = History(
     device_id=1,

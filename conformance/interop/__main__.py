@@ -38,6 +38,7 @@ from conformance.suite.peer import Peer, reason_against
 from conformance.suite.procedures import Outcome, outcomes_of
 from conformance.suite.rows import all_rows, runs
 from conformance.support import peer_codec
+from conformance.support.shared import SHARED
 from nnc_core import CodingParameters, NnrFile
 from nnc_core.bitstream import UnitRecord
 from nnc_core.syntax.data_unit import CompressedDataUnitHeader
@@ -142,7 +143,7 @@ def ours_alone() -> Iterator[Case]:
 
 
 def checkpoints() -> Iterator[Case]:
-    path = peer_codec.SHARED / "models" / "ResNet56_CIFAR100.pt"
+    path = SHARED / "models" / "ResNet56_CIFAR100.pt"
     if not path.is_file():
         return
     tensors = read_checkpoint(path)

@@ -1,12 +1,11 @@
 """Finds the corpus of golden bitstreams and hands out its cases; tests that need it are skipped where it is absent.
 
-It lies in ``$NNC_SHARED/corpus``; NNC_SHARED is by default the folder ``shared`` next to the project.
+It lies in ``$NNC_SHARED/corpus``.
 """
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,11 +16,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from conformance.support.shared import SHARED
 from nnc_core.entropy.parameters import TensorParameters
 from nnc_core.syntax import InputParameters
 from nnc_core.tables.entry_point import EntryPoint
 
-SHARED = Path(os.environ.get("NNC_SHARED") or Path(__file__).resolve().parents[3] / "shared")
 CORPUS = SHARED / "corpus"
 
 needs_corpus = pytest.mark.skipif(not CORPUS.is_dir(), reason="no corpus: NNC_SHARED does not lead to one")

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from conformance.support.shared import SHARED
 from nnc_core import CodingParameters
 
 ROOT = Path(__file__).resolve().parents[2]
-SHARED = Path(os.environ.get("NNC_SHARED") or ROOT.parent / "shared")
 _PYTHON = ROOT / ".peer" / "bin" / "python"
 _SESSION = Path(__file__).with_name("peer_session.py")
 _DRIVER = SHARED / "tools" / "peer.py"

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from conformance.bench.checkpoint import read_checkpoint
-from conformance.support.corpus import SHARED, model_steps, needs_corpus
+from conformance.support.corpus import model_steps, needs_corpus
+from conformance.support.shared import SHARED
 
 RESNET = SHARED / "models" / "ResNet56_CIFAR100.pt"
 

@@ -10,7 +10,7 @@ from conformance.suite.generate import Generated
 from conformance.suite.procedures import outcomes_of
 from conformance.suite.quick import QUICK
 from conformance.suite.rows import SUITE, all_rows, selected, updated
-from conformance.support.peer_codec import SHARED
+from conformance.support.shared import SHARED
 from nnc_core.bitstream import Bitstream
 
 ROWS = all_rows()

@@ -6,13 +6,13 @@ The corpus lies in the folder that NNC_SHARED names.
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from conformance.support.corpus import CORPUS
 from nnc_core.bitstream import Bitstream, UnitRecord
 from nnc_core.syntax import (
     CompressedDataUnitHeader,
@@ -24,8 +24,6 @@ from nnc_core.syntax import (
 from nnc_core.syntax.unit_types import header_bytes
 from nnc_core.tables.code_points import NnrUnitType
 
-SHARED = Path(os.environ.get("NNC_SHARED", Path(__file__).parents[3] / "shared"))
-CORPUS = SHARED / "corpus"
 CASES = sorted(path.parent for path in CORPUS.glob("*/config.json"))
 
 pytestmark = pytest.mark.skipif(not CASES, reason=f"no test vectors in {CORPUS}; set NNC_SHARED")

@@ -18,7 +18,8 @@ import pytest
 from onnx import ModelProto, TensorProto, helper
 
 import nnc_adapters
-from annex_tests.support.onnx_models import SHARED, Read, arrays, case, floats, model_of, nnc, node, outputs, sqnr
+from annex_tests.support.onnx_models import Read, arrays, case, floats, model_of, nnc, node, outputs, sqnr
+from conformance.support.shared import SHARED
 from nnc_adapters.base import Options
 from nnc_adapters.onnx import OnnxAdapter
 from nnc_core.errors import ModelError
@@ -175,7 +176,8 @@ def test_compressed_models_are_read_and_written(tmp_path: Path, suffix: str) -> 
     assert onnx.ModelProto.FromString(back).graph.node == onnx.ModelProto.FromString(data).graph.node
 
 
-FILES = sorted(path.relative_to(SHARED).as_posix() for path in SHARED.rglob("*.onnx"))
+FOLDER = SHARED / "cases" / "onnx"
+FILES = sorted(path.relative_to(FOLDER).as_posix() for path in FOLDER.rglob("*.onnx"))
 
 
 @pytest.mark.parametrize("name", FILES)
