@@ -238,79 +238,80 @@ def test_a_state_of_another_model_is_refused(versions: Callable[[int], Path], tm
     assert not (tmp_path / "u2.nnr").exists()
 
 
-class TestCommands:
-    def test_tensors_alone_go_to_safetensors_from_any_format(self, tmp_path: Path) -> None:
-        base = written("m.pt", MODELS["pytorch"][1](), tmp_path)
-        new = trained(base, tmp_path / "new.pt")
-        assert nnc("diff", base, new, "-o", tmp_path / "u.nnr", "--exact").exit_code == 0
-        done = nnc("patch", base, tmp_path / "u.nnr", "-o", tmp_path / "out.safetensors")
+def test_tensors_alone_go_to_safetensors_from_any_format(tmp_path: Path) -> None:
+    base = written("m.pt", MODELS["pytorch"][1](), tmp_path)
+    new = trained(base, tmp_path / "new.pt")
+    assert nnc("diff", base, new, "-o", tmp_path / "u.nnr", "--exact").exit_code == 0
+    done = nnc("patch", base, tmp_path / "u.nnr", "-o", tmp_path / "out.safetensors")
+    assert done.exit_code == 0, done.output
+    found = safetensors.numpy.load_file(tmp_path / "out.safetensors")
+    assert {name: array.tobytes() for name, array in found.items()} == {
+        name: array.tobytes() for name, array in tensors(new).items()
+    }
+
+
+def test_diff_patch_fold_and_chain_work_together(versions: Callable[[int], Path], tmp_path: Path) -> None:
+    names = [tmp_path / f"u{n}.nnr" for n in (1, 2, 3)]
+    for number, name in enumerate(names, 1):
+        done = nnc("diff", versions(number - 1), versions(number), "-o", name, "--exact", "--state", tmp_path / "s")
         assert done.exit_code == 0, done.output
-        found = safetensors.numpy.load_file(tmp_path / "out.safetensors")
-        assert {name: array.tobytes() for name, array in found.items()} == {
-            name: array.tobytes() for name, array in tensors(new).items()
-        }
+    listed = nnc("chain", tmp_path, "--json")
+    assert [link["manifest"]["sequence"] for link in json.loads(listed.stdout)] == [1, 2, 3]
+    assert nnc("fold", *names, "-o", tmp_path / "all.nnr").exit_code == 0
+    for updates_ in ([tmp_path / "all.nnr"], names):
+        target = tmp_path / "out.safetensors"
+        assert nnc("patch", versions(0), *updates_, "-o", target, "-f").exit_code == 0
+        assert content(target) == content(versions(3))
 
-    def test_diff_patch_fold_and_chain_work_together(self, versions: Callable[[int], Path], tmp_path: Path) -> None:
-        names = [tmp_path / f"u{n}.nnr" for n in (1, 2, 3)]
-        for number, name in enumerate(names, 1):
-            done = nnc("diff", versions(number - 1), versions(number), "-o", name, "--exact", "--state", tmp_path / "s")
-            assert done.exit_code == 0, done.output
-        listed = nnc("chain", tmp_path, "--json")
-        assert [link["manifest"]["sequence"] for link in json.loads(listed.stdout)] == [1, 2, 3]
-        assert nnc("fold", *names, "-o", tmp_path / "all.nnr").exit_code == 0
-        for updates_ in ([tmp_path / "all.nnr"], names):
-            target = tmp_path / "out.safetensors"
-            assert nnc("patch", versions(0), *updates_, "-o", target, "-f").exit_code == 0
-            assert content(target) == content(versions(3))
 
-    @pytest.mark.parametrize("exact", [["--exact"], []])
-    @pytest.mark.parametrize("bitstream", [False, True])
-    def test_a_whole_model_and_its_updates_become_one_bitstream(
-        self, versions: Callable[[int], Path], tmp_path: Path, exact: list[str], bitstream: bool
-    ) -> None:
-        here = versions(0)
-        if bitstream:
-            nnc("compress", here, "-o", tmp_path / "base.nnr")
-            nnc("decompress", tmp_path / "base.nnr", "-o", tmp_path / "base.safetensors")
-            here = tmp_path / "base.safetensors"
-        base, names = tmp_path / "base.nnr" if bitstream else here, []
-        for number in (1, 2, 3):
-            names.append(tmp_path / f"u{number}.nnr")
-            nnc("diff", here, versions(number), "-o", names[-1], "--state", tmp_path / "s", *exact)
-            nnc("patch", here, names[-1], "-o", tmp_path / f"p{number}.safetensors", "--state", tmp_path / "r")
-            here = tmp_path / f"p{number}.safetensors"
-        done = nnc("fold", base, *names, "-o", tmp_path / "whole.nnr")
-        assert done.exit_code == 0, done.output
-        nnc("decompress", tmp_path / "whole.nnr", "-o", tmp_path / "late.safetensors")
-        assert_same(tmp_path / "late.safetensors", here)
-        done = nnc("fold", *names, "-o", tmp_path / "one.nnr", *([] if exact else ["--base", base]))
-        assert done.exit_code == 0, done.output
-        assert nnc("patch", base, tmp_path / "one.nnr", "-o", tmp_path / "one.safetensors").exit_code == 0
-        assert_same(tmp_path / "one.safetensors", here)
+@pytest.mark.parametrize("exact", [["--exact"], []])
+@pytest.mark.parametrize("bitstream", [False, True])
+def test_a_whole_model_and_its_updates_become_one_bitstream(
+    versions: Callable[[int], Path], tmp_path: Path, exact: list[str], bitstream: bool
+) -> None:
+    here = versions(0)
+    if bitstream:
+        nnc("compress", here, "-o", tmp_path / "base.nnr")
+        nnc("decompress", tmp_path / "base.nnr", "-o", tmp_path / "base.safetensors")
+        here = tmp_path / "base.safetensors"
+    base, names = tmp_path / "base.nnr" if bitstream else here, []
+    for number in (1, 2, 3):
+        names.append(tmp_path / f"u{number}.nnr")
+        nnc("diff", here, versions(number), "-o", names[-1], "--state", tmp_path / "s", *exact)
+        nnc("patch", here, names[-1], "-o", tmp_path / f"p{number}.safetensors", "--state", tmp_path / "r")
+        here = tmp_path / f"p{number}.safetensors"
+    done = nnc("fold", base, *names, "-o", tmp_path / "whole.nnr")
+    assert done.exit_code == 0, done.output
+    nnc("decompress", tmp_path / "whole.nnr", "-o", tmp_path / "late.safetensors")
+    assert_same(tmp_path / "late.safetensors", here)
+    done = nnc("fold", *names, "-o", tmp_path / "one.nnr", *([] if exact else ["--base", base]))
+    assert done.exit_code == 0, done.output
+    assert nnc("patch", base, tmp_path / "one.nnr", "-o", tmp_path / "one.safetensors").exit_code == 0
+    assert_same(tmp_path / "one.safetensors", here)
 
-    def test_exit_codes_tell_apart_what_is_wrong(self, versions: Callable[[int], Path], tmp_path: Path) -> None:
-        u = [tmp_path / f"u{n}.nnr" for n in range(4)]
-        for n in (1, 2, 3):
-            nnc("diff", versions(n - 1), versions(n), "-o", u[n], "--exact", "--state", tmp_path / "s")
-        out = tmp_path / "o.safetensors"
-        gap = nnc("patch", versions(0), u[1], u[3], "-o", out)
-        assert (gap.exit_code, "apply update 2 first" in gap.output) == (8, True)
-        for wrong, words in (
-            (("patch", versions(0), versions(1), "-o", out), "is a model, not an update; nnc diff"),
-            (("patch", u[1], u[2], "-o", out), "is an update, not a model"),
-            (("patch", versions(0), u[1], "-o", tmp_path / "o.onnx"), "the suffix contradicts the format"),
-            (("patch", versions(0), tmp_path / "nowhere.nnr", "-o", out), "No such file"),
-        ):
-            done = nnc(*wrong)
-            assert (done.exit_code, words in done.output) == (5, True), done.output
-        assert nnc("diff", versions(0), versions(1), "-o", u[1]).exit_code == 5
-        assert nnc("diff", versions(0), versions(1), "-o", u[0], "--only", "(").exit_code == 2
-        assert nnc("chain", u[1], u[3]).exit_code == 1
 
-    def test_a_whole_model_is_not_an_update_without_a_word(
-        self, versions: Callable[[int], Path], tmp_path: Path
-    ) -> None:
-        nnc("compress", versions(1), "-o", tmp_path / "whole.nnr")
-        done = nnc("patch", versions(0), tmp_path / "whole.nnr", "-o", tmp_path / "o.safetensors")
-        assert done.exit_code == 5
-        assert "not an update" in done.output
+def test_exit_codes_tell_apart_what_is_wrong(versions: Callable[[int], Path], tmp_path: Path) -> None:
+    u = [tmp_path / f"u{n}.nnr" for n in range(4)]
+    for n in (1, 2, 3):
+        nnc("diff", versions(n - 1), versions(n), "-o", u[n], "--exact", "--state", tmp_path / "s")
+    out = tmp_path / "o.safetensors"
+    gap = nnc("patch", versions(0), u[1], u[3], "-o", out)
+    assert (gap.exit_code, "apply update 2 first" in gap.output) == (8, True)
+    for wrong, words in (
+        (("patch", versions(0), versions(1), "-o", out), "is a model, not an update; nnc diff"),
+        (("patch", u[1], u[2], "-o", out), "is an update, not a model"),
+        (("patch", versions(0), u[1], "-o", tmp_path / "o.onnx"), "the suffix contradicts the format"),
+        (("patch", versions(0), tmp_path / "nowhere.nnr", "-o", out), "No such file"),
+    ):
+        done = nnc(*wrong)
+        assert (done.exit_code, words in done.output) == (5, True), done.output
+    assert nnc("diff", versions(0), versions(1), "-o", u[1]).exit_code == 5
+    assert nnc("diff", versions(0), versions(1), "-o", u[0], "--only", "(").exit_code == 2
+    assert nnc("chain", u[1], u[3]).exit_code == 1
+
+
+def test_a_whole_model_is_not_an_update_without_a_word(versions: Callable[[int], Path], tmp_path: Path) -> None:
+    nnc("compress", versions(1), "-o", tmp_path / "whole.nnr")
+    done = nnc("patch", versions(0), tmp_path / "whole.nnr", "-o", tmp_path / "o.safetensors")
+    assert done.exit_code == 5
+    assert "not an update" in done.output

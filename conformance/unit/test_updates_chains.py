@@ -1,4 +1,4 @@
-"""Chains of updates: the receiver has what the sender says, whatever order things happen in; or a typed error."""
+"""Chains of updates: the receiver has what the sender says, and both keep a state."""
 
 from __future__ import annotations
 
@@ -12,66 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import nnc_core
+from conformance.support.chains import EXACT, OPTIONS, assert_equal, chain_of, model, trained
 from nnc_core import LossyOptions, UpdateDecoder, UpdateEncoder, UpdateOptions
-from nnc_core.updates import Chain, PatchedModel, fold
-
-EXACT = UpdateOptions(exact=True)
-OPTIONS = {
-    "exact": EXACT,
-    "exact, as they lie": UpdateOptions(exact=True, order="none"),
-    "exact, by the model before": UpdateOptions(exact=True, order="parent"),
-    "lossy": UpdateOptions(),
-    "lossy, uniform": UpdateOptions(lossy=LossyOptions(dq_flag=False)),
-    "lossy, sparse": UpdateOptions(lossy=LossyOptions(sparsity=0.9)),
-    "lossy, rows": UpdateOptions(lossy=LossyOptions(sparsity=0.5, structured=True)),
-}
-Model = dict[str, np.ndarray]
-
-
-def model(dtype: str = "float32", seed: int = 0) -> Model:
-    rng = np.random.default_rng(seed)
-    kind = np.dtype(getattr(ml_dtypes, dtype, dtype))
-    return {
-        "conv.weight": rng.normal(0, 0.1, (6, 4, 3, 3)).astype(kind),
-        "fc.weight": rng.normal(0, 0.05, (24, 16)).astype(kind),
-        "fc.bias": rng.normal(0, 0.5, 24).astype(kind),
-        "scalar": np.asarray(rng.normal(), kind),
-        "steps": np.asarray(seed, np.int64),
-        "mask": rng.random((5, 7)) < 0.5,
-    }
-
-
-def trained(tensors: Model, seed: int, rate: float = 1e-3) -> Model:
-    """The model after a step that changes about half of the weights."""
-    rng = np.random.default_rng(seed)
-    after = {}
-    for name, array in tensors.items():
-        if array.dtype.kind in "iu":
-            after[name] = array + 1
-        elif array.dtype.kind == "b":
-            after[name] = array ^ (rng.random(array.shape) < 0.1)
-        else:
-            step = rate * rng.normal(size=array.shape) * (rng.random(array.shape) < 0.5)
-            after[name] = (array.astype(np.float64) + step).astype(array.dtype)
-    return after
-
-
-def assert_equal(a: Model, b: Model) -> None:
-    assert list(a) == list(b)
-    for name in a:
-        assert (a[name].dtype, a[name].shape) == (b[name].dtype, b[name].shape), name
-        assert a[name].tobytes() == b[name].tobytes(), name
-
-
-def chain_of(base: Model, length: int, options: UpdateOptions = EXACT) -> tuple[list[bytes], list[Model]]:
-    """Updates of a chain, and the receiver's model before the first and after each."""
-    encoder, updates, models, new = UpdateEncoder(base, options), [], [dict(base)], base
-    for seed in range(length):
-        new = trained(new, seed)
-        updates.append(encoder.encode(new))
-        encoder.commit(updates[-1])
-        models.append(dict(encoder.model))
-    return updates, models
+from nnc_core.updates import Chain, PatchedModel
 
 
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
@@ -175,92 +118,6 @@ def test_only_the_chosen_tensors_change() -> None:
     assert {n for n in base if decoder.model[n].tobytes() != base[n].tobytes()} <= {"fc.weight", "fc.bias"}
 
 
-class TestWrongOrder:
-    def test_a_replay_is_refused_and_changes_nothing(self) -> None:
-        base = model()
-        updates, models = chain_of(base, 2)
-        decoder = UpdateDecoder(base)
-        decoder.apply(updates[0])
-        with pytest.raises(nnc_core.ReplayError):
-            decoder.apply(updates[0])
-        assert_equal(dict(decoder.model), models[1])
-
-    @pytest.mark.parametrize("options", [EXACT, UpdateOptions()])
-    def test_a_gap_says_which_update_is_missing(self, options: UpdateOptions) -> None:
-        base = model()
-        updates, models = chain_of(base, 4, options)
-        decoder = UpdateDecoder(base)
-        decoder.apply(updates[0])
-        with pytest.raises(nnc_core.MissingLinkError, match="update 2") as caught:
-            decoder.apply(updates[3])
-        assert (caught.value.have, caught.value.need) == (1, 3)
-        assert_equal(dict(decoder.model), models[1])
-
-    def test_a_lost_update_in_which_a_tensor_had_no_unit_is_missed(self) -> None:
-        base = model()
-        encoder, updates, new = UpdateEncoder(base, EXACT), [], base
-        for name in ("fc.bias", "fc.weight", "fc.bias"):
-            new = {**new, name: new[name] + 1}
-            updates.append(encoder.encode(new))
-            encoder.commit(updates[-1])
-        decoder = UpdateDecoder(base)
-        decoder.apply(updates[0])
-        with pytest.raises(nnc_core.MissingLinkError):
-            decoder.apply(updates[2])
-
-    def test_another_base_is_refused(self) -> None:
-        updates, _ = chain_of(model(), 1)
-        with pytest.raises(nnc_core.WrongBaseError):
-            UpdateDecoder(model(seed=1)).apply(updates[0])
-
-    def test_one_flipped_bit_of_the_base_is_noticed(self) -> None:
-        base = model()
-        updates, _ = chain_of(base, 1)
-        flipped = {**base, "fc.weight": base["fc.weight"].copy()}
-        flipped["fc.weight"].reshape(-1).view(np.uint32)[7] ^= 1
-        with pytest.raises(nnc_core.WrongBaseError):
-            UpdateDecoder(flipped).apply(updates[0])
-
-    def test_the_chain_of_another_sender_is_refused(self) -> None:
-        base = model()
-        ours, theirs = UpdateEncoder(base, EXACT, device_id=1), UpdateEncoder(base, EXACT, device_id=2)
-        a, b = ours.encode(trained(base, 1)), theirs.encode(trained(base, 2))
-        theirs.commit(b)
-        second = theirs.encode(trained(dict(theirs.model), 3))
-        decoder = UpdateDecoder(base)
-        decoder.apply(a)
-        with pytest.raises(nnc_core.UpdateError):
-            decoder.apply(b)
-        with pytest.raises(nnc_core.UpdateError):
-            decoder.apply(second)
-
-    def test_the_right_model_without_the_state_of_the_chain_is_refused(self) -> None:
-        updates, models = chain_of(model(), 2)
-        with pytest.raises(nnc_core.MissingLinkError, match="state"):
-            UpdateDecoder(models[1]).apply(updates[1])
-
-    def test_a_bitstream_without_a_manifest_needs_a_word(self) -> None:
-        base = {"w": np.zeros((3, 3), np.float32)}
-        plain = nnc_core.encode({"w": np.full((3, 3), 0.25, np.float32)}, parameters=nnc_core.CodingParameters(qp=-60))
-        decoder = UpdateDecoder(base)
-        with pytest.raises(nnc_core.ModelError, match="unverified"):
-            decoder.apply(plain)
-        decoder.apply(plain, unverified=True)
-        assert np.allclose(decoder.model["w"], 0.25)
-
-    def test_other_tensors_shapes_or_types_are_refused(self) -> None:
-        base = model()
-        encoder = UpdateEncoder(base, EXACT)
-        for strange in (
-            {**base, "more": np.zeros(3)},
-            {name: array for name, array in base.items() if name != "mask"},
-            {**base, "fc.bias": base["fc.bias"][:3]},
-            {**base, "fc.bias": base["fc.bias"].astype(np.float64)},
-        ):
-            with pytest.raises(nnc_core.ModelError, match="whole model"):
-                encoder.encode(strange)
-
-
 def test_an_update_that_is_not_committed_leaves_no_trace() -> None:
     base = model()
     encoder = UpdateEncoder(base, EXACT)
@@ -341,47 +198,49 @@ def test_the_bytes_do_not_depend_on_threads() -> None:
         assert len({UpdateEncoder(base, options, threads=n).encode(new) for n in (1, 2, 3)}) == 1
 
 
-class TestState:
-    def test_a_state_needs_the_model_that_it_belongs_to(self, tmp_path: Path) -> None:
-        base = model()
-        UpdateEncoder(base).save(tmp_path / "state")
-        with pytest.raises(nnc_core.WrongBaseError):
-            UpdateDecoder.load(tmp_path / "state", trained(base, 1))
+def test_a_state_needs_the_model_that_it_belongs_to(tmp_path: Path) -> None:
+    base = model()
+    UpdateEncoder(base).save(tmp_path / "state")
+    with pytest.raises(nnc_core.WrongBaseError):
+        UpdateDecoder.load(tmp_path / "state", trained(base, 1))
 
-    def test_damage_at_any_byte_is_an_error_or_changes_nothing(self, tmp_path: Path) -> None:
-        base = {"w": np.ones((3, 4), ml_dtypes.bfloat16)}
-        encoder = UpdateEncoder(base, UpdateOptions())
-        encoder.commit(encoder.encode({"w": np.full((3, 4), 2, ml_dtypes.bfloat16)}))
+
+def test_damage_at_any_byte_of_a_state_is_an_error_or_changes_nothing(tmp_path: Path) -> None:
+    base = {"w": np.ones((3, 4), ml_dtypes.bfloat16)}
+    encoder = UpdateEncoder(base, UpdateOptions())
+    encoder.commit(encoder.encode({"w": np.full((3, 4), 2, ml_dtypes.bfloat16)}))
+    encoder.save(tmp_path / "state")
+    data = (tmp_path / "state").read_bytes()
+    for place in range(len(data)):
+        (tmp_path / "damaged").write_bytes(data[:place] + bytes([data[place] ^ 0x41]) + data[place + 1 :])
+        try:
+            UpdateDecoder.load(tmp_path / "damaged", dict(encoder.model))
+        except nnc_core.NncError:
+            continue
+
+
+def test_what_is_not_a_state_is_named(tmp_path: Path) -> None:
+    (tmp_path / "text").write_text("hello")
+    with zipfile.ZipFile(tmp_path / "other", "w") as archive:
+        archive.writestr("a", "b")
+    for name in ("text", "other"):
+        with pytest.raises(nnc_core.ModelError, match="is not the state of a chain"):
+            UpdateDecoder.load(tmp_path / name, model())
+
+
+def test_a_failed_write_leaves_the_old_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder = UpdateEncoder(model())
+    encoder.save(tmp_path / "state")
+    before = (tmp_path / "state").read_bytes()
+
+    def full(*_: object) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="no space"):
         encoder.save(tmp_path / "state")
-        data = (tmp_path / "state").read_bytes()
-        for place in range(len(data)):
-            (tmp_path / "damaged").write_bytes(data[:place] + bytes([data[place] ^ 0x41]) + data[place + 1 :])
-            try:
-                UpdateDecoder.load(tmp_path / "damaged", dict(encoder.model))
-            except nnc_core.NncError:
-                continue
-
-    def test_what_is_not_a_state_is_named(self, tmp_path: Path) -> None:
-        (tmp_path / "text").write_text("hello")
-        with zipfile.ZipFile(tmp_path / "other", "w") as archive:
-            archive.writestr("a", "b")
-        for name in ("text", "other"):
-            with pytest.raises(nnc_core.ModelError, match="is not the state of a chain"):
-                UpdateDecoder.load(tmp_path / name, model())
-
-    def test_a_failed_write_leaves_the_old_state(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        encoder = UpdateEncoder(model())
-        encoder.save(tmp_path / "state")
-        before = (tmp_path / "state").read_bytes()
-
-        def full(*_: object) -> None:
-            raise OSError("no space left on device")
-
-        monkeypatch.setattr("os.fsync", full)
-        with pytest.raises(OSError, match="no space"):
-            encoder.save(tmp_path / "state")
-        assert (tmp_path / "state").read_bytes() == before
-        assert [each.name for each in tmp_path.iterdir()] == ["state"]
+    assert (tmp_path / "state").read_bytes() == before
+    assert [each.name for each in tmp_path.iterdir()] == ["state"]
 
 
 @pytest.mark.parametrize("threads", [1, 3])
@@ -419,84 +278,12 @@ def test_damage_at_any_byte_of_an_update_is_an_error_and_changes_nothing() -> No
                 UpdateDecoder(base).apply(update[:place])
 
 
-class TestPatches:
-    def test_patches_name_the_elements_that_change_and_apply_nothing(self) -> None:
-        base = model()
-        new = {**base, "fc.weight": base["fc.weight"].copy()}
-        new["fc.weight"][3, 5] = 7
-        decoder = UpdateDecoder(base)
-        (patch,) = decoder.patches(UpdateEncoder(base, EXACT).encode(new))
-        assert (patch.name, patch.shape, patch.dtype) == ("fc.weight", (24, 16), "float32")
-        assert (patch.indices.tolist(), patch.values.tolist()) == ([3 * 16 + 5], [7.0])
-        assert_equal(dict(decoder.model), base)
-
-
-class TestFold:
-    @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
-    @pytest.mark.parametrize("order", ["base", "none"])
-    def test_one_update_does_what_several_did(self, dtype: str, order: str) -> None:
-        base = {name: array for name, array in model(dtype).items() if name != "steps"}
-        updates, models = chain_of(base, 4, UpdateOptions(exact=True, order=order))  # type: ignore[arg-type]
-        decoder = UpdateDecoder(base)
-        decoder.apply(fold(updates))
-        assert_equal(dict(decoder.model), models[4])
-
-    def test_a_folded_update_goes_on_with_a_restart_only(self) -> None:
-        base = {"w": np.ones((4, 6), np.float32)}
-        encoder, new, updates = UpdateEncoder(base, EXACT), base, []
-        for seed in range(3):
-            new = trained(new, seed)
-            updates.append(encoder.encode(new))
-            encoder.commit(updates[-1])
-        decoder = UpdateDecoder(base)
-        decoder.apply(fold(updates[:2]))
-        with pytest.raises(nnc_core.MissingLinkError, match="state"):
-            decoder.apply(updates[2])
-        decoder.apply(UpdateEncoder(dict(decoder.model), EXACT).encode(new))
-        assert_equal(dict(decoder.model), new)
-
-    def test_updates_that_do_not_follow_on_each_other_are_refused(self) -> None:
-        updates, _ = chain_of({"w": np.ones((4, 6), np.float32)}, 3)
-        with pytest.raises(nnc_core.WrongBaseError):
-            fold([updates[0], updates[2]])
-        with pytest.raises(nnc_core.MissingLinkError):
-            fold(updates[1:])
-
-    @pytest.mark.parametrize("kind", sorted(OPTIONS))
-    @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-    def test_with_the_base_at_hand_lossy_updates_fold_as_well(self, kind: str, dtype: str) -> None:
-        base = model(dtype)
-        updates, models = chain_of(base, 4, OPTIONS[kind])
-        decoder = UpdateDecoder(base)
-        decoder.apply(fold(updates, base))
-        assert_equal(dict(decoder.model), models[4])
-        with pytest.raises(nnc_core.UpdateError):
-            decoder.apply(updates[3])
-        with pytest.raises(nnc_core.UpdateError):
-            fold(updates, models[1])
-
-    def test_without_a_base_lossy_updates_and_literals_are_refused(self) -> None:
-        updates, _ = chain_of({"w": np.ones((4, 6), np.float32)}, 2, UpdateOptions())
-        with pytest.raises(nnc_core.UnsupportedError, match="lossy updates"):
-            fold(updates)
-        base, new = {"n": np.array([1, 2], np.int32)}, {"n": np.array([1, 2 - 2**31], np.int32)}
-        update = UpdateEncoder(base, EXACT).encode(new)
-        with pytest.raises(nnc_core.UnsupportedError, match="literal elements"):
-            fold([update])
-        decoder = UpdateDecoder(base)
-        decoder.apply(fold([update], base))
-        assert_equal(dict(decoder.model), new)
-
-    @pytest.mark.parametrize("order", ["base", "none"])
-    def test_the_halves_of_wide_elements_carry_over(self, order: str) -> None:
-        rng = np.random.default_rng(0)
-        base = {"n": rng.integers(-(2**62), 2**62, (5, 6)), "x": rng.normal(size=(5, 6))}
-        encoder, updates, new = UpdateEncoder(base, UpdateOptions(exact=True, order=order)), [], base  # type: ignore[arg-type]
-        for seed in range(4):  # small steps have no upper half
-            new = {"n": new["n"] + (2**30 if seed < 3 else 2**40), "x": new["x"] + 1e-9 * rng.normal(size=(5, 6))}
-            updates.append(encoder.encode(new))
-            encoder.commit(updates[-1])
-        for data in (fold(updates[:3]), fold(updates)):
-            decoder = UpdateDecoder(base)
-            decoder.apply(data)
-        assert_equal(dict(decoder.model), new)
+def test_patches_name_the_elements_that_change_and_apply_nothing() -> None:
+    base = model()
+    new = {**base, "fc.weight": base["fc.weight"].copy()}
+    new["fc.weight"][3, 5] = 7
+    decoder = UpdateDecoder(base)
+    (patch,) = decoder.patches(UpdateEncoder(base, EXACT).encode(new))
+    assert (patch.name, patch.shape, patch.dtype) == ("fc.weight", (24, 16), "float32")
+    assert (patch.indices.tolist(), patch.values.tolist()) == ([3 * 16 + 5], [7.0])
+    assert_equal(dict(decoder.model), base)

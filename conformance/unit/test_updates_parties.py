@@ -153,35 +153,33 @@ def test_residuals_and_plain_updates_look_back_at_units_of_their_own_kind() -> N
     assert depths == [1, 1, 2, 2, 3]
 
 
-class TestStandardAlone:
-    """Without a manifest: what a foreign decoder gets."""
+def test_the_first_bitstream_initialises_and_the_others_add(tmp_path: Path) -> None:
+    base = {name: np.zeros_like(array) for name, array in model().items() if name != "steps"}
+    encoder, decoder, new = UpdateEncoder(base, ROW, device_id=3), UpdateDecoder(), base
+    for number in range(4):
+        new = {**moving({**new, "steps": np.int64(0)}, number)}
+        del new["steps"]
+        update = encoder.encode(new)
+        encoder.commit(update)
+        assert NnrFile(update).topology is None
+        decoder.apply(update, unverified=True)
+        assert_equal(dict(decoder.model), dict(encoder.model))
+        decoder.save(tmp_path / "state")
+        decoder = UpdateDecoder.load(tmp_path / "state", decoder.model)
 
-    def test_the_first_bitstream_initialises_and_the_others_add(self, tmp_path: Path) -> None:
-        base = {name: np.zeros_like(array) for name, array in model().items() if name != "steps"}
-        encoder, decoder, new = UpdateEncoder(base, ROW, device_id=3), UpdateDecoder(), base
-        for number in range(4):
-            new = {**moving({**new, "steps": np.int64(0)}, number)}
-            del new["steps"]
-            update = encoder.encode(new)
-            encoder.commit(update)
-            assert NnrFile(update).topology is None
-            decoder.apply(update, unverified=True)
-            assert_equal(dict(decoder.model), dict(encoder.model))
-            decoder.save(tmp_path / "state")
-            decoder = UpdateDecoder.load(tmp_path / "state", decoder.model)
 
-    def test_depths_show_a_missing_or_repeated_update(self) -> None:
-        base = {"w": np.zeros((12, 10), np.float32)}
-        encoder, updates = UpdateEncoder(base, ROW), []
-        for number in range(3):
-            new = np.random.default_rng(number).normal(0, 1, (12, 10)).astype(np.float32)
-            updates.append(encoder.encode({"w": new}))
-            encoder.commit(updates[-1])
-        decoder = UpdateDecoder(base)
-        decoder.apply(updates[0], unverified=True)
-        for wrong, kind in ((updates[0], nnc_core.ReplayError), (updates[2], nnc_core.MissingLinkError)):
-            with pytest.raises(kind):
-                decoder.apply(wrong, unverified=True)
+def test_depths_show_a_missing_or_repeated_update() -> None:
+    base = {"w": np.zeros((12, 10), np.float32)}
+    encoder, updates = UpdateEncoder(base, ROW), []
+    for number in range(3):
+        new = np.random.default_rng(number).normal(0, 1, (12, 10)).astype(np.float32)
+        updates.append(encoder.encode({"w": new}))
+        encoder.commit(updates[-1])
+    decoder = UpdateDecoder(base)
+    decoder.apply(updates[0], unverified=True)
+    for wrong, kind in ((updates[0], nnc_core.ReplayError), (updates[2], nnc_core.MissingLinkError)):
+        with pytest.raises(kind):
+            decoder.apply(wrong, unverified=True)
 
 
 @pytest.mark.parametrize("both_ways", [False, True])
