@@ -6,6 +6,7 @@
 #include <bit>
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
 #include <vector>
 
@@ -17,18 +18,20 @@
 #define NNC_INLINED __forceinline
 #define NNC_INLINED_BODY
 #define NNC_APART __declspec(noinline)
+#define NNC_BYTES_REVERSED _byteswap_uint64
 #else
 #define NNC_INLINED [[gnu::always_inline]] inline
 #define NNC_INLINED_BODY __attribute__((always_inline))
 #define NNC_APART [[gnu::noinline]]
+#define NNC_BYTES_REVERSED __builtin_bswap64
 #endif
 
 namespace nnc {
 
 inline std::uint64_t load_big_endian(const std::uint8_t* p) {
-    std::uint64_t word = 0;
-    for (int i = 0; i < 8; ++i) word = word << 8 | p[i];  // compilers make this one load and a byte swap
-    return word;
+    std::uint64_t word;
+    std::memcpy(&word, p, sizeof word);
+    return std::endian::native == std::endian::big ? word : NNC_BYTES_REVERSED(word);
 }
 
 // How far a range below 256 has to be shifted to reach 256.
@@ -156,23 +159,55 @@ class RangeEncoder {
     int have_ = 9;
 };
 
+// The bytes of a payload, up to the next one that a decoder takes; beyond their end there are zeros.
+struct ByteSource {
+    const std::uint8_t* data;
+    std::size_t size;
+    std::size_t next = 0;
+
+    NNC_INLINED std::uint64_t peek() const { return next + 8 <= size ? load_big_endian(data + next) : peek_at_end(); }
+
+  private:
+    NNC_APART std::uint64_t peek_at_end() const {
+        std::uint64_t word = 0;
+        for (std::size_t i = next; i < next + 8; ++i) word = word << 8 | (i < size ? data[i] : 0);
+        return word;
+    }
+};
+
 // Decoder.
 //
 // `window_` holds the 9-bit offset in its top bits and the bits that follow below it; `spare_` of those are certainly
 // there. A bin takes at most 7 bits, so a refill at spare_ < 8 keeps every bin supplied. The buffer's length is known:
 // past its end the bits are zeros, and position() tells how far beyond it a damaged payload has led.
-class RangeDecoder {
+//
+// `Source` is a ByteSource, or a reference to that of another decoder: what is left then fits the processor's
+// registers.
+template <class Source>
+class BasicRangeDecoder {
   public:
-    RangeDecoder(const std::uint8_t* data, std::size_t size) : data_(data), size_(size) { refill(); }
+    BasicRangeDecoder(const std::uint8_t* data, std::size_t size) : source_{data, size} { refill(); }
 
     // One at the start of a row of blocks, where so many bits have been taken and the register holds this offset.
-    RangeDecoder(const std::uint8_t* data, std::size_t size, std::int64_t position, unsigned offset)
-        : data_(data), size_(size), next_(static_cast<std::size_t>(position + 9 + 7) / 8), range_(256) {
+    BasicRangeDecoder(const std::uint8_t* data, std::size_t size, std::int64_t position, unsigned offset)
+        : source_{data, size, static_cast<std::size_t>(position + 9 + 7) / 8}, range_(256) {
         window_ = std::uint64_t{offset} << 55;
-        spare_ = static_cast<int>(static_cast<std::int64_t>(next_) * 8 - (position + 9));
-        if (spare_ > 0 && next_ <= size_)
-            window_ |= std::uint64_t{data_[next_ - 1] & ((1u << spare_) - 1)} << (55 - spare_);
+        spare_ = static_cast<int>(static_cast<std::int64_t>(source_.next) * 8 - (position + 9));
+        if (spare_ > 0 && source_.next <= size)
+            window_ |= std::uint64_t{data[source_.next - 1] & ((1u << spare_) - 1)} << (55 - spare_);
         refill();
+    }
+
+    // One that takes its bytes from the same place as `other`, which has to `follow` when it is to go on.
+    template <class Other>
+    explicit BasicRangeDecoder(BasicRangeDecoder<Other>& other) : source_(other.source_) {
+        follow(other);
+    }
+    template <class Other>
+    void follow(const BasicRangeDecoder<Other>& other) {
+        window_ = other.window_;
+        spare_ = other.spare_;
+        range_ = other.range_;
     }
 
     // A bin that is mostly predicted well: a branch does not have to wait for the offset.
@@ -283,12 +318,15 @@ class RangeDecoder {
     bool starts_inside() const { return offset() < range_; }
 
     unsigned offset() const { return static_cast<unsigned>(window_ >> 55); }
-    std::int64_t position() const { return static_cast<std::int64_t>(next_) * 8 - spare_ - 9; }
-    std::size_t size() const { return size_; }
-    const std::uint8_t* data() const { return data_; }
-    bool past_end() const { return position() + 9 > static_cast<std::int64_t>(size_) * 8; }
+    std::int64_t position() const { return static_cast<std::int64_t>(source_.next) * 8 - spare_ - 9; }
+    std::size_t size() const { return source_.size; }
+    const std::uint8_t* data() const { return source_.data; }
+    bool past_end() const { return position() + 9 > static_cast<std::int64_t>(size()) * 8; }
 
   private:
+    template <class Other>
+    friend class BasicRangeDecoder;
+
     static constexpr int kGroup = 16;
 
     // All at once: how often the range, halved with each bin, goes into the offset.
@@ -320,24 +358,19 @@ class RangeDecoder {
 
     // Bits below the certain ones may be there already; they are the same bits, so that or-ing them again is right.
     NNC_INLINED void refill() {
-        std::uint64_t word = 0;
-        if (next_ + 8 <= size_) {
-            word = load_big_endian(data_ + next_);
-        } else {
-            for (std::size_t i = 0; i < 8; ++i) word = word << 8 | (next_ + i < size_ ? data_[next_ + i] : 0);
-        }
-        window_ |= word >> (9 + spare_);
+        window_ |= source_.peek() >> (9 + spare_);
         const int bytes = (55 - spare_) >> 3;
-        next_ += static_cast<std::size_t>(bytes);
+        source_.next += static_cast<std::size_t>(bytes);
         spare_ += bytes * 8;
     }
 
-    const std::uint8_t* data_;
-    std::size_t size_;
-    std::size_t next_ = 0;
+    Source source_;
     std::uint64_t window_ = 0;
     int spare_ = -9;
     unsigned range_ = 510;
 };
+
+using RangeDecoder = BasicRangeDecoder<ByteSource>;
+using SharingRangeDecoder = BasicRangeDecoder<ByteSource&>;
 
 }  // namespace nnc

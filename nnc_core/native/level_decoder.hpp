@@ -44,16 +44,16 @@ class LevelDecoder {
     // tensor.
     template <bool kDependent>
     NNC_APART void decode_plain(RangeDecoder& shared, std::int32_t* levels, std::int64_t count) {
-        RangeDecoder engine = shared;  // a local keeps the registers in registers
+        SharingRangeDecoder engine(shared);  // a local keeps the registers in registers
         Context* const contexts = contexts_;
         const int flags = layout_.n;
         int state = state_, previous = previous_, zeros = 0;
         for (std::int64_t i = 0; i < count; ++i) {
             if (zeros == kZerosBeforeRun) [[unlikely]] {
                 zeros = 0;
-                RangeDecoder copy = engine;  // the address of `engine` never leaves this function
+                SharingRangeDecoder copy(engine);  // the address of `engine` never leaves this function
                 const std::int64_t run = decode_zeros<kDependent>(copy, state, count - i);
-                engine = copy;
+                engine.follow(copy);
                 std::fill_n(levels + i, run, 0);
                 i += run;
                 if (i == count) break;
@@ -73,9 +73,9 @@ class LevelDecoder {
             while (engine.decode(*flag)) {
                 flag += 2;
                 if (++magnitude > flags) [[unlikely]] {
-                    RangeDecoder copy = engine;
+                    SharingRangeDecoder copy(engine);
                     magnitude += remainder(copy, kUnlimited, magnitude);
-                    engine = copy;
+                    engine.follow(copy);
                     break;
                 }
             }
@@ -83,12 +83,12 @@ class LevelDecoder {
         }
         state_ = state;
         previous_ = previous;
-        shared = engine;
+        shared.follow(engine);
     }
 
     // Some of the zeros that come after many others; `state` advances.
     template <bool kDependent>
-    std::int64_t decode_zeros(RangeDecoder& engine, int& state, std::int64_t limit) {
+    std::int64_t decode_zeros(SharingRangeDecoder& engine, int& state, std::int64_t limit) {
         std::array<Context*, 4> models;
         int count = 0, next = state;
         bool settled = true;
@@ -151,7 +151,8 @@ class LevelDecoder {
     }
 
     // What a magnitude has beyond the greater-than flags, which have brought it to `reached`.
-    std::int64_t remainder(RangeDecoder& engine, std::int64_t largest, std::int64_t reached) {
+    template <class Engine>
+    std::int64_t remainder(Engine& engine, std::int64_t largest, std::int64_t reached) {
         int length = 0;
         while (engine.decode(contexts_[layout_.x2 + length])) {
             reached += std::int64_t{1} << length;
