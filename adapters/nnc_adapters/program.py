@@ -14,9 +14,9 @@ def main() -> None:
     gc.set_threshold(_GARBAGE)
     try:
         from nnc_adapters.cli import main as run
+
+        run(prog_name="nnc")
     except KeyboardInterrupt:
         sys.exit(130)
-    try:
-        run(prog_name="nnc")
     finally:
         gc.freeze()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Collection
 from importlib import import_module
 from pathlib import Path
@@ -12,6 +13,7 @@ import click
 import nnc_core
 from nnc_adapters.cli import console
 from nnc_adapters.cli.errors import reported
+from nnc_adapters.cli.signals import Terminated, ended_in_order
 from nnc_core.lazy import LazyMapping
 
 SUMMARIES: Final = {
@@ -57,6 +59,14 @@ class _Commands(LazyMapping[click.Command]):
 
 class _Program(click.Group):
     """A group that reports expected errors in one place: those of its commands, and those of showing help."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the program, until it is done or a signal ends it."""
+        try:
+            with ended_in_order():
+                return super().main(*args, **kwargs)
+        except Terminated as end:
+            sys.exit(end.exit_code)
 
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
         console.escape_what_cannot_be_encoded()

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import IntEnum
@@ -55,45 +53,15 @@ EXPECTED = tuple(_CODES)
 """The errors that are told in a line."""
 
 
-class Terminated(BaseException):
-    """The system or somebody ends the program by a signal that can be heeded; temporary files go first."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.signal = number
-
-
-@contextmanager
-def _terminated_in_order() -> Iterator[None]:
-    """Let signals that would end the program at once raise `Terminated`; what ignores them goes on doing so."""
-
-    def heed(number: int, frame: object) -> None:
-        raise Terminated(number)
-
-    ours = threading.current_thread() is threading.main_thread()
-    numbers = [number for name in ("SIGTERM", "SIGHUP") if (number := getattr(signal, name, None)) is not None]
-    changed = [number for number in numbers if ours and signal.getsignal(number) is signal.SIG_DFL]
-    for number in changed:
-        signal.signal(number, heed)
-    try:
-        yield
-    finally:
-        for number in changed:
-            signal.signal(number, signal.SIG_DFL)
-
-
 @contextmanager
 def reported() -> Iterator[None]:
     """Turn an expected error of the block into a line on stderr and the exit code of its kind."""
     try:
-        with _terminated_in_order():
-            yield
+        yield
         if sys.stdout is not None:
             sys.stdout.flush()  # a reader that has gone is noticed here, not at interpreter shutdown
     except KeyboardInterrupt:
         raise click.exceptions.Exit(ExitCode.INTERRUPTED) from None
-    except Terminated as end:
-        raise click.exceptions.Exit(128 + end.signal) from None
     except BrokenPipeError:
         _silence_stdout()
         raise click.exceptions.Exit(ExitCode.BROKEN_PIPE) from None

@@ -18,8 +18,9 @@ from nnc_core.records import dataclass
 __all__ = ["Fragment", "Operation", "Text", "Value", "checked", "parsed", "variables", "without_comments"]
 
 _TOKEN: Final = re.compile(
-    r"(?:\s|\#[^\n]*)*"
-    r"(?:(?P<string>'[^']*'|\"[^\"]*\")"
+    r"(?:\s|\#[^\n]*){0,1000}"  # a search that can go back to each of them takes memory for it
+    r"(?:(?P<blank>(?=[\s#]))"
+    r"|(?P<string>'[^']*'|\"[^\"]*\")"
     r"|(?P<number>(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)"
     r"|(?P<word>[^\W\d]\w*)"
     r"|(?P<mark>->|<=|>=|==|!=|&&|\|\||[^\s\w'\"#])"
@@ -156,6 +157,7 @@ def _add(found: dict[str, tuple[int, ...]], label: str, shape: tuple[int, ...]) 
 
 def _tokens(text: str) -> list[_Token]:
     found: list[_Token] = []
+    known: dict[str, _Token] = {}
     at = 0
     while at < len(text):
         match = _TOKEN.match(text, at)
@@ -163,8 +165,9 @@ def _tokens(text: str) -> list[_Token]:
         if match is None or kind is None or (kind == "strange" and match[kind] in "'\""):
             raise ModelError("not an NNEF graph: a string has no end")
         at = match.end()
-        if kind != "end":
-            found.append(_Token(kind, match[kind]))
+        if kind not in ("blank", "end"):
+            word = match[kind]
+            found.append(known.setdefault(word, _Token(kind, word)))
     _check_brackets(found)
     if ("word", "graph") not in found:
         raise ModelError("not an NNEF graph: it declares none")

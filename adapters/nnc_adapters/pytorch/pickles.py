@@ -7,6 +7,7 @@ unless the caller takes objects as they are: these are not called and not import
 from __future__ import annotations
 
 import pickletools
+import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import field
@@ -89,6 +90,9 @@ class Tensor:
 
 _Stack = list[Any]
 _MARK = object()
+_MOST_REMEMBERED = 1 << 32
+_INTEGER_HASHES = sys.hash_info.modulus
+"""From here on integers have the hashes of smaller ones."""
 
 
 @dataclass(eq=False, slots=True)
@@ -123,7 +127,8 @@ def load(stream: Any, *, classes: tuple[str, ...] = (), opaque: bool = False) ->
     except PickleError:
         raise
     except (ValueError, TypeError, LookupError, OverflowError, AttributeError) as error:
-        raise PickleError(f"a pickle is damaged: {error}") from error
+        fault = str(error).partition("; use sys.set_int_max_str_digits")[0]  # which is advice for programmers
+        raise PickleError(f"a pickle is damaged: {fault}") from error
     raise PickleError("a pickle has no end")
 
 
@@ -167,6 +172,8 @@ class _Machine:
         raise PickleError("a pickle refers to a mark that it has not set")
 
     def put(self, index: int | None) -> None:
+        if index is not None and not 0 <= index < _MOST_REMEMBERED:
+            raise PickleError(f"a pickle remembers a value as number {index}")
         self.memo[len(self.memo) if index is None else index] = self.top(object)
 
     def global_(self, name: str) -> None:
@@ -266,11 +273,25 @@ class _Machine:
         return Call(function) if function.name in ALLOWED else Object(function.name, arguments)
 
 
+class _Tuple(tuple[Any, ...]):
+    """A tuple as a key; its own hash is that of many others, as -1 and -2 have the same."""
+
+    __slots__ = ()
+
+    def __hash__(self) -> int:
+        return hash(str([repr(part) if isinstance(part, (int, float)) else hash(part) for part in self]))
+
+
 def _key(key: Any) -> Any:
+    """``key``, or what stands for it in a dictionary where a file could have many keys with the same hash."""
+    if isinstance(key, int) and abs(key) >= _INTEGER_HASHES:
+        return str(key)
+    if not isinstance(key, tuple):
+        return key
     # looking up tuples inside tuples without end would exhaust the interpreter's stack
-    if isinstance(key, tuple) and any(isinstance(inner, tuple) for inner in key):
+    if any(isinstance(inner, tuple) for inner in key):
         raise PickleError("a pickle has a key made of keys")
-    return key
+    return _Tuple(key)
 
 
 def _ordered(pairs: Any = ()) -> dict[Any, Any]:

@@ -65,4 +65,6 @@ class _Search:
 
 
 def _text(key: Any) -> str:
+    if isinstance(key, tuple):
+        return "tuple"
     return str(key) if isinstance(key, (str, int, float, bytes, type(None))) else type(key).__name__

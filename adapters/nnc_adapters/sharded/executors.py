@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from functools import partial
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from threading import Thread
 from typing import Any, Final
 
+from nnc_adapters.shared.unfinished import undo_unfinished
 from nnc_core.errors import MissingDependencyError
 
 __all__ = ["dask_executor", "process_executor", "ray_executor"]
@@ -19,9 +23,59 @@ _RETRIES: Final = {"dask": 2, "ray": 3}
 
 @contextmanager
 def process_executor(workers: int) -> Iterator[Executor]:
-    """So many processes of this machine; ValueError below 1."""
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        yield pool
+    """So many processes of this machine; ValueError below 1.
+
+    They end when this process does, however that happens, and at once where a signal ends the block.
+    """
+    with _Processes(workers, mp_context=get_context("spawn"), initializer=_become_worker) as pool:
+        try:
+            yield pool
+        except Exception:
+            raise  # what others have begun is finished
+        except BaseException:
+            for process in pool._processes.values():
+                process.terminate()
+            raise
+
+
+class _Processes(ProcessPoolExecutor):
+    """Processes to which an interrupt from the keyboard does not come: their parent ends them."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Start ``fn`` in a process, which may be new."""
+        with _blocked(signal.SIGINT):
+            return super().submit(fn, *args, **kwargs)
+
+
+@contextmanager
+def _blocked(number: int) -> Iterator[None]:
+    """Let a signal wait for the end of the block; a process that is started in it never gets it."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {number})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _become_worker() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # where it cannot be blocked
+    signal.signal(signal.SIGTERM, lambda *_: _end_worker())
+    Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        _end_worker()
+
+
+def _end_worker() -> None:
+    undo_unfinished()
+    os._exit(128 + signal.SIGTERM)
 
 
 @contextmanager

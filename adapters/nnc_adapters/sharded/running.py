@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from nnc_adapters.shared.files import check_free, put_in_place, walk
+from nnc_adapters.shared.unfinished import undone
 from nnc_core.records import dataclass
 
 __all__ = ["RECEIPT", "Finished", "finished_in", "run"]
@@ -66,16 +67,10 @@ def finished_in(target: Path, *, force: bool = False) -> Iterator[Finished]:
     """
     check_free(target, force=force)
     finished = Finished(_unfinished(target.with_name(target.name + _PARTIAL)))
-    try:
+    with undone(lambda: _left_tidy(finished.folder)):
         yield finished
         _tidy(finished.folder, finished.names.__contains__)
         put_in_place(finished.folder, target, force=force)
-    except BaseException:
-        with suppress(OSError):
-            _tidy(finished.folder, lambda name: not _is_temporary(name))
-            if [path.name for path in finished.folder.iterdir()] == [_MARKER]:
-                _tidy(finished.folder, lambda name: False)
-        raise
 
 
 def _unfinished(folder: Path) -> Path:
@@ -86,6 +81,14 @@ def _unfinished(folder: Path) -> Path:
             raise FileExistsError(f"{folder} is in the way: finished files would go there; move it")
         (folder / _MARKER).touch()
     return folder
+
+
+def _left_tidy(folder: Path) -> None:
+    """Leave what is finished, or nothing."""
+    with suppress(OSError):
+        _tidy(folder, lambda name: not _is_temporary(name))
+        if [path.name for path in folder.iterdir()] == [_MARKER]:
+            _tidy(folder, lambda name: False)
 
 
 def _is_temporary(name: str) -> bool:

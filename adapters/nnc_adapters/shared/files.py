@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, cast
 
+from nnc_adapters.shared.unfinished import undone
 from nnc_core.errors import NncError
 
 __all__ = ["about", "check_free", "put_in_place", "replacing", "replacing_folder", "size_of", "walk"]
@@ -64,15 +65,10 @@ def replacing(path: Path, *, force: bool = False) -> Iterator[BinaryIO]:
     if path.is_dir() or not path.name:
         raise _error(errno.EISDIR, path)
     temporary = _beside(path)
-    try:
-        with _named(path, temporary):
-            with temporary.open("xb") as stream:
-                yield stream
-            _move(temporary, path, force=force)
-    except BaseException:
-        with suppress(FileNotFoundError):
-            temporary.unlink()
-        raise
+    with undone(lambda: _remove(temporary)), _named(path, temporary):
+        with temporary.open("xb") as stream:
+            yield stream
+        _move(temporary, path, force=force)
 
 
 @contextmanager
@@ -90,14 +86,10 @@ def replacing_folder(path: Path, *, force: bool = False) -> Iterator[Path]:
     if path.name in ("", ".."):
         raise _error(errno.EBUSY, path)
     temporary = _beside(path)
-    try:
-        with _named(path, temporary):
-            temporary.mkdir()
-            yield temporary
-            put_in_place(temporary, path, force=force)
-    except BaseException:
-        _remove(temporary)
-        raise
+    with undone(lambda: _remove(temporary)), _named(path, temporary):
+        temporary.mkdir()
+        yield temporary
+        put_in_place(temporary, path, force=force)
 
 
 def put_in_place(folder: Path, path: Path, *, force: bool = False) -> None:

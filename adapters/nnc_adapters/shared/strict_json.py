@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
+
+_MOST_DIGITS: Final = 100
+"""More than any number in a model has, and fewer than Python refuses with advice for its programmers."""
 
 
 def document(data: bytes, *, objects: Callable[[list[tuple[str, Any]]], Any] | None = None) -> Any:
@@ -13,7 +16,9 @@ def document(data: bytes, *, objects: Callable[[list[tuple[str, Any]]], Any] | N
     ``objects`` makes the objects of their keys and values, and decides what to do with keys that are there twice.
     """
     try:
-        return json.loads(data.decode(), object_pairs_hook=objects or _object, parse_constant=_refuse)
+        return json.loads(
+            data.decode(), object_pairs_hook=objects or _object, parse_constant=_refuse, parse_int=_integer
+        )
     except RecursionError as error:
         raise ValueError("a JSON document is nested too deep") from error
 
@@ -27,6 +32,12 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _refuse(text: str) -> None:
     raise ValueError(f"a JSON document has the number {text}")
+
+
+def _integer(digits: str) -> int:
+    if len(digits) > _MOST_DIGITS:
+        raise ValueError(f"a JSON document has a number of {len(digits)} digits")
+    return int(digits)
 
 
 def count(value: Any) -> int:

@@ -6,6 +6,7 @@ import gzip
 import json
 import random
 import time
+import tracemalloc
 import zipfile
 
 import numpy as np
@@ -33,6 +34,18 @@ CRASHING = [
     "zconv(x, v0); y = copy(x);",
     "- y = copy(x);",
 ]
+
+
+@pytest.mark.parametrize("blank", [b"\n", b"#\n", b"# 'x\n", b" \t"])
+def test_what_has_no_meaning_takes_no_memory(blank):
+    text = text_of("w")
+    data = 50_001 * blank + text + 50_001 * blank
+    tracemalloc.start()
+    try:
+        assert syntax.variables(data) == syntax.variables(text)
+        assert tracemalloc.get_traced_memory()[1] < 2 * len(data) + 200_000
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("body", CRASHING)

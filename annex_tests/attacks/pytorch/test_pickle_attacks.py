@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import builtins
 import functools
+import io
+import itertools
 import operator
 import os
 import pickle
+import sys
 from collections import OrderedDict
 from contextlib import suppress
 
@@ -20,7 +23,7 @@ from annex_tests.support.handmade_pytorch import (
     archive,
 )
 from annex_tests.support.hostile_pytorch import FORMS, OPAQUE
-from nnc_adapters.pytorch import PytorchAdapter
+from nnc_adapters.pytorch import PytorchAdapter, pickles
 from nnc_adapters.pytorch.admitted import ALLOWED
 from nnc_core.errors import ModelError
 
@@ -219,3 +222,32 @@ def test_lists_that_share_lists_take_no_time(read):
     for _ in range(50):
         inner = [inner, inner]
     assert len(read(archive(inner)).tensors) == 1
+
+
+class Counted(pickles._Tuple):
+    """Counts how often keys are compared, which they are where their hashes are the same."""
+
+    compared = 0
+    __hash__ = pickles._Tuple.__hash__
+
+    def __eq__(self, other):
+        Counted.compared += 1
+        return super().__eq__(other)
+
+
+def test_keys_that_are_made_to_have_the_same_hash_have_different_ones(monkeypatch):
+    monkeypatch.setattr(pickles, "_Tuple", Counted)
+    keys = list(itertools.product((-1, -2), repeat=10))
+    assert len({hash(key) for key in keys}) == 1
+    assert len(pickles.load(io.BytesIO(pickle.dumps(dict.fromkeys(keys)))).value) == len(keys)
+    assert Counted.compared < 10
+    numbers = {sys.hash_info.modulus * number: None for number in range(1000)}
+    found = pickles.load(io.BytesIO(pickle.dumps(numbers))).value
+    assert len({hash(key) for key in found}) == 1000
+    assert list(map(str, found)) == list(map(str, numbers))
+
+
+@pytest.mark.parametrize("number", [-1, 1 << 32, sys.hash_info.modulus])
+def test_a_value_is_not_remembered_under_a_number_that_no_pickle_has(number):
+    with pytest.raises(pickles.PickleError, match="number"):
+        pickles.load(io.BytesIO(b"Np%d\n." % number))
