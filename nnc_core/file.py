@@ -116,7 +116,7 @@ class NnrFile(LazyMapping[NDArray[Any]]):
         self.close()
 
     def close(self) -> None:
-        """Let go of the file; what is being decoded in other threads is finished first."""
+        """Close the file; what other threads are decoding is finished first."""
         self.bitstream.close()
 
     @property
@@ -372,10 +372,10 @@ def open_file(
 ) -> NnrFile:
     """Open a bitstream and index its units, without decoding anything.
 
-    Of a file, what is asked for is read when it is asked for, never mapped (see `nnc_core.stored.StoredBytes`):
-    `ModelError` where it became shorter meanwhile. ``input_parameters`` has, by tensor name, what reaches the decoder
-    by other ways than the bitstream, ``history`` what the bitstreams before left. Raises `BitstreamError` where its
-    structure is damaged, `LimitError` where it asks for too much.
+    ``source`` is a path, the bytes, or a binary file object. Files are read when something is asked for, never mapped
+    (see `nnc_core.stored.StoredBytes`). ``input_parameters`` has, by tensor name, what reaches the decoder by other
+    ways than the bitstream, ``history`` what earlier bitstreams left. Raises `BitstreamError` if its structure is
+    damaged, `LimitError` if it asks for too much, `ModelError` if a file has become shorter.
     """
     return NnrFile(_data(source), limits, input_parameters, history)
 
@@ -404,8 +404,8 @@ def decode(
     """Decode a whole NNR bitstream, its bytes or a file, into its tensors, by name and in bitstream order.
 
     Arrays are float32 for quantized and raw tensors, int32 for integer ones, or what ``nnr_decompressed_data_format``
-    asks for. ``input_parameters`` and ``history`` as for `open`; with ``executor`` tensors are decoded there. Raises
-    `BitstreamError`, `UnsupportedError`, `UpdateError` or `LimitError`.
+    asks for. ``input_parameters`` and ``history`` as for `open`; an ``executor`` decodes in place of ``threads``
+    (default: one per core). Raises `BitstreamError`, `UnsupportedError`, `UpdateError` or `LimitError`.
     """
     return dict(
         open_file(source, limits=limits, input_parameters=input_parameters, history=history).decode_all(

@@ -163,7 +163,7 @@ def patch(
     meter: Meter | None = None,
     limits: Limits | None = None,
 ) -> PatchReport:
-    """Apply ``updates`` in their order to the model ``base`` and write the result as ``target``, in its format.
+    """Apply ``updates``, in order, to the model ``base``, and write the result as ``target``, in its format.
 
     ``base`` is a model or a bitstream. ``state`` is the file that an earlier `patch` left, and is written anew once
     ``target`` is; updates that begin a chain do without. ``skip_applied`` passes over updates that are part of

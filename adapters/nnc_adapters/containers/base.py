@@ -96,7 +96,7 @@ class Items(LazyMapping[Buffer]):
         self.close()
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._close()
 
 

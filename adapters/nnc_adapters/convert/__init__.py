@@ -101,19 +101,18 @@ def convert(
     meter: Meter | None = None,
     limits: Limits | None = None,
 ) -> ConvertReport:
-    """Write the model ``into`` to ``target``, with the weights of ``source``, which has them for another framework.
+    """Write the model ``into`` to ``target``, with the weights of ``source``, the same network in another framework.
 
-    Each of the three is a model in any format, or an NNR bitstream (``.nnr``) of one; ``parameters`` say how a
-    bitstream as ``target`` is coded. Which tensor is which is found, as far as no ``mapping`` says it; ``by`` narrows
-    how. ``flatten`` answers what images are flattened. ``module`` is the PyTorch network of a state dict (two of them
-    where both sides are PyTorch), as an object, a callable or ``FILE.py:NAME``; ``inputs`` are the shapes it takes.
+    Each of the three is a model in any format, or an NNR bitstream (``.nnr``) of one; ``parameters`` are those of a
+    bitstream as ``target``. Tensors that a ``mapping`` does not name are matched, with ``by`` in one way only.
+    ``flatten`` has the images that tensors take flattened, by name. ``module`` is the PyTorch network of a state dict
+    (two if both sides are PyTorch), as an object, a callable or ``FILE.py:NAME``; ``inputs`` are the shapes it takes.
 
-    With ``check`` None, both models are run where that is possible, and True insists on it. ``fold`` lets one side have
-    batch normalization that is folded into convolutions on the other.
+    Both models are run and compared if that is possible; always with ``check``, never if it is false. With ``fold``,
+    one side may have batch normalization that the other has folded into convolutions.
 
-    Raises `CheckError` where the outputs differ, `ModelError` where the models do not match or something is to be
-    answered, `FileExistsError` where ``target`` exists and ``force`` is not given, and what `compress` and
-    `decompress` raise.
+    Raises `CheckError` if the outputs differ, `ModelError` if the models do not match or a question is open,
+    `FileExistsError` if ``target`` exists, unless ``force``, and what `compress` and `decompress` raise.
     """
     started = time.perf_counter()
     target = Path(target)
@@ -155,10 +154,10 @@ def plan(
 ) -> dict[str, Any]:
     """What `convert` would do, as the content of a mapping file that can be edited and used.
 
-    ``matched`` has the source of each tensor of the target, ``candidates`` for those without what they could come from,
-    ``questions`` the images of which it is asked how they are flattened, ``flatten`` the answers (``[C, H, W]``, or
-    false if both sides store them in the same order), ``doubtful`` what order alone told apart, ``unused`` what the
-    source has more.
+    ``matched`` has the source of each tensor of the target, ``candidates`` the possible sources of the others,
+    ``questions`` the images whose flattening is not known, ``flatten`` the answers (``[C, H, W]``, or false if both
+    sides store them in the same order), ``doubtful`` what was told apart by order alone, ``unused`` what remains of
+    the source.
     """
     said = _Said(mapping, by, flatten, _modules(module), inputs, fold, limits or Limits())
     with _pair(Path(source), Path(into), said) as pair:
