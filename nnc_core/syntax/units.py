@@ -68,20 +68,23 @@ def unit_prefix(nnr_unit_type: NnrUnitType, header: bytes, payload_size: int, pa
     size = unit_size(len(header), payload_size, in_parts=partial_data_counter > 0)
     if size > LONG:
         raise LimitError("nnr_unit_size", size, LONG)
-    return _common(nnr_unit_type, size, partial_data_counter) + header
+    return _size_field(size) + _common(nnr_unit_type, partial_data_counter) + header
+
+
+def _size_field(size: int) -> bytes:
+    """What `nnr_unit_size` writes."""
+    return size.to_bytes(2, "big") if size <= SHORT else (LONG + 1 + size).to_bytes(4, "big")
 
 
 @lru_cache
-def _common(nnr_unit_type: NnrUnitType, size: int, partial_data_counter: int) -> bytes:
-    """What all units begin with; among many small ones few are different."""
+def _common(nnr_unit_type: NnrUnitType, partial_data_counter: int) -> bytes:
+    """What `nnr_unit_header` writes, of which there are few."""
     h = UnitHeader(
-        nnr_unit_size=size,
         nnr_unit_type=nnr_unit_type,
         partial_data_counter_present_flag=partial_data_counter > 0,
         partial_data_counter=partial_data_counter,
     )
     writer = Writer()
-    nnr_unit_size(writer, h)
     nnr_unit_header(writer, h)
     return writer.data()
 
