@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from importlib import import_module
@@ -117,3 +118,33 @@ def test_modules_are_found_in_a_package_that_did_not_import_them() -> None:
     program = "import nnc_core; print(nnc_core.coder.encode.__module__, nnc_core.pipeline.__name__)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["nnc_core.coder.part18", "nnc_core.pipeline"]
+
+
+BLAS = """
+import atexit, os
+atexit.register(lambda: print("threads:", os.environ.get("OPENBLAS_NUM_THREADS"), os.environ.get("OMP_NUM_THREADS")))
+from nnc_adapters.program import main
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("calibrate", "given", "expected"),
+    [(False, {}, "1 None"), (True, {}, "None None"), (False, {"OMP_NUM_THREADS": "3"}, "None 3")],
+)
+def test_only_calibration_needs_threads_of_linear_algebra(
+    calibrate: bool, given: dict[str, str], expected: str, model: Path, tmp_path: Path
+) -> None:
+    names = ("OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS", "OMP_NUM_THREADS")
+    environment = {name: value for name, value in os.environ.items() if name not in names} | given
+    arguments = ["compress", str(model), "-o", str(tmp_path / "x.nnr"), *["--calibrate", str(tmp_path)] * calibrate]
+    command = [sys.executable, "-c", BLAS, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert done.stdout.splitlines()[-1] == f"threads: {expected}"
+
+
+def test_no_memory_is_searched_for_garbage_at_the_end(model: Path) -> None:
+    program = f"import atexit, gc; atexit.register(lambda: print(len(gc.get_objects()) < 1000)); {BLAS}"
+    command = [sys.executable, "-c", program, "inspect", str(model.with_suffix(".nnr"))]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "True"

@@ -29,6 +29,7 @@ from nnc_adapters.cli.options import (
 )
 from nnc_adapters.cli.sections import Sectioned
 from nnc_adapters.cli.workers import executor_of, worker_options
+from nnc_adapters.program import give_linear_algebra_all_cores
 from nnc_adapters.shared.files import about, check_free, replacing
 from nnc_core.lazy import LazyModule
 from nnc_core.limits import Limits
@@ -137,6 +138,8 @@ def compress(
     With --sharded, or with processes or other machines as workers, a folder or an index of shards becomes a folder of
     bitstreams. If that is interrupted, run the same command again to resume.
     """
+    if calibrate is not None:
+        give_linear_algebra_all_cores()
     if len(sources) > 1 or recurse:
         _check_one(plan_file=plan_file, save_plan=save_plan)
     plan, keep_plan = _plan(plan_file), _keeping(save_plan, force=force)
