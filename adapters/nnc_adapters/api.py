@@ -350,7 +350,8 @@ def decompress(
         write = pruned_writer(file, target, into) if pruned else writer(source, file.topology, target, into)
         _log.info("%s: %d tensors, to be written as %s", source, len(file), target)
         with file.decoding_ahead(threads) as decoded:
-            tensors = Watched(decoded, progress, passed=passing(meter, "decoding", decoded_bytes(file)))
+            passed = passing(meter, "decoding", decoded_bytes(file)) if meter is not None else None
+            tensors = Watched(decoded, progress, passed=passed)
             write(tensors, options, force)
         return DecompressReport(target, len(tensors), tensors.weights, time.perf_counter() - started)
 
