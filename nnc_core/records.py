@@ -29,7 +29,7 @@ else:
         def made(cls: _Class) -> _Class:
             cls = dataclasses.dataclass(init=False, repr=False, eq=False, slots=slots)(cls)
             fields = dataclasses.fields(cls)
-            _define(cls, __init__=_init(cls, fields), __repr__=_repr(fields))
+            _define(cls, __init__=_init(cls, fields, frozen), __repr__=_repr(fields))
             if frozen:
                 _define(cls, __setattr__=_refuse_to_set, __delattr__=_refuse_to_delete, **_pickled(cls, fields))
             if eq:
@@ -46,12 +46,12 @@ def _define(cls: type[Any], **methods: Any) -> None:
             setattr(cls, name, method)
 
 
-def _init(cls: type[Any], fields: tuple[_Field, ...]) -> Any:
-    """The one function that is compiled: each argument is put into its slot.
+def _init(cls: type[Any], fields: tuple[_Field, ...], frozen: bool) -> Any:
+    """The one function that is compiled: each argument is put into its slot, past ``__setattr__`` if that refuses.
 
     A field with a factory has that as its default, in whose place goes what it makes.
     """
-    body = [_assignment(i, field) for i, field in enumerate(fields)]
+    body = [_assignment(i, field, frozen) for i, field in enumerate(fields)]
     body += ["self.__post_init__()"] if hasattr(cls, "__post_init__") else []
     known: dict[str, Any] = {f"set_{i}": getattr(cls, field.name).__set__ for i, field in enumerate(fields)}
     known |= {f"make_{i}": field.default_factory for i, field in enumerate(fields)}
@@ -64,11 +64,11 @@ def _init(cls: type[Any], fields: tuple[_Field, ...]) -> Any:
     return init
 
 
-def _assignment(i: int, field: _Field) -> str:
+def _assignment(i: int, field: _Field, frozen: bool) -> str:
     value = (
         field.name if field.default_factory is MISSING else f"make_{i}() if {field.name} is make_{i} else {field.name}"
     )
-    return f"set_{i}(self, {value})"
+    return f"set_{i}(self, {value})" if frozen else f"self.{field.name} = {value}"
 
 
 def _repr(fields: tuple[_Field, ...]) -> Callable[[Any], str]:

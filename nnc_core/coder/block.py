@@ -77,15 +77,14 @@ def output_elements(unit: DataUnit) -> int:
     return sum(map(prod, output_shapes(unit).values()))
 
 
-def deliver(
-    unit: DataUnit, tensors: Iterable[Part], values: Mapping[str, NDArray[Any]]
-) -> Iterator[tuple[str, NDArray[Any]]]:
+def deliver(unit: DataUnit, tensors: Iterable[Part], values: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
     """The tensors of a unit as the model has them, in header order; ``values`` are those of its coded ``tensors``."""
-    h = unit.header
+    h, names = unit.header, unit.names
     restored = {part.name: _restored(values[part.name], part, h) for part in tensors}
-    mapping, names = cuts(h), unit.names
-    pieces = (restored[name] for name in names) if mapping is None else _cut(restored[names[0]], mapping)
-    yield from zip(names, pieces, strict=True)
+    mapping = cuts(h)
+    if mapping is None:
+        return {name: restored[name] for name in names}
+    return dict(zip(names, _cut(restored[names[0]], mapping), strict=True))
 
 
 def _stays(part: Part, h: CompressedDataUnitHeader) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from math import prod
 from typing import Any, NamedTuple
 
@@ -18,7 +19,7 @@ from nnc_core.coder.block import Part, cuts, deliver, is_quantized, parts, unit_
 from nnc_core.coder.dtypes import converted
 from nnc_core.coder.history import Histories, History, check_parent
 from nnc_core.coder.payload import CodedTensor, Shape, decode_payload, first_qp
-from nnc_core.entropy.parameters import TensorParameters
+from nnc_core.entropy.parameters import TensorParameters, parameters_of
 from nnc_core.errors import (
     BitstreamError,
     ElementValueError,
@@ -68,13 +69,13 @@ def decode_unit(unit: DataUnit, histories: Histories | None = None, threads: int
     """
     try:
         if unit.header.nnr_compressed_data_unit_payload_type == PayloadType.NNR_PT_RAW_FLOAT:
-            return DecodedUnit(dict(_converted(unit, parts(unit), raw_values(unit))), {})
+            return DecodedUnit(_converted(unit, parts(unit), raw_values(unit)), {})
         tensors = parts(unit)
         levels = _decode(unit, tensors, histories, threads)
         # Levels that no update will ask for can make room for the values.
         scaled = reconstruct_in_place if histories is None else reconstruct
         values = {part.name: _values(unit, part, levels[part.name], scaled) for part in tensors}
-        return DecodedUnit(dict(_converted(unit, tensors, values)), _after(unit, levels, histories))
+        return DecodedUnit(_converted(unit, tensors, values), _after(unit, levels, histories))
     except BitstreamError as error:
         error.unit, error.tensor = unit.index, error.tensor or unit.names[0]
         error.element = error.element or _PAYLOAD
@@ -169,18 +170,17 @@ def _parameters(
     base: NDArray[np.int32] | None,
     marks: NDArray[np.uint8] | None,
 ) -> TensorParameters:
-    return TensorParameters(
-        general_profile_idc=ctx.general_profile_idc,
-        cabac_unary_length_minus1=h.cabac_unary_length_minus1,
+    parameters = parameters_of(
+        ctx.general_profile_idc,
+        h.cabac_unary_length_minus1,
         # Integers are not quantized, whatever the flag says.
-        dq_flag=h.dq_flag and is_quantized(h),
-        scan_order=h.scan_order,
-        parent_node_id_present_flag=h.parent_node_id_present_flag,
-        codebook_size=book.codebook_size if book else 0,
-        codebook_zero_offset=book.zero_offset if book else 0,
-        base=base,
-        history=marks,
+        h.dq_flag and is_quantized(h),
+        h.scan_order,
+        h.parent_node_id_present_flag,
+        book.codebook_size if book else 0,
+        book.zero_offset if book else 0,
     )
+    return parameters if base is None and marks is None else replace(parameters, base=base, history=marks)
 
 
 def _check_supported(h: CompressedDataUnitHeader) -> None:
@@ -251,9 +251,7 @@ def _step(qp: int, qp_density: int) -> float:
         raise ElementValueError(str(error), element="qp") from None
 
 
-def _converted(
-    unit: DataUnit, tensors: Sequence[Part], values: Mapping[str, NDArray[Any]]
-) -> Iterator[tuple[str, NDArray[Any]]]:
+def _converted(unit: DataUnit, tensors: Sequence[Part], values: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
     """The tensors of the model, in header order and of the type that the header asks for."""
     dtype = unit_dtype(unit.header)
-    return ((name, converted(array, dtype)) for name, array in deliver(unit, tensors, values))
+    return {name: converted(array, dtype) for name, array in deliver(unit, tensors, values).items()}

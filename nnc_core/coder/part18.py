@@ -270,7 +270,7 @@ def _layer_maps(found: Bitstream, blocks: Iterable[DataBlock]) -> Iterator[tuple
 def _approximations(unit: DataUnit, histories: Histories | None) -> dict[str, Approximation]:
     """The tensors of a data unit, in the shapes of the model and in header order."""
     coded = _coded(unit, histories)
-    arrays = dict(deliver(unit, parts(unit), {name: tensor.values for name, tensor in coded.items()}))
+    arrays = deliver(unit, parts(unit), {name: tensor.values for name, tensor in coded.items()})
     first = coded[next(iter(coded))]
     return {name: replace(coded.get(name, first), values=array) for name, array in arrays.items()}
 

@@ -23,7 +23,7 @@ from nnc_core.coder.dtypes import data_format
 from nnc_core.coder.encoder import CodedUnit, Coding, CodingBlock, encode_block, integer_codebook
 from nnc_core.coder.payload import CodedTensor, Effort, encode_shortest
 from nnc_core.coder.plan import Method, TensorPlan
-from nnc_core.entropy.parameters import TensorParameters
+from nnc_core.entropy.parameters import parameters_of
 from nnc_core.entropy.unary_length import USUAL_UNARY_LENGTH_MINUS1
 from nnc_core.errors import ModelError
 from nnc_core.nnr_model.blocks import Block
@@ -444,11 +444,11 @@ def _coded(
 ) -> CodedUnit:
     unary = plan.cabac_unary_length_minus1 if cabac_unary_length_minus1 is None else cabac_unary_length_minus1
     book = header.integer_codebook
-    parameters = TensorParameters(
-        general_profile_idc=form.general_profile_idc,
-        cabac_unary_length_minus1=unary,
-        dq_flag=header.dq_flag,
-        scan_order=plan.scan_order if min(levels.shape) > 1 else 0,
+    parameters = parameters_of(
+        form.general_profile_idc,
+        unary,
+        header.dq_flag,
+        plan.scan_order if min(levels.shape) > 1 else 0,
         codebook_size=book.codebook_size if book else 0,
         codebook_zero_offset=book.zero_offset if book else 0,
     )

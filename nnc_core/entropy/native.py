@@ -6,6 +6,7 @@ Coding releases the interpreter lock, so that tensors can be coded in several th
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -91,7 +92,7 @@ class Decoder:
             )
         except _native.CodewordError as error:
             raise _bitstream_error(error) from None
-        choices = TensorChoices(row_skip, history, tuple(indices))
+        choices = TensorChoices(row_skip, history, _tuple(indices))
         return DecodedTensor(levels, choices, [EntryPoint(*point) for point in points])
 
     def finish(self) -> int:
@@ -149,7 +150,7 @@ def encode(
     payload, points, indices, zero_rows = _native.encode(
         _parameters(levels.shape, parameters), levels, qp, qp_bits, skip, history, optimised, threads
     )
-    found = TensorChoices(skip, history, tuple(indices) or None)
+    found = TensorChoices(skip, history, _tuple(indices) or None)
     return Coded(payload, [EntryPoint(*point) for point in points], found, zero_rows)
 
 
@@ -179,8 +180,14 @@ def decode(
         )
     except _native.CodewordError as error:
         raise _bitstream_error(error) from None
-    choices = TensorChoices(skip, history, tuple(indices))
+    choices = TensorChoices(skip, history, _tuple(indices))
     return Decoded(qp, DecodedTensor(levels, choices, [EntryPoint(*point) for point in points]), consumed)
+
+
+@lru_cache(maxsize=256)
+def _tuple(indices: bytes) -> tuple[int, ...]:
+    """The numbers of contexts' parameter sets; small tensors often have the same, mostly zeros."""
+    return tuple(indices)
 
 
 def _parameters(shape: tuple[int, ...], p: TensorParameters) -> _native.TensorParameters:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -42,6 +43,28 @@ class TensorParameters:
             raise ValueError(f"scan_order is {self.scan_order}, expected 0..4")
         if not 0 <= self.codebook_zero_offset <= max(0, self.codebook_size - 1):
             raise ValueError(f"a codebook of {self.codebook_size} has no entry {self.codebook_zero_offset}")
+
+
+@lru_cache(maxsize=256, typed=True)
+def parameters_of(
+    general_profile_idc: int,
+    cabac_unary_length_minus1: int,
+    dq_flag: bool,
+    scan_order: int,
+    parent_node_id_present_flag: bool = False,
+    codebook_size: int = 0,
+    codebook_zero_offset: int = 0,
+) -> TensorParameters:
+    """Parameters without arrays, which many tensors have in common. Raises ValueError as `TensorParameters`."""
+    return TensorParameters(
+        general_profile_idc,
+        cabac_unary_length_minus1,
+        dq_flag,
+        scan_order,
+        parent_node_id_present_flag,
+        codebook_size,
+        codebook_zero_offset,
+    )
 
 
 @dataclass(frozen=True, slots=True)

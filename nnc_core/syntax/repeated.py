@@ -39,7 +39,7 @@ _MOST: Final = 256
 """How many different headers are remembered."""
 _SEEN: Final = 192
 """Bytes of a unit that are looked at."""
-_TAIL: Final = 48
+_TAIL: Final = 32
 """Bytes behind the name of a header that is recognized, at most."""
 _FLAGS: Final = 3
 """Where the header of a data unit starts, after a short size and the common header."""
@@ -54,6 +54,7 @@ _IN_TREE = ("device_id", "parameter_id", "put_node_depth")
 _PLACE = slice(_NAMES.index(_IN_TREE[0]), _NAMES.index(_IN_TREE[-1]) + 1)
 _PLACE_ORDERS = (1, 5, 4)
 """Of the exponential-Golomb codes of a place in the tree."""
+_LARGEST = UNSIGNED[-1]
 _COUNT_ORDER, _DIMENSION_ORDER = 1, 7
 _PARENT_LENGTH = 2 + 1 + 2
 """The bits of a parent's type, of ``temporal_context_modeling_flag``, and of the device 0."""
@@ -62,8 +63,13 @@ _OTHERS = ("topology_elements_ids_list", "topology_elem_id", "tensor_dimensions"
 _values = attrgetter(*_NAMES)
 _numbers = attrgetter(*(name for name in _NAMES if name not in _OTHERS))
 _NOT_DECOMPOSED = tuple(types for types in range(16) if not types & CompressedParameterTypes.NNR_CPT_DC)
-_EXTENDED = GeneralProfileIdc.EXTENDED
+_EXTENDED = int(GeneralProfileIdc.EXTENDED)
 _QUANTIZED = (PayloadType.NNR_PT_FLOAT, PayloadType.NNR_PT_BLOCK)
+_HEAD_LENGTHS = [
+    6 + 7 * (flags >> 1 & 1) + (flags >> 3 in _QUANTIZED) + (flags >> 3 != PayloadType.NNR_PT_RAW_FLOAT)
+    for flags in range(256)
+]
+"""The bits from ``codebook_present_flag`` to ``compressed_parameter_types``, without what is absent, by the flags."""
 _INTEGERS = {int}
 
 
@@ -106,13 +112,13 @@ def _cut(data: bytes, flags: int, ctx: SyntaxContext) -> tuple[_Cut, int] | None
 
     `None` where the header is not of the kind that is remembered, as far as that shows.
     """
-    bits, left, place, length = int.from_bytes(data, "big"), 8 * len(data), None, _head_length(flags, ctx)
+    bits, left, place, length = int.from_bytes(data, "big"), 8 * len(data), None, _HEAD_LENGTHS[flags]
     if ctx.general_profile_idc == _EXTENDED and left:
         left -= 1
         if bits >> left & 1:
             place, left = _read(bits, left, _PLACE_ORDERS)
-        if ctx.mps_parent_signalling_enabled_flag and left > 0 and bits >> (left - 1) & 1:
-            length += _PARENT_LENGTH
+        if ctx.mps_parent_signalling_enabled_flag:
+            length += 1 + _PARENT_LENGTH * (bits >> max(0, left - 1) & 1)
     after = left - length
     count, left = _read(bits, after, (_COUNT_ORDER,))
     if not count or not 0 < count[0] <= ctx.limits.dimensions:
@@ -159,7 +165,7 @@ def _read(bits: int, left: int, orders: Iterable[int]) -> tuple[list[int], int]:
         if left < 0 or zeros >= UE_PREFIX:
             return [], -1
         values.append((bits >> left) - (1 << k))
-    return (values, left) if values and max(values) <= UNSIGNED[-1] else ([], -1)
+    return (values, left) if values and max(values) <= _LARGEST else ([], -1)
 
 
 def _written(bits: int, values: Iterable[tuple[int, int]]) -> int:
@@ -168,14 +174,6 @@ def _written(bits: int, values: Iterable[tuple[int, int]]) -> int:
         coded = value + (1 << k)
         bits = bits << 2 * coded.bit_length() - 1 - k | coded
     return bits
-
-
-def _head_length(flags: int, ctx: SyntaxContext) -> int:
-    """How long the head is: from parent_node_id_present_flag to compressed_parameter_types, without what is absent."""
-    payload_type, data_format = flags >> 3, flags >> 1 & 1
-    parent = ctx.mps_parent_signalling_enabled_flag and ctx.general_profile_idc == _EXTENDED
-    codebook = payload_type in _QUANTIZED
-    return 6 + parent + codebook + (payload_type != PayloadType.NNR_PT_RAW_FLOAT) + 7 * data_format
 
 
 def _rest_length(axes: int, ctx: SyntaxContext) -> int:
@@ -187,9 +185,8 @@ def _are_legal(dimensions: Sequence[int], scan_order: int, ctx: SyntaxContext) -
     """Whether nothing is to be refused about dimensions, and there are no points to enter a tensor of these."""
     return (
         0 < len(dimensions) <= ctx.limits.dimensions
-        and set(map(type, dimensions)) == _INTEGERS
         and min(dimensions) > 0
-        and max(dimensions) <= UNSIGNED[-1]
+        and max(dimensions) <= _LARGEST
         and prod(dimensions) <= ctx.limits.tensor_elements
         and (not scan_order or dimensions[0] <= 4 << scan_order)
     )
@@ -221,7 +218,8 @@ class WrittenHeaders:
     def _like(self, h: CompressedDataUnitHeader, flags: bytes, cut: _Cut, ctx: SyntaxContext) -> bytes:
         """The bytes of a header that is like another one; none where there may be something to refuse."""
         name, place = _legal_name(h.topology_elem_id, ctx), _legal_place(h)
-        if name is None or place == [] or not _are_legal(h.tensor_dimensions, h.scan_order, ctx):
+        whole = set(map(type, h.tensor_dimensions)) == _INTEGERS
+        if name is None or place == [] or not whole or not _are_legal(h.tensor_dimensions, h.scan_order, ctx):
             return b""
         cut = _Cut(place, cut.head, h.tensor_dimensions, cut.rest)
         return b"".join((flags, name, b"\0", _joined(cut, ctx)))
@@ -241,7 +239,7 @@ def _legal_place(h: CompressedDataUnitHeader) -> list[int] | None:
     place: list[Any] = [h.device_id, h.parameter_id, h.put_node_depth]
     if not h.node_id_present_flag:
         return None if place == [None, None, None] else []
-    legal = set(map(type, place)) == _INTEGERS and min(place) >= 0 and max(place) <= UNSIGNED[-1]
+    legal = set(map(type, place)) == _INTEGERS and min(place) >= 0 and max(place) <= _LARGEST
     return place if legal else []
 
 
