@@ -98,6 +98,15 @@ def test_a_large_weight_keeps_small_tensors_beside_it_coded(tmp_path: Path) -> N
     assert report.tensors == len(tensors)
 
 
+def test_beside_large_weights_no_values_are_read_to_choose() -> None:
+    def load() -> Array:
+        raise AssertionError("the large weights make up for whatever small tensors take")
+
+    small = {i: Candidate(f"norm{i}.weight", "float32", (64,), load) for i in range(100)}
+    candidates = {**small, 100: Candidate("embedding", "float32", (4096, 64), load)}
+    assert paying(candidates) == frozenset(candidates)
+
+
 @pytest.mark.parametrize("copied", [True, False])
 def test_copies_of_a_neighbour_are_not_coded(copied: bool) -> None:
     matrices = RNG.standard_normal((20, 48, 48)).astype("f4")

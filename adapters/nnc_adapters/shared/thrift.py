@@ -69,10 +69,12 @@ def paying(candidates: Mapping[K, Candidate]) -> frozenset[K]:
     """
     doubted = {key: each for key, each in candidates.items() if each.size <= _BEHIND}
     few = len(doubted) <= _FEW and not all(each.is_exact for each in doubted.values())
-    if few or not doubted or (lying := _Lying(tuple(doubted.values()))).clearly_larger():
-        return frozenset(candidates)
     large = [each for each in candidates.values() if each.size > _BEHIND and not each.is_exact]
     spare = sum(max(0.0, _SURELY * each.size - _most_coded(each)) for each in large)
+    if few or spare >= sum(2 * each.size + _most_coded(each) for each in doubted.values()):  # whatever these take
+        return frozenset(candidates)
+    if (lying := _Lying(tuple(doubted.values()))).clearly_larger():
+        return frozenset(candidates)
     return frozenset(candidates) - {key for key, pays in zip(doubted, lying.paying(spare), strict=True) if not pays}
 
 
