@@ -7,17 +7,15 @@ import os
 import random
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 import nnc_core
+from annex_tests.support.program import Killable, killable
 from conformance.support.shared import shared
 from nnc_adapters import registry
 
@@ -28,26 +26,11 @@ KILLS = 30
 MOST_KILLS = 600
 QP = {"old": "-38", "new": "-30"}
 
-Run = Callable[[list[str], "float | None"], dict[str, Any]]
-
 
 @pytest.fixture(scope="module")
-def nnc() -> Iterator[Run]:
-    """Run the program, killed after so many seconds or not at all."""
-    paths = [str(ROOT), str(ROOT / "adapters"), os.environ.get("PYTHONPATH", "")]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, ROOT / "annex_tests" / "support" / "killed_writer.py"]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment
-    ) as server:
-
-        def run(arguments: list[str], seconds: float | None = None) -> dict[str, Any]:
-            server.stdin.write(json.dumps({"arguments": arguments, "seconds": seconds}) + "\n")
-            server.stdin.flush()
-            return json.loads(server.stdout.readline())
-
+def nnc() -> Iterator[Killable]:
+    with killable() as run:
         yield run
-        server.stdin.close()
 
 
 def weights() -> dict[str, np.ndarray]:
@@ -130,20 +113,20 @@ class Case:
                 path.unlink(missing_ok=True)
 
 
-def state(case: Case, nnc: Run, which: str) -> tuple[Files, float]:
+def state(case: Case, nnc: Killable, which: str) -> tuple[Files, float]:
     """Bring the target into a state from nothing; returns its content, and the seconds that it took."""
     case.clear()
-    seconds = nnc(case.command(which), None)["seconds"]
+    seconds = nnc(*case.command(which))["seconds"]
     load(case.target)
     return case.content(case.target), seconds
 
 
-def kill_often(case: Case, nnc: Run, seed: int) -> None:
+def kill_often(case: Case, nnc: Killable, seed: int) -> None:
     """Kill many times, and until a write is hit; how long one takes varies with the load, and is learned on the way."""
     new, _ = state(case, nnc, "new")
     old, _ = state(case, nnc, "old")
     assert old != new
-    seconds = nnc(case.command("new"), None)["seconds"]
+    seconds = nnc(*case.command("new"))["seconds"]
     assert case.content(case.target) == new
     moments = random.Random(seed)
     state(case, nnc, "old")
@@ -152,7 +135,7 @@ def kill_often(case: Case, nnc: Run, seed: int) -> None:
         assert kills < MOST_KILLS, "no kill hit a write"
         kills += 1
         before = {path.name for path in case.leftovers()}
-        killed = nnc(case.command("new"), moments.uniform(0, 1.1) * seconds)["killed"]
+        killed = nnc(*case.command("new"), seconds=moments.uniform(0, 1.1) * seconds)["killed"]
         found = case.content(case.target)
         assert found in (old, new)
         assert killed or found == new
@@ -171,13 +154,13 @@ def is_leftover(name: str, case: Case) -> bool:
 
 
 @pytest.fixture
-def restoring(nnc: Run, tmp_path_factory) -> Callable[..., Case]:
+def restoring(nnc: Killable, tmp_path_factory) -> Callable[..., Case]:
     """The case of a model that is restored from bitstreams of two qualities."""
 
     def make(model: Path, command: str = "decompress", content: Callable[[Path], Files] = files) -> Case:
         folder = tmp_path_factory.mktemp("bitstreams")
         for which, qp in QP.items():
-            nnc(["compress", str(model), "-o", f"{folder}/{which}.nnr", "--qp", qp, "--threads", "1"], None)
+            nnc("compress", model, "-o", f"{folder}/{which}.nnr", "--qp", qp, "--threads", "1")
         target = tmp_path_factory.mktemp("target") / model.name
 
         def arguments(which: str) -> list[str]:

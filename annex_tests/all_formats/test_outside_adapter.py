@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,11 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
 
 import nnc_adapters
+from annex_tests.support.program import Nnc, checked
 from nnc_adapters import registry
 from nnc_adapters.base import DEFAULTS, Adapter, SourceModel, Topology
-from nnc_adapters.cli import main
 from nnc_adapters.shared.files import replacing
 from nnc_adapters.shared.lazy import LazyTensors, check_names
 from nnc_core import ModelError
@@ -102,13 +101,8 @@ def keras(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def nnc() -> Callable[..., Result]:
-    def run(*arguments: Any) -> Result:
-        result = CliRunner().invoke(main, [str(a) for a in arguments], prog_name="nnc")
-        assert result.exit_code == 0, result.output
-        return result
-
-    return run
+def nnc() -> Nnc:
+    return checked
 
 
 def test_it_compresses_and_decompresses(grid: Path, nnc: Any) -> None:

@@ -17,13 +17,12 @@ from typing import Any
 import numpy as np
 import pytest
 import safetensors.numpy
-from click.testing import CliRunner, Result
 from numpy.typing import NDArray
 
 import nnc_adapters
+from annex_tests.support.program import Nnc, checked
 from nnc_adapters import registry
 from nnc_adapters.base import ANY_SIZE, DEFAULTS, Adapter, Options, SourceModel, Topology
-from nnc_adapters.cli import main
 from nnc_adapters.shared import packing, strict_json
 from nnc_adapters.shared.dtypes import FLOATS, INTEGERS, converted, named, stored
 from nnc_adapters.shared.exactness import Declared, reasons
@@ -154,15 +153,9 @@ def rack(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def nnc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+def nnc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Nnc:
     monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: Any, code: int = 0) -> Result:
-        result = CliRunner().invoke(main, [str(a) for a in arguments], prog_name="nnc")
-        assert result.exit_code == code, result.output
-        return result
-
-    return run
+    return checked
 
 
 def _contents(folder: Path) -> dict[str, bytes]:

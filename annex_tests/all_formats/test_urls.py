@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
 
 import nnc_adapters
 from annex_tests.sharded.conftest import contents, layer, write_checkpoint
-from nnc_adapters.cli import main
+from annex_tests.support.program import nnc
 from nnc_adapters.cli.errors import ExitCode
 from nnc_core import MissingDependencyError, ModelError
 
@@ -35,10 +34,6 @@ def memory() -> Iterator[Any]:
 
 def files(system: Any) -> set[str]:
     return set(system.find("/"))
-
-
-def nnc(*arguments: Any) -> Result:
-    return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 
 def test_a_model_goes_there_and_back(memory: Any, tmp_path: Path) -> None:

@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from click.testing import CliRunner
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 import nnc_adapters
-from nnc_adapters.cli import main
+from annex_tests.support.program import nnc
 from nnc_adapters.onnx.layers import convolution
 from nnc_adapters.shared.calibration import patches
 from nnc_core import CodingParameters, LimitError, Limits, MissingDependencyError, ModelError, UnsupportedError
@@ -270,7 +269,7 @@ def test_inputs_must_fill_the_batches_of_the_model(tmp_path: Path) -> None:
 def test_the_command_takes_inputs_from_a_file(tmp_path: Path) -> None:
     path, npz = model_file(tmp_path), tmp_path / "inputs.npz"
     np.savez(npz, image=images(12, 20))
-    result = CliRunner().invoke(main, ["compress", str(path), "--calibrate", str(npz), "--target-size", "12%"])
+    result = nnc("compress", path, "--calibrate", npz, "--target-size", "12%")
     assert result.exit_code == 0, result.output
     assert "calibrated 5 of 5 weights" in result.output
     nnc_adapters.compress(

@@ -4,23 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
 
-from nnc_adapters.cli import main
+from annex_tests.support.program import Nnc
 from nnc_adapters.containers import CONTAINERS, registry
 from nnc_core.bitstream.parts import split
 from nnc_core.limits import Limits
-
-Nnc = Callable[..., Result]
-
-
-@pytest.fixture
-def nnc() -> Nnc:
-    return lambda *arguments: CliRunner().invoke(main, [str(a) for a in arguments], prog_name="nnc")
 
 
 def test_embed_and_extract_report_to_people(nnc: Nnc, bitstream: Path, coded: bytes) -> None:

@@ -16,17 +16,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 from numpy.typing import NDArray
 
+from annex_tests.support.program import Nnc, checked
 from conformance.support.shared import SHARED, shared
 from nnc_adapters import registry
-from nnc_adapters.cli import main
 from nnc_adapters.nnef import NnefAdapter
 from nnc_adapters.nnef.dat import HEADER_SIZE, Header, ItemType, dump
 
 Files = dict[str, bytes]
-Nnc = Callable[..., str]
 
 FOLDER = SHARED / "cases" / "nnef"
 RNG = np.random.default_rng(9)
@@ -74,12 +72,7 @@ def tarred(files: Mapping[str, bytes]) -> bytes:
 
 @pytest.fixture
 def nnc() -> Nnc:
-    def run(*arguments: str | Path) -> str:
-        result = CliRunner().invoke(main, [str(a) for a in arguments], prog_name="nnc")
-        assert result.exit_code == 0, result.output
-        return result.output
-
-    return run
+    return checked
 
 
 @pytest.fixture
@@ -160,7 +153,7 @@ def test_comments_are_left_behind_on_request_only(nnc: Nnc, tmp_path: Path) -> N
     quantization = b'"w": linear_quantize(min = 0.0, max = 1.0, bits = 8); # "measured\n'
     files = {"graph.nnef": text, "graph.quant": quantization, "w.dat": dat(floats(8, 16))}
     source = put(tmp_path / "m", files)
-    assert "bytes of comments were dropped" in nnc("compress", source, "-o", tmp_path / "m.nnr", "--strip-debug")
+    assert "bytes of comments were dropped" in nnc("compress", source, "-o", tmp_path / "m.nnr", "--strip-debug").output
     nnc("verify", source, tmp_path / "m.nnr", "--strip-debug")
     nnc("decompress", tmp_path / "m.nnr", "-o", tmp_path / "out")
     after = files_in(tmp_path / "out")
@@ -286,7 +279,7 @@ def test_a_bitstream_beside_the_tensors_is_no_embedded_one_and_is_mentioned(
     folder = put(tmp_path / "m", model)
     nnc("compress", folder / "graph.nnef")
     assert (folder / "graph.nnr").is_file()
-    said = nnc("compress", folder, "-o", tmp_path / "coded.nnr")
+    said = nnc("compress", folder, "-o", tmp_path / "coded.nnr").output
     assert "bitstreams in the folder of the model are carried along like any other file: graph.nnr" in said
     nnc("embed", folder, "-o", tmp_path / "embedded.nnef")
     assert files_in(tmp_path / "embedded.nnef").keys() == {"a/w.nnr", "v.nnr", "graph.nnef", "notes.txt", "graph.nnr"}
@@ -296,7 +289,7 @@ def test_a_bitstream_beside_the_tensors_is_no_embedded_one_and_is_mentioned(
 def test_archives_that_are_embedded_in_part_work_everywhere(
     nnc: Nnc, model: Files, tmp_path: Path, coded: list[str]
 ) -> None:
-    said = nnc("embed", put(tmp_path / "m", model), "-o", tmp_path / "all.nnef")
+    said = nnc("embed", put(tmp_path / "m", model), "-o", tmp_path / "all.nnef").output
     assert "each tensor file (.dat) is replaced by a bitstream (.nnr)" in said
     whole = files_in(tmp_path / "all.nnef")
     assert whole.keys() == {"a/w.nnr", "v.nnr", "graph.nnef", "notes.txt"}

@@ -8,12 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 from numpy.typing import NDArray
 
 import nnc_adapters
 import nnc_core
-from nnc_adapters.cli import main
+from annex_tests.support.program import checked
 from nnc_core import CodingParameters, Rule
 
 RNG = np.random.default_rng(23)
@@ -89,13 +88,11 @@ def test_a_rule_has_optimizer_state_quantized(tmp_path: Path, prefix: str) -> No
     names = {name: f"{prefix}.0.{name}" for name in ("exp_avg", "exp_avg_sq")}
     tensors = {"w": RNG.standard_normal((64, 64)).astype("f4"), **{n: scales(64, 64) for n in names.values()}}
     path = saved(tmp_path / "m.safetensors", tensors)
-    run = CliRunner().invoke
     rule = ["--rule", "exp_avg$=exact=0"]
-    result = run(main, ["compress", str(path), "-o", str(tmp_path / "m.nnr"), *rule])
-    assert result.exit_code == 0, result.output
+    checked("compress", path, "-o", tmp_path / "m.nnr", *rule)
     restored = nnc_adapters.load_tensors(tmp_path / "m.nnr")
     assert np.array_equal(restored[names["exp_avg_sq"]], tensors[names["exp_avg_sq"]])
     error = restored[names["exp_avg"]] - tensors[names["exp_avg"]]
     assert 0 < np.linalg.norm(error) < 0.05 * np.linalg.norm(tensors[names["exp_avg"]])
-    assert run(main, ["verify", str(path), str(tmp_path / "m.nnr"), *rule]).exit_code == 0
-    assert run(main, ["verify", str(path), str(tmp_path / "m.nnr")]).exit_code == 1
+    checked("verify", path, tmp_path / "m.nnr", *rule)
+    checked("verify", path, tmp_path / "m.nnr", code=1)

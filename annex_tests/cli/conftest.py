@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
 
 import nnc_adapters
-from nnc_adapters.cli import main
 
 DIGITS = Path(__file__).parents[2] / "examples" / "digits.onnx"
-
-Nnc = Callable[..., Result]
 
 
 @pytest.fixture(scope="session")
@@ -34,13 +29,3 @@ def model(tmp_path: Path) -> Path:
 def bitstream(tmp_path: Path, compressed: Path) -> Path:
     """A copy of its bitstream in a folder of its own."""
     return Path(shutil.copy(compressed, tmp_path / "coded.nnr"))
-
-
-@pytest.fixture
-def nnc() -> Nnc:
-    """Run the program inside this process."""
-
-    def run(*arguments: str | Path, stdin: bytes | None = None) -> Result:
-        return CliRunner().invoke(main, [str(a) for a in arguments], input=stdin, prog_name="nnc")
-
-    return run

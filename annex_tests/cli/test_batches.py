@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from click.testing import Result
 
 import nnc_core
-
-Nnc = Callable[..., Result]
+from annex_tests.support.program import Nnc
 
 
 @pytest.fixture

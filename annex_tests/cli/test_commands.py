@@ -5,17 +5,14 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
-from click.testing import Result
 
 import nnc_core
-
-Nnc = Callable[..., Result]
+from annex_tests.support.program import Nnc
 
 
 def test_the_version_is_that_of_the_codec(nnc: Nnc) -> None:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import Result
 
-Nnc = Callable[..., Result]
+from annex_tests.support.program import Nnc
 
 PROJECT = """
 rules = ["out=exact=1"]

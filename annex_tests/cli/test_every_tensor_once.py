@@ -5,22 +5,21 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import Result
 
 import nnc_adapters
 import nnc_core
 from annex_tests.support.every_format import MODELS, written
+from annex_tests.support.program import Nnc
 from nnc_adapters.shared.lazy import LazyTensors
 from nnc_core import file as coder_file
 from nnc_core.bitstream.marks import mark_of
 
-Nnc = Callable[..., Result]
 Files = dict[str, bytes]
 
 

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from click.testing import Result
 
+from annex_tests.support.program import Nnc
 from nnc_core.bitstream import BitstreamWriter
 from nnc_core.nnr_model import Topology
 from nnc_core.syntax import ModelParameterSet
 from nnc_core.tables.code_points import TopologyStorageFormat
-
-Nnc = Callable[..., Result]
 
 
 def assert_fails(result: Result, code: int, *words: str) -> None:

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
-from click.testing import Result
 from onnx import numpy_helper
 
 import nnc_adapters
 import nnc_core
-
-Nnc = Callable[..., Result]
+from annex_tests.support.program import Nnc
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 safetensors = pytest.importorskip("safetensors.numpy", reason="safetensors is not installed")

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from click.testing import Result
+
+from annex_tests.support.program import Nnc
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -18,7 +18,6 @@ else:
 
 ROOT = Path(__file__).parents[2]
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
-Nnc = Callable[..., Result]
 
 
 @pytest.fixture

@@ -7,18 +7,15 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import Result
 
 import nnc_core
+from annex_tests.support.program import Nnc
 from nnc_adapters.cli import SUMMARIES, main
 from nnc_adapters.cli.man import pages
-
-Nnc = Callable[..., Result]
 
 
 def test_there_is_a_page_for_every_command_with_every_option() -> None:

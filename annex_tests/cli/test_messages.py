@@ -7,17 +7,16 @@ import io
 import sys
 import tarfile
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
+from annex_tests.support import program
+from annex_tests.support.program import Nnc
 from nnc_adapters.cli import main
 from nnc_core.errors import MissingDependencyError
-
-Nnc = Callable[..., Result]
 
 POINTER = (
     b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1\nsize 12345\n"
@@ -147,7 +146,7 @@ def test_a_missing_package_can_be_had_from_an_extra_or_by_its_own_name() -> None
 
 @pytest.mark.parametrize("command", [[], *([name] for name in sorted(main.commands))], ids=" ".join)
 def test_help_begins_with_a_sentence(command: list[str]) -> None:
-    lines = CliRunner().invoke(main, [*command, "--help"]).output.splitlines()
+    lines = program.nnc(*command, "--help").output.splitlines()
     paragraph = " ".join(line.strip() for line in lines[2 : lines.index("", 2)])
     assert paragraph[0].isupper()
     assert paragraph.endswith(".")

@@ -13,7 +13,7 @@ import pytest
 from onnx import numpy_helper
 
 import nnc_core
-from annex_tests.cli.conftest import Nnc
+from annex_tests.support.program import Nnc
 from nnc_adapters.cli.errors import ExitCode
 from nnc_core import ModelPlan
 

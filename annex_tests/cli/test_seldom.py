@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import Result
 
 import nnc_core
+from annex_tests.support.program import Nnc
 from annex_tests.support.terminal import on_terminal
-
-Nnc = Callable[..., Result]
 
 
 def test_a_terminal_is_shown_the_page_by_man(tmp_path: Path) -> None:

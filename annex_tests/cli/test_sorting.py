@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import Result
 
 import nnc_core
+from annex_tests.support.program import Nnc
 from conformance.support import every_unit
 from nnc_adapters.cli import console
-
-Nnc = Callable[..., Result]
 
 
 def names(nnc: Nnc, path: Path, order: str) -> list[str]:

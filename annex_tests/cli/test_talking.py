@@ -13,16 +13,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import Result
 
 import nnc_adapters
 import nnc_core
+from annex_tests.support.program import Nnc
 from annex_tests.support.terminal import on_terminal
 from nnc_adapters import containers, convert, updates
 from nnc_adapters import report as reports
 from nnc_adapters.cli import main
 
-Nnc = Callable[..., Result]
 Told = list[tuple[str, int, int]]
 LONG = ("compress", "decompress", "verify", "convert", "embed", "extract", "diff", "patch", "report")
 

@@ -9,15 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import Result
 
 import nnc_core
+from annex_tests.support.program import Nnc
 from conformance.support import every_unit
 from conformance.support.every_unit import PAYLOAD, QUANTIZED, made, tensor
 from nnc_core.coder.bins import traced_bins
 from nnc_core.tables.rules import RULES
-
-Nnc = Callable[..., Result]
 
 LAYERS = made(every_unit.layers)
 TWICE = LAYERS + LAYERS[12:31]

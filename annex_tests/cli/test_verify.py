@@ -13,10 +13,10 @@ from click.testing import Result
 from numpy.typing import NDArray
 
 import nnc_core
+from annex_tests.support.program import Nnc
 from nnc_adapters import registry
 from nnc_core import CodingParameters, SourceModel, Topology
 
-Nnc = Callable[..., Result]
 Arrays = dict[str, NDArray[Any]]
 
 _RANDOM = np.random.default_rng(7)

@@ -9,13 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import Result
 from numpy.typing import NDArray
 
 import nnc_adapters
+from annex_tests.support.program import Nnc
 from nnc_core import CodingParameters, Rule
-
-Nnc = Callable[..., Result]
 
 _RANDOM = np.random.default_rng(3)
 WEIGHT = _RANDOM.normal(0, 0.05, (64, 32)).astype(np.float32)

@@ -10,13 +10,13 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 import nnc_adapters
 import nnc_core
-from nnc_adapters.cli import main
+from annex_tests.support.program import nnc
 from nnc_adapters.convert import convert, plan
 from nnc_core import ModelError
 
@@ -78,8 +78,8 @@ def theirs(tmp_path: Path) -> Path:
     return model(tmp_path / "theirs.onnx", 2, "their/{}", gemm=False)
 
 
-def nnc(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(main, ["convert", *map(str, arguments)], prog_name="nnc")
+def converted(*arguments: str | Path) -> Result:
+    return nnc("convert", *arguments)
 
 
 def test_a_converted_model_computes_what_the_source_does(ours: Path, theirs: Path, tmp_path: Path) -> None:
@@ -126,30 +126,30 @@ def test_a_bitstream_for_the_other_layout_is_written(ours: Path, theirs: Path, t
 
 
 def test_where_every_role_and_shape_occurs_once_nothing_need_be_said(ours: Path, theirs: Path, tmp_path: Path) -> None:
-    assert nnc(ours, tmp_path / "out.onnx", "--into", theirs).exit_code == 0
+    assert converted(ours, tmp_path / "out.onnx", "--into", theirs).exit_code == 0
     np.testing.assert_allclose(outputs(tmp_path / "out.onnx"), outputs(ours), atol=1e-5)
 
 
 def test_graphs_tell_biases_of_one_size_apart(tmp_path: Path) -> None:
     ours = model(tmp_path / "ours.onnx", 1, "our.{}", gemm=True, width=CHANNELS)
     theirs = model(tmp_path / "theirs.onnx", 2, "their/{}", gemm=False, width=CHANNELS)
-    report = json.loads(nnc(ours, tmp_path / "out.onnx", "--into", theirs, "--json").stdout)
+    report = json.loads(converted(ours, tmp_path / "out.onnx", "--into", theirs, "--json").stdout)
     assert report["doubtful"] == []
     assert report["difference"] < 1e-6
     np.testing.assert_allclose(outputs(tmp_path / "out.onnx"), outputs(ours), atol=1e-5)
 
 
 def test_a_printed_map_can_be_edited_and_used(ours: Path, theirs: Path, tmp_path: Path) -> None:
-    printed = nnc(ours, "--into", theirs, "--print-map")
+    printed = converted(ours, "--into", theirs, "--print-map")
     found = json.loads(printed.stdout)
     assert found == plan(ours, theirs)
     assert found["matched"] == {f"their/{k}": f"our.{k}" for k in range(10)}
     found["matched"]["their/9"] = None
     (tmp_path / "map.json").write_text(json.dumps(found))
     options = ("--into", theirs, "--map", tmp_path / "map.json", "--no-check")
-    report = json.loads(nnc(ours, tmp_path / "out.onnx", *options, "--json").stdout)
+    report = json.loads(converted(ours, tmp_path / "out.onnx", *options, "--json").stdout)
     assert (report["tensors"], report["kept"], report["unused"]) == (9, ["their/9"], ["our.9"])
-    told = nnc(ours, tmp_path / "out.onnx", *options, "-f")
+    told = converted(ours, tmp_path / "out.onnx", *options, "-f")
     assert told.exit_code == 0
     assert "kept as they were: their/9\nnot used: our.9\n" in told.stderr
 
@@ -157,7 +157,7 @@ def test_a_printed_map_can_be_edited_and_used(ours: Path, theirs: Path, tmp_path
 def test_a_map_may_say_a_part_and_the_rest_is_found(ours: Path, theirs: Path, tmp_path: Path) -> None:
     (tmp_path / "map.json").write_text(json.dumps({"their/6": {"from": "our.6", "transpose": [1, 0]}}))
     for by in ([], ["--by", "structure"]):
-        told = nnc(ours, tmp_path / "out.onnx", "--into", theirs, "--map", tmp_path / "map.json", "-f", *by)
+        told = converted(ours, tmp_path / "out.onnx", "--into", theirs, "--map", tmp_path / "map.json", "-f", *by)
         assert told.exit_code == 0, told.stderr
         np.testing.assert_allclose(outputs(tmp_path / "out.onnx"), outputs(ours), atol=1e-5)
 
@@ -167,22 +167,22 @@ def test_a_map_that_is_wrong_is_found_out_by_running_and_nothing_is_written(
 ) -> None:
     (tmp_path / "map.json").write_text(json.dumps({"their/3": "our.1", "their/1": "our.3"}))
     options = ("--into", theirs, "--map", tmp_path / "map.json")
-    told = nnc(ours, tmp_path / "out.onnx", *options)
+    told = converted(ours, tmp_path / "out.onnx", *options)
     assert told.exit_code == 1
     assert "compute different things" in told.stderr
     assert not (tmp_path / "out.onnx").exists()
-    assert nnc(ours, tmp_path / "out.onnx", *options, "--no-check").exit_code == 0
+    assert converted(ours, tmp_path / "out.onnx", *options, "--no-check").exit_code == 0
 
 
 def test_what_cannot_be_asked_for_is_a_usage_error(ours: Path, theirs: Path, tmp_path: Path) -> None:
-    assert nnc(ours, tmp_path / "out.onnx").exit_code == 2
-    assert nnc(ours, "--into", theirs).exit_code == 2
+    assert converted(ours, tmp_path / "out.onnx").exit_code == 2
+    assert converted(ours, "--into", theirs).exit_code == 2
     for answer in ("no", "=no", "x=8,4,", "x=8,-4,4", "x=yes"):
-        assert nnc(ours, tmp_path / "o.onnx", "--into", theirs, "--flatten", answer).exit_code == 2
+        assert converted(ours, tmp_path / "o.onnx", "--into", theirs, "--flatten", answer).exit_code == 2
 
 
 def test_an_answer_to_what_was_not_asked_is_refused(ours: Path, theirs: Path, tmp_path: Path) -> None:
-    told = nnc(ours, tmp_path / "out.onnx", "--into", theirs, "--flatten", "their/6=2,1,2")
+    told = converted(ours, tmp_path / "out.onnx", "--into", theirs, "--flatten", "their/6=2,1,2")
     assert told.exit_code == 5
     assert "flatten has an answer for their/6, but the question is about: none" in told.stderr
 

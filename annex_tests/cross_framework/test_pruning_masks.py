@@ -9,15 +9,14 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner
 from numpy.typing import NDArray
 from torch import nn
 from torch.nn.utils import prune
 
 import nnc_adapters
 import nnc_core
+from annex_tests.support.program import checked
 from nnc_adapters.api import compress, decompress
-from nnc_adapters.cli import main
 from nnc_adapters.tensorflow import roles
 from nnc_adapters.verification import verify
 from nnc_core import ModelError
@@ -130,11 +129,10 @@ def test_a_bitstream_that_tells_nothing_of_pruning_has_no_shapes_after_it(tmp_pa
 
 
 def test_the_command_line_has_the_same_options(checkpoint: Path, tmp_path: Path) -> None:
-    run = CliRunner().invoke
-    assert run(main, ["compress", str(checkpoint), "--drop-masked"]).exit_code == 0
+    checked("compress", checkpoint, "--drop-masked")
     stream = checkpoint.with_suffix(".nnr")
-    assert run(main, ["verify", str(checkpoint), str(stream), "--drop-masked"]).exit_code == 0
-    assert run(main, ["decompress", str(stream), "-o", str(tmp_path / "s.safetensors"), "--pruned"]).exit_code == 0
+    checked("verify", checkpoint, stream, "--drop-masked")
+    checked("decompress", stream, "-o", tmp_path / "s.safetensors", "--pruned")
     assert set(nnc_adapters.pytorch.PytorchAdapter().read(tmp_path / "s.safetensors").tensors) == {  # type: ignore[attr-defined]
         "0.weight",
         "2.weight",

@@ -16,12 +16,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 
 import nnc_adapters
 from annex_tests.sharded.conftest import contents, write_checkpoint
+from annex_tests.support.program import checked, nnc
 from nnc_adapters import sharded
-from nnc_adapters.cli import main
 
 psutil = pytest.importorskip("psutil", reason="Dask is not installed (make test-ecosystem does that)")
 pytestmark = [
@@ -109,11 +108,6 @@ def restored(checkpoint: Path, folder: Path, alone: dict[str, bytes], pool: Exec
     assert contents(folder / "back") == contents(folder / "again")
 
 
-def nnc(*arguments: Any) -> None:
-    done = CliRunner().invoke(main, [str(argument) for argument in arguments])
-    assert done.exit_code == 0, done.output
-
-
 @pytest.fixture
 def dask_cluster() -> Iterator[Any]:
     distributed = pytest.importorskip("distributed", reason="Dask is not installed (make test-ecosystem does that)")
@@ -132,9 +126,9 @@ def test_dask_makes_what_one_machine_makes(
 
     with sharded.dask_executor(dask_cluster.scheduler_address) as pool:
         check(checkpoint, tmp_path, alone, pool, working)
-    nnc("compress", checkpoint, "--dask", dask_cluster.scheduler_address, "-o", tmp_path / "typed")
+    checked("compress", checkpoint, "--dask", dask_cluster.scheduler_address, "-o", tmp_path / "typed")
     assert contents(tmp_path / "typed") == alone
-    nnc("verify", checkpoint, tmp_path / "typed", "--dask", dask_cluster.scheduler_address)
+    checked("verify", checkpoint, tmp_path / "typed", "--dask", dask_cluster.scheduler_address)
 
 
 @pytest.fixture(scope="module")
@@ -157,13 +151,13 @@ def test_ray_makes_what_one_machine_makes(
 
     with sharded.ray_executor("auto") as pool:
         check(checkpoint, tmp_path, alone, pool, working)
-    nnc("compress", checkpoint, "--ray", "auto", "-o", tmp_path / "typed")
+    checked("compress", checkpoint, "--ray", "auto", "-o", tmp_path / "typed")
     assert contents(tmp_path / "typed") == alone
 
 
 def test_errors_of_workers_come_as_they_are(checkpoint: Path, tmp_path: Path, ray_cluster: None) -> None:
     nnc_adapters.compress(checkpoint, tmp_path / "out", sharded=True)
     (tmp_path / "out" / "model-00002-of-00006.nnr").write_bytes(b"damaged")
-    done = CliRunner().invoke(main, ["decompress", str(tmp_path / "out"), "-o", str(tmp_path / "b"), "--ray", "auto"])
+    done = nnc("decompress", tmp_path / "out", "-o", tmp_path / "b", "--ray", "auto")
     assert done.exit_code == 5
     assert "model-00002-of-00006.nnr: is not the file that the index lists" in done.output

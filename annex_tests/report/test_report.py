@@ -7,7 +7,6 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from importlib.resources import files
 from math import prod
 from pathlib import Path
@@ -15,15 +14,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
 
 import nnc_adapters
 import nnc_core
+from annex_tests.support.program import Nnc
 from conformance.support import every_unit
 from nnc_adapters import report as reports
-from nnc_adapters.cli import main
 from nnc_adapters.report.levels import histogram
 from nnc_adapters.report.units import shared_out
 
@@ -37,7 +35,6 @@ HOSTILE = (
     "\u2028line",
     "<!--<script>",
 )
-Nnc = Callable[..., Result]
 
 
 @pytest.fixture(scope="module")
@@ -50,14 +47,6 @@ def compressed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def bitstream(tmp_path: Path, compressed: Path) -> Path:
     return Path(shutil.copy(compressed, tmp_path / "digits.nnr"))
-
-
-@pytest.fixture
-def nnc() -> Nnc:
-    def run(*arguments: str | Path, stdin: bytes | None = None) -> Result:
-        return CliRunner().invoke(main, [str(a) for a in arguments], input=stdin, prog_name="nnc")
-
-    return run
 
 
 @pytest.fixture(scope="module")

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
 from numpy.typing import NDArray
-
-from nnc_adapters.cli import main
 
 Tensors = Mapping[str, NDArray[Any]]
 _TYPES = {"float32": "F32", "int8": "I8", "uint16": "BF16"}  # numpy has no bfloat16
@@ -64,13 +61,3 @@ def contents(folder: Path) -> dict[str, bytes]:
 def checkpoint(tmp_path: Path) -> Path:
     """A folder as a hub has it; the scales of its four shards differ, so that what they share matters."""
     return write_checkpoint(tmp_path / "llama", [layer(number, 0.01 * 3**number) for number in range(4)])
-
-
-@pytest.fixture
-def nnc() -> Callable[..., Result]:
-    """The program as it is called from a shell."""
-
-    def run(*arguments: Any) -> Result:
-        return CliRunner().invoke(main, [str(argument) for argument in arguments])
-
-    return run

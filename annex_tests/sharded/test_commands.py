@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import Result
 
+from annex_tests.support.program import Nnc
 from nnc_adapters import sharded
 from nnc_adapters.cli.errors import ExitCode
 
 from .conftest import contents
-
-Nnc = Callable[..., Result]
 
 
 @pytest.fixture

@@ -9,12 +9,10 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime
-from click.testing import CliRunner
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from conformance.support.shared import shared
-from nnc_adapters.cli import main
 from nnc_core.nnr_model import SourceModel
 
 node = helper.make_node
@@ -43,11 +41,6 @@ def model_of(nodes: Sequence[NodeProto], tensors: Arrays, **more: Any) -> ModelP
     domains = dict.fromkeys(("", "com.microsoft", *(each.domain for each in nodes)))
     imports = [helper.make_opsetid(domain, 1 if domain else 21) for domain in domains]
     return helper.make_model(graph, opset_imports=imports, ir_version=10, **more)
-
-
-def nnc(*arguments: str | Path) -> None:
-    result = CliRunner().invoke(main, [str(a) for a in arguments], prog_name="nnc")
-    assert result.exit_code == 0, result.output
 
 
 def arrays(path: Path) -> dict[str, NDArray[Any]]:

@@ -11,20 +11,15 @@ import ml_dtypes
 import numpy as np
 import pytest
 import safetensors.numpy
-from click.testing import CliRunner, Result
 
 from annex_tests.support.every_format import MODELS, written
+from annex_tests.support.program import nnc
 from nnc_adapters import registry, updates
 from nnc_adapters.base import EVERYTHING, Options
-from nnc_adapters.cli import main
 from nnc_core import IntegrityError, Limits, MissingLinkError, ReplayError, UpdateOptions, WrongBaseError
 
 EXACT = UpdateOptions(exact=True)
 Tensors = dict[str, Any]
-
-
-def nnc(*arguments: object) -> Result:
-    return CliRunner().invoke(main, [str(each) for each in arguments])
 
 
 def tensors(path: Path) -> Tensors:

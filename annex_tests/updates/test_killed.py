@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import shutil
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,34 +13,19 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
+from annex_tests.support.program import Killable, killable
 from nnc_core.updates import load_chain
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs processes that can be forked and killed")
 
 ROOT = Path(__file__).parents[2]
 KILLS = 12
-Run = Callable[..., dict[str, Any]]
 
 
 @pytest.fixture(scope="module")
-def nnc() -> Iterator[Run]:
-    """Run the program, killed after so many seconds or not at all."""
-    paths = [str(ROOT), str(ROOT / "adapters"), os.environ.get("PYTHONPATH", "")]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, ROOT / "annex_tests" / "support" / "killed_writer.py"]
-    pipe = subprocess.PIPE
-    with subprocess.Popen(
-        command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True, env=environment
-    ) as server:
-
-        def run(*arguments: object, seconds: float | None = None) -> dict[str, Any]:
-            job = {"arguments": [*map(str, arguments), "--threads", "1"], "seconds": seconds}
-            server.stdin.write(json.dumps(job) + "\n")
-            server.stdin.flush()
-            return json.loads(server.stdout.readline())
-
-        yield run
-        server.stdin.close()
+def nnc() -> Iterator[Killable]:
+    with killable() as run:
+        yield lambda *arguments, **when: run(*arguments, "--threads", "1", **when)
 
 
 def versions(folder: Path) -> list[Path]:
@@ -58,7 +40,7 @@ def versions(folder: Path) -> list[Path]:
 
 @pytest.mark.parametrize(("what", "exact"), [("diff", ["--exact"]), ("patch", [])])
 def test_a_killed_command_leaves_whole_files_and_can_be_repeated(
-    nnc: Run, tmp_path: Path, what: str, exact: list[str]
+    nnc: Killable, tmp_path: Path, what: str, exact: list[str]
 ) -> None:
     base, first, second = versions(tmp_path)
     updates, here = [tmp_path / "u1.nnr", tmp_path / "u2.nnr"], tmp_path / "r1.safetensors"
@@ -92,7 +74,7 @@ def test_a_killed_command_leaves_whole_files_and_can_be_repeated(
     assert hits
 
 
-def test_a_state_that_lost_its_last_bytes_is_refused(nnc: Run, tmp_path: Path) -> None:
+def test_a_state_that_lost_its_last_bytes_is_refused(nnc: Killable, tmp_path: Path) -> None:
     from nnc_core import ModelError
 
     base, first, _ = versions(tmp_path)

@@ -9,7 +9,8 @@ import onnx
 import pytest
 from onnx import ModelProto
 
-from annex_tests.support.onnx_models import Read, nnc
+from annex_tests.support.onnx_models import Read
+from annex_tests.support.program import checked
 from nnc_adapters.base import DEFAULTS, Options
 from nnc_adapters.onnx import OnnxAdapter
 from nnc_core.nnr_model import SourceModel
@@ -36,9 +37,9 @@ def restored(tmp_path: Path) -> Callable[..., Path]:
             source = tmp_path / "source.onnx"
         coded, back = tmp_path / "coded.nnr", tmp_path / "restored" / "back.onnx"
         back.parent.mkdir()
-        nnc("compress", source, "-o", coded)
-        nnc("verify", source, coded)
-        nnc("decompress", coded, "-o", back)
+        checked("compress", source, "-o", coded)
+        checked("verify", source, coded)
+        checked("decompress", coded, "-o", back)
         return back
 
     return call

@@ -10,15 +10,14 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from click.testing import CliRunner
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 import nnc_adapters
 import nnc_core
 from annex_tests.support.onnx_models import model_of, node
+from annex_tests.support.program import checked
 from nnc_adapters.base import EVERYTHING, Options
-from nnc_adapters.cli import main
 from nnc_adapters.onnx import OnnxAdapter
 from nnc_core import ModelError
 from nnc_core.nnr_model import Topology
@@ -51,15 +50,11 @@ def path(tmp_path: Path) -> Path:
 def restored(tmp_path: Path) -> Callable[[Path], ModelProto]:
     """Compress as ``m.nnr``, verify, restore with the command line: the model that comes back."""
 
-    def nnc(*arguments: str | Path) -> None:
-        result = CliRunner().invoke(main, [str(a) for a in arguments], prog_name="nnc")
-        assert result.exit_code == 0, result.output
-
     def call(source: Path) -> ModelProto:
-        nnc("compress", source, "-o", tmp_path / "m.nnr")
-        nnc("verify", source, tmp_path / "m.nnr")
+        checked("compress", source, "-o", tmp_path / "m.nnr")
+        checked("verify", source, tmp_path / "m.nnr")
         (tmp_path / "back").mkdir()
-        nnc("decompress", tmp_path / "m.nnr", "-o", tmp_path / "back/m.onnx")
+        checked("decompress", tmp_path / "m.nnr", "-o", tmp_path / "back/m.onnx")
         return onnx.load(tmp_path / "back/m.onnx")
 
     return call

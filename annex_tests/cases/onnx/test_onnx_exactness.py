@@ -11,7 +11,8 @@ import pytest
 from onnx import ModelProto, NodeProto, TensorProto, helper
 
 import nnc_core
-from annex_tests.support.onnx_models import RNG, Arrays, Read, arrays, floats, model_of, nnc, node, sqnr, whole
+from annex_tests.support.onnx_models import RNG, Arrays, Read, arrays, floats, model_of, node, sqnr, whole
+from annex_tests.support.program import checked
 from nnc_adapters.base import Options
 
 Q, S, Z = whole(64, 64), np.abs(floats(64, 1, scale=1e-4)), whole(64, dtype=np.int8)
@@ -342,5 +343,5 @@ def test_normalizations_in_pieces_leave_the_weights_before_them_alone(read: Read
 
 def test_a_rule_overrules_what_is_exact(tmp_path: Path) -> None:
     onnx.save(model_of(SENSITIVE["division"], {"v": V}), tmp_path / "m.onnx")
-    nnc("compress", tmp_path / "m.onnx", "--rule", "^v$=qp=-20")
+    checked("compress", tmp_path / "m.onnx", "--rule", "^v$=qp=-20")
     assert sqnr(V, nnc_core.decode((tmp_path / "m.nnr").read_bytes())["v"]) < 60

@@ -18,7 +18,8 @@ import pytest
 from onnx import ModelProto, TensorProto, helper
 
 import nnc_adapters
-from annex_tests.support.onnx_models import Read, arrays, case, floats, model_of, nnc, node, outputs, sqnr
+from annex_tests.support.onnx_models import Read, arrays, case, floats, model_of, node, outputs, sqnr
+from annex_tests.support.program import checked
 from conformance.support.shared import SHARED
 from nnc_adapters.base import Options
 from nnc_adapters.onnx import OnnxAdapter
@@ -84,8 +85,8 @@ def test_documentation_is_left_behind_on_request_only(tmp_path: Path) -> None:
     assert not kept.remarks
     assert "of documentation and metadata of nodes were dropped" in stripped.remarks[0]
     assert b"cat, dog" in stripped.topology.data
-    nnc("compress", tmp_path / "m.onnx", "--strip-debug")
-    nnc("verify", tmp_path / "m.onnx", tmp_path / "m.nnr", "--strip-debug")
+    checked("compress", tmp_path / "m.onnx", "--strip-debug")
+    checked("verify", tmp_path / "m.onnx", tmp_path / "m.nnr", "--strip-debug")
 
 
 def in_file(name: str, location: str, dims: Sequence[int], offset: int | None = None) -> TensorProto:
@@ -168,9 +169,9 @@ def test_compressed_models_are_read_and_written(tmp_path: Path, suffix: str) -> 
     module: Any = {"gz": gzip, "bz2": bz2, "xz": lzma}[suffix]
     data = model_of([node("MatMul", ["x", "w"], ["y"])], {"w": floats(64, 64)}).SerializeToString()
     (tmp_path / f"m.onnx.{suffix}").write_bytes(module.compress(data))
-    nnc("compress", tmp_path / f"m.onnx.{suffix}")
-    nnc("verify", tmp_path / f"m.onnx.{suffix}", tmp_path / "m.nnr")
-    nnc("decompress", tmp_path / "m.nnr", "-o", tmp_path / f"back.onnx.{suffix}")
+    checked("compress", tmp_path / f"m.onnx.{suffix}")
+    checked("verify", tmp_path / f"m.onnx.{suffix}", tmp_path / "m.nnr")
+    checked("decompress", tmp_path / "m.nnr", "-o", tmp_path / f"back.onnx.{suffix}")
     back = module.decompress((tmp_path / f"back.onnx.{suffix}").read_bytes())
     assert len(back) == len(data)
     assert onnx.ModelProto.FromString(back).graph.node == onnx.ModelProto.FromString(data).graph.node
