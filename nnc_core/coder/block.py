@@ -98,7 +98,8 @@ def _restored(values: NDArray[Any], part: Part, h: CompressedDataUnitHeader) -> 
 
 def cuts(h: CompressedDataUnitHeader) -> TensorDimensionMapping | None:
     """How the one coded tensor of a unit is cut up into several tensors of the model."""
-    return None if is_decomposed(h) else h.topology_tensor_dimension_mapping
+    mapping = h.topology_tensor_dimension_mapping
+    return None if mapping is None or is_decomposed(h) else mapping
 
 
 def _cut(tensor: NDArray[Any], mapping: TensorDimensionMapping) -> Iterator[NDArray[Any]]:

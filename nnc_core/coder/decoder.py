@@ -35,6 +35,7 @@ from nnc_core.tables.blocks import WEIGHTS, Member
 from nnc_core.tables.code_points import PayloadType
 from nnc_core.tables.entry_point import EntryPoint
 
+_NO_HISTORY = History()
 _PAYLOAD = "nnr_compressed_data_unit_payload"
 _MOST_AXES = 64 if np.lib.NumpyVersion(np.__version__) >= "2.0.0" else 32
 
@@ -94,9 +95,8 @@ def _decode(
     h = unit.header
     _check_supported(h)
     found = {part.name: _history(h, part.name, histories) for part in tensors}
-    matrices = [_shape(h, unit.context, part, found[part.name]) for part in tensors]
-    if len(matrices) == 1:
-        matrices = [matrices[0]._replace(entry_points=h.entry_points)]
+    points = h.entry_points if len(tensors) == 1 else ()
+    matrices = [_shape(h, unit.context, part, found[part.name], points) for part in tensors]
     try:
         decoded = _named(tensors, decode_payload(unit.payload, matrices, qp_bits(unit), threads))
     except BitstreamError:
@@ -139,7 +139,7 @@ def _history(h: CompressedDataUnitHeader, name: str, histories: Histories | None
     elif h.parent_node_id_present_flag and h.put_node_depth != 1:
         history = None
     else:
-        history = History()
+        history = _NO_HISTORY
     if h.temporal_context_modeling_flag and (history is None or history.base is None):
         raise _missing(h, name)
     return history
@@ -151,7 +151,13 @@ def _missing(h: CompressedDataUnitHeader, name: str) -> MissingLinkError:
     return MissingLinkError(message, tensor=name, need=need)
 
 
-def _shape(h: CompressedDataUnitHeader, ctx: SyntaxContext, part: Part, history: History | None) -> Shape:
+def _shape(
+    h: CompressedDataUnitHeader,
+    ctx: SyntaxContext,
+    part: Part,
+    history: History | None,
+    entry_points: Sequence[EntryPoint] = (),
+) -> Shape:
     rows, width = part.shape[0], prod(part.shape[1:])
     base, marks = (history.base, history.marks) if history else (None, None)
     if not h.temporal_context_modeling_flag:
@@ -160,7 +166,7 @@ def _shape(h: CompressedDataUnitHeader, ctx: SyntaxContext, part: Part, history:
         if known is not None and known.shape != (rows, width):
             message = f"{rows} x {width} elements after an update with {known.shape[0]} x {known.shape[1]}"
             raise ElementValueError(message, element="tensor_dimensions", tensor=part.name)
-    return Shape(rows, width, _parameters(h, ctx, part.codebook, base, marks))
+    return Shape(rows, width, _parameters(h, ctx, part.codebook, base, marks), entry_points)
 
 
 def _parameters(
@@ -200,7 +206,7 @@ def _check_entry_points(
     of G, a widespread encoder writes a wrong list, so that it is not looked at.
     """
     start, passed = 0, []
-    for part in (p for p in tensors if p.member in WEIGHTS and h.scan_order):
+    for part in (p for p in tensors if p.member in WEIGHTS) if h.scan_order else ():
         found = decoded[part.name].entry_points
         passed += [(start + j, point) for j, point in enumerate(found)]
         start += -(-part.shape[0] // (4 << h.scan_order)) - 1

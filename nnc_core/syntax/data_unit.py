@@ -130,13 +130,14 @@ def coded_shapes(h: CompressedDataUnitHeader, ctx: SyntaxContext) -> tuple[tuple
             return factors
         return factors[1:] if _is_factor_h(h, ctx) else factors[:1]
     first = h.first_tensor_dimension_shift
-    return ((shape[first], *shape[:first], *shape[first + 1 :]),)
+    return ((shape[first], *shape[:first], *shape[first + 1 :]) if first else shape,)
 
 
 def is_decomposed(h: CompressedDataUnitHeader) -> bool:
     """Whether the unit holds factors of a decomposed tensor; a vector in a unit of its own does not count."""
-    block = h.nnr_compressed_data_unit_payload_type == PayloadType.NNR_PT_BLOCK
-    return bool(h.compressed_parameter_types & _DC) and (block or len(h.tensor_dimensions) > 1)
+    if not h.compressed_parameter_types & _DC:
+        return False
+    return h.nnr_compressed_data_unit_payload_type == _BLOCK or len(h.tensor_dimensions) > 1
 
 
 def context_after(h: CompressedDataUnitHeader, ctx: SyntaxContext) -> SyntaxContext:
