@@ -143,8 +143,8 @@ def _contradiction(topology: Topology, target: Path) -> ModelError:
     usual = adapter.default_suffix(topology) or "a folder"
     alone = " and ".join(export.SUFFIXES)
     return ModelError(
-        f"the suffix contradicts the format, which is that of a model of {adapter.name} ({usual}); nnc convert writes "
-        f"the weights into a model of another framework, {alone} take them alone",
+        f"the suffix contradicts the format: the bitstream has a model of {adapter.name} ({usual}); nnc convert writes "
+        f"the weights into a model of another framework, {alone} hold them alone",
         file=str(target),
     )
 

@@ -32,7 +32,7 @@ SUMMARIES: Final = {
     "patch": "Apply updates to BASE in the order given, and write the new model; BASE is a model or a bitstream.",
     "report": "Make a page for the browser that shows where the bytes of a bitstream go and what its tensors lost.",
     "validate": "List every violation of ISO/IEC 15938-17 in a bitstream, with its position, rule and an explanation.",
-    "verify": "Compare a bitstream with its original model: the error of each tensor, and whether exact ones are.",
+    "verify": "Compare a bitstream with its original model: the error of each tensor, and what must stay exact.",
 }
 """The commands and the first paragraphs of their help, here so that a list of them imports none."""
 

@@ -284,6 +284,6 @@ def _parameters(
 def _summary(report: api.CompressReport) -> str:
     density = "" if report.bits_per_weight is None else f" at {report.bits_per_weight:.3f} bits"
     return (
-        f"{report.bytes_before} to {report.bytes_after} bytes ({report.percent:.2f} %), {report.tensors} tensors, "
-        f"{report.weights} weights{density}, {report.seconds:.2f} s"
+        f"{report.bytes_before} to {report.bytes_after} bytes ({report.percent:.2f} %), "
+        f"{console.counted(report.tensors, 'tensor')}, {report.weights} weights{density}, {report.seconds:.2f} s"
     )

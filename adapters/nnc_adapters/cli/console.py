@@ -130,6 +130,11 @@ def _fold(text: str, width: int) -> list[str]:
     return pieces
 
 
+def counted(number: int, noun: str) -> str:
+    """``1 tensor``, ``2 tensors``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def cells_of(text: str) -> int:
     """How many character cells of a terminal the text takes."""
     if text.isascii():

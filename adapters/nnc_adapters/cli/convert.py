@@ -132,7 +132,8 @@ def convert(
 
 
 def _show(report: ConvertReport) -> None:
-    console.message(f"{report.target}: {report.tensors} tensors, {report.weights} weights, {report.seconds:.2f} s")
+    tensors = console.counted(report.tensors, "tensor")
+    console.message(f"{report.target}: {tensors}, {report.weights} weights, {report.seconds:.2f} s")
     if report.difference is None:
         console.message(f"not checked by running: {report.unchecked}")
     else:

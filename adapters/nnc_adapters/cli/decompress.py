@@ -103,8 +103,8 @@ def decompress(
                 limits=limits,
             )
         if not as_json:
-            where = output or report.target
-            console.message(f"{where}: {report.tensors} tensors, {report.weights} weights, {report.seconds:.2f} s")
+            where, tensors = output or report.target, console.counted(report.tensors, "tensor")
+            console.message(f"{where}: {tensors}, {report.weights} weights, {report.seconds:.2f} s")
         return report
 
     run(found, work, remove=remove, as_json=as_json)

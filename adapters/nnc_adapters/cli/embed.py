@@ -88,4 +88,6 @@ def embed(
     elif report.bitstreams is None:
         console.message(f"{report.target}: {report.format}{f', {report.way}' if report.way else ''}")
     else:
-        console.message(f"{report.target}: {report.bitstreams} bitstreams of {report.bytes} bytes, {report.format}")
+        console.message(
+            f"{report.target}: {console.counted(report.bitstreams, 'bitstream')}, {report.bytes} bytes, {report.format}"
+        )

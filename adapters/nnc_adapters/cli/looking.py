@@ -56,7 +56,9 @@ def look(found: Sequence[Job], threads: int | None, limits: Limits, *, test: boo
                 _decode(file, threads)
                 about["sound"] = True
         if test and not as_json:
-            console.message(f"{_named(job.source)}: sound, {about['tensors']} tensors of {about['decoded']} bytes")
+            console.message(
+                f"{_named(job.source)}: sound, {console.counted(about['tensors'], 'tensor')}, {about['decoded']} bytes"
+            )
         table.add_row(*_row(job.source, about))
         return about
 

@@ -112,7 +112,7 @@ def diff(
         console.print_json(report)
     else:
         m = report.manifest
-        changed = f"{report.tensors} tensors with {report.elements} elements change"
+        changed = f"{report.elements} changed values in {console.counted(report.tensors, 'tensor')}"
         console.message(f"{output}: {report.size} bytes, {changed}; update {m.sequence} of the chain {_short(m.chain)}")
 
 
@@ -160,8 +160,8 @@ def patch(
         console.print_json(report)
     else:
         skipped = f", {report.skipped} skipped" if report.skipped else ""
-        applied = f"{report.applied} {'update' if report.applied == 1 else 'updates'} applied"
-        console.message(f"{output}: {applied}{skipped}, {report.tensors} tensors changed")
+        applied, tensors = console.counted(report.applied, "update"), console.counted(report.tensors, "tensor")
+        console.message(f"{output}: {applied} applied{skipped}, {tensors} changed")
 
 
 @click.command()
@@ -194,12 +194,12 @@ def fold(
                 updates[0], updates[1:], output, threads=threads, force=force, meter=meter, limits=limits
             )
             said: Any = {"output": output, "bytes": whole.bytes_after, "updates": len(updates) - 1}
-            text = f"{whole.bytes_after} bytes, a whole model with {len(updates) - 1} updates in it"
+            text = f"{whole.bytes_after} bytes, a whole model with {console.counted(len(updates) - 1, 'update')}"
         else:
             manifest = api.fold(updates, output, base=base, threads=threads, force=force, meter=meter, limits=limits)
             said = {"output": output, "manifest": manifest}
             span = f"{_short(manifest.base)} to {_short(manifest.result)}"
-            text = f"{output.stat().st_size} bytes, {len(updates)} updates in one, from {span}"
+            text = f"{output.stat().st_size} bytes, {console.counted(len(updates), 'update')} in one, from {span}"
     if as_json:
         console.print_json(said)
     else:

@@ -73,7 +73,7 @@ def verify(
     as_json: bool,
     **who: Any,
 ) -> None:
-    """Compare a bitstream with its original model: the error of each tensor, and whether exact ones are.
+    """Compare a bitstream with its original model: the error of each tensor, and what must stay exact.
 
     The exit code is 1 if a tensor is destroyed (see --min-sqnr), missing or has another shape, if zeros became
     non-zero, if values changed that must be exact, if the topology differs, or if the model cannot be restored (into a
