@@ -172,7 +172,7 @@ def in_zip64(data):
         packed, plain, name, extra, comment = struct.unpack_from("<20xIIHHH", head)
         (local,) = struct.unpack_from("<42xI", head)
         head[20:28], head[42:46] = b"\xff" * 8, b"\xff" * 4
-        more = struct.pack("<HHI", 0x7075, 4, 0) + struct.pack("<HHQQQ", 1, 24, plain, packed, local)
+        more = struct.pack("<HHI", 0x6375, 4, 0) + struct.pack("<HHQQQ", 1, 24, plain, packed, local)
         head[30:32] = struct.pack("<H", extra + len(more))
         tail = at + 46 + name + extra
         entries += bytes(head) + data[at + 46 : tail] + more + data[tail : tail + comment]

@@ -167,7 +167,8 @@ def test_entry_points_that_a_header_promises_but_does_not_have_take_no_memory() 
 
 
 def test_a_description_that_inflates_without_end_is_stopped_at_the_limit() -> None:
-    bomb = nnc_core.encode({}, topology=Topology(TopologyStorageFormat.NNR_TPL_ONNX, bytes(50_000_000)))
+    topology = Topology(TopologyStorageFormat.NNR_TPL_ONNX, bytes(50_000_000))
+    bomb = nnc_core.encode({}, topology=topology, limits=Limits(topology_bytes=50_000_000))
     assert len(bomb) < 60_000
     with at_most(3 << 20), pytest.raises(LimitError, match="topology_bytes"):
         _ = NnrFile(bomb, Limits(topology_bytes=1 << 20)).topology
@@ -231,14 +232,15 @@ def test_limits_that_were_not_asked_for_follow_the_size_of_the_file() -> None:
     assert large.tensor_elements == 8 * (30 << 30)
     assert large.units == 30 << 20
     assert large.topology_bytes == Limits().topology_bytes
-    assert Limits().following(1 << 20) == Limits()
+    assert Limits().following(32 << 20) == Limits()
     small = Limits().following(34)
     assert (small.decoded_bytes, small.tensor_elements) == (1 << 28, 1 << 26)
+    assert small.topology_bytes == 1 << 24
     assert small.following(1 << 30).decoded_bytes == 1 << 28
     asked = Limits(decoded_bytes=1 << 20, tensor_elements=1 << 40)
     assert asked.following(30 << 30).decoded_bytes == 1 << 20
     assert asked.following(30 << 30).tensor_elements == 1 << 40
-    assert large.following(1 << 20) == large
+    assert large.following(1 << 20) == replace(large, topology_bytes=64 << 20)
 
 
 def test_what_is_written_is_held_against_the_size_that_the_file_has_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -259,3 +261,17 @@ def test_no_more_units_are_written_than_are_read() -> None:
     assert list(nnc_core.decode(data, limits=Limits(units=written))) == list(tensors)
     with pytest.raises(LimitError, match="units"):
         nnc_core.encode(tensors, limits=Limits(units=written - 1))
+
+
+# --- limits that follow the file -------------------------------------------------------------------------------------
+
+
+def test_a_description_may_inflate_to_what_those_of_models_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits_module, "LEGIBLE", 1 << 12)
+    topology = Topology(TopologyStorageFormat.NNR_TPL_ONNX, bytes(1 << 18))
+    with pytest.raises(LimitError, match="topology_bytes"):
+        nnc_core.encode({"w": np.ones(4)}, topology=topology)
+    data = nnc_core.encode({"w": np.ones(4)}, topology=topology, limits=Limits(topology_bytes=1 << 18))
+    with pytest.raises(LimitError, match=f"topology_bytes = {64 * len(data)}"):
+        NnrFile(data).topology  # noqa: B018
+    assert NnrFile(data, Limits(topology_bytes=1 << 18)).topology == topology

@@ -23,7 +23,7 @@ from nnc_core.coder.units import Format, block_units, data_units, squared_error
 from nnc_core.errors import ModelError
 from nnc_core.limits import Limits
 from nnc_core.logs import logger
-from nnc_core.nnr_model import SourceModel
+from nnc_core.nnr_model import SourceModel, Topology
 from nnc_core.nnr_model.blocks import Block
 from nnc_core.syntax.driver import Buffer
 from nnc_core.syntax.model_parameter_set import ModelParameterSet
@@ -64,13 +64,15 @@ def write_planned(
         done += coded.tensors
         if progress is not None:
             progress(done, len(model.tensors))
-    _check_whole(limits.following(writer.size), writer.units, decoded, largest)
+    _check_whole(limits.following(writer.size), writer.units, decoded, largest, model.topology)
     _log.info("%d tensors in %d bytes", done, writer.size)
     return writer.size
 
 
-def _check_whole(limits: Limits, units: int, decoded: int, largest: int) -> None:
+def _check_whole(limits: Limits, units: int, decoded: int, largest: int, topology: Topology | None) -> None:
     """What a decoder checks that knows the size of the file."""
+    for data in (topology.data, topology.quantization, topology.private) if topology is not None else ():
+        limits.check("topology_bytes", len(data or b""), "topology_data")
     limits.check("units", units, "what is written; fewer tensors, or more of them in one, can be read again")
     limits.check("decoded_bytes", decoded)
     limits.check("tensor_elements", largest)

@@ -158,16 +158,17 @@ def _add(found: dict[str, tuple[int, ...]], label: str, shape: tuple[int, ...]) 
 def _tokens(text: str) -> list[_Token]:
     found: list[_Token] = []
     known: dict[str, _Token] = {}
-    at = 0
-    while at < len(text):
-        match = _TOKEN.match(text, at)
-        kind = match.lastgroup if match else None
-        if match is None or kind is None or (kind == "strange" and match[kind] in "'\""):
+    for match in _TOKEN.finditer(text):
+        kind = match.lastgroup or "end"
+        if kind in ("blank", "end"):
+            continue
+        word = match[kind]
+        if kind == "strange" and word in "'\"":
             raise ModelError("not an NNEF graph: a string has no end")
-        at = match.end()
-        if kind not in ("blank", "end"):
-            word = match[kind]
-            found.append(known.setdefault(word, _Token(kind, word)))
+        token = known.get(word)
+        if token is None:
+            token = known[word] = _Token(kind, word)
+        found.append(token)
     _check_brackets(found)
     if ("word", "graph") not in found:
         raise ModelError("not an NNEF graph: it declares none")

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final, cast
 
+from nnc_adapters.shared.unfinished import undone
 from nnc_core.errors import ModelError
 from nnc_core.lazy import LazyModule
 from nnc_core.limits import Limits
@@ -111,8 +112,9 @@ class Unpacked:
     def __init__(self, source: Path, limits: Limits) -> None:
         with source.open("rb") as stream, tempfile.NamedTemporaryFile(delete=False) as target:
             self.path = Path(target.name)
-            weakref.finalize(self, self.path.unlink, missing_ok=True)
-            _inflate(stream, cast(BinaryIO, target), limits)
+            remove = weakref.finalize(self, self.path.unlink, missing_ok=True)
+            with undone(remove):  # who knows how long an error keeps this object alive
+                _inflate(stream, cast(BinaryIO, target), limits)
 
 
 def _inflate(stream: BinaryIO, target: BinaryIO, limits: Limits) -> None:

@@ -31,11 +31,12 @@ def unpack(data: bytes, limits: Limits) -> dict[str, bytes]:
     """The parts in ``data``, in order.
 
     Raises `ModelError` where ``data`` do not begin with a list of parts with different names, or have more or less than
-    these; `LimitError` where they exceed ``limits.topology_bytes``.
+    these; `LimitError` where they exceed ``limits.topology_bytes``, or their list ``limits.name_bytes``.
     """
     limits.check("topology_bytes", len(data), "the parts of the topology")
     try:
-        end = data.index(_END)
+        end = _end_of_list(data)
+        limits.check("name_bytes", end, "the list of the parts of the topology")
         listed = [_entry(*entry) for entry in strict_json.document(data[:end])]
         _check(listed, len(data) - end - 1)
         limits.check("topology_bytes", sum(whole for _, _, whole in listed), "the parts of the topology")
@@ -47,6 +48,13 @@ def unpack(data: bytes, limits: Limits) -> dict[str, bytes]:
     except (ValueError, TypeError) as error:
         raise ModelError(f"the parts of the topology are damaged: {error}") from error
     return found
+
+
+def _end_of_list(data: bytes) -> int:
+    end = data.find(_END)
+    if end < 0:
+        raise ValueError("they begin without a list of them")
+    return end
 
 
 def _entry(name: Any, size: Any, whole: Any = None) -> tuple[str, int, int]:
