@@ -5,11 +5,9 @@ from __future__ import annotations
 import mmap
 import os
 import stat
-from bisect import bisect_right
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property, partial
-from itertools import accumulate
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
@@ -18,6 +16,7 @@ from numpy.typing import NDArray
 from nnc_core.bitstream import Bitstream, DataUnit, UnitRecord
 from nnc_core.bitstream.marks import mark_of, numpy_name, restored
 from nnc_core.bitstream.scope import Sink, refuse
+from nnc_core.coder.ahead import Ahead
 from nnc_core.coder.block import output_elements, output_shapes, unit_dtype
 from nnc_core.coder.decoder import DecodedUnit, decode_unit, read_qp
 from nnc_core.coder.history import Histories
@@ -33,7 +32,7 @@ from nnc_core.syntax.context import InputParameters
 from nnc_core.syntax.driver import Buffer
 
 if TYPE_CHECKING:
-    from concurrent.futures import Executor, Future
+    from concurrent.futures import Executor
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,12 +171,12 @@ class NnrFile(LazyMapping[NDArray[Any]]):
         count = thread_count(threads)
         jobs = [self._job(*each, count) for each in zip(self._carriers, self._sizes, strict=True)]
         if count == 1 or len(list(merged(jobs))) < 2:  # nothing to decode meanwhile
-            yield _Ahead(self._carriers, jobs, None)
+            yield Ahead([each.names for each in self._carriers], jobs, None)
             return
         with thread_pool(count) as pool:
             window: Window[_Outcome] = Window(pool)
             try:
-                yield _Ahead(self._carriers, jobs, window)
+                yield Ahead([each.names for each in self._carriers], jobs, window)
             finally:
                 window.cancel()
 
@@ -307,56 +306,6 @@ def _decode(carrier: _Carrier, histories: Histories | None, threads: int) -> Dec
     except PayloadError as error:
         error.unit, error.tensor = carrier.units[0].index, carrier.names[0]
         raise
-
-
-class _Ahead(LazyMapping[NDArray[Any]]):
-    """Tensors of a file; asking for one starts the decoding of those that follow it in the bitstream.
-
-    What has been decoded is kept until it is asked for, so each unit is decoded once in whatever order its tensors
-    are taken. Where that differs from the bitstream's, fewer are decoded ahead.
-    """
-
-    def __init__(
-        self, carriers: Sequence[_Carrier], jobs: Sequence[_DecodingJob], window: Window[_Outcome] | None
-    ) -> None:
-        self._window = window
-        self._jobs = jobs
-        self._places = {name: place for place, each in enumerate(carriers) for name in each.names}
-        self._groups = list(merged(jobs))
-        self._firsts = list(accumulate((count for _, count in self._groups), initial=0))
-        self._next = 0
-        self._running: dict[int, Future[_Outcome]] = {}
-        self._decoded: dict[int, _Tensors] = {}
-
-    def __getitem__(self, name: str) -> NDArray[Any]:
-        place = self._places[name]
-        if self._window is not None and name not in self._decoded.get(place, ()):
-            self._fetch(bisect_right(self._firsts, place) - 1, self._window)
-        if name not in self._decoded.get(place, ()):  # alone, failed, or asked for again
-            self._decoded[place] = self._jobs[place].run()
-        array = self._decoded[place].pop(name)
-        if not self._decoded[place]:
-            del self._decoded[place]
-        return array
-
-    def _fetch(self, group: int, window: Window[_Outcome]) -> None:
-        """Take over what a group of neighbours gives, and start further ones."""
-        if group >= self._next:
-            self._next = group
-            self._start(window)
-        while self._next < len(self._groups) and window.has_room(self._groups[self._next][0].size):
-            self._start(window)
-        if group in self._running:
-            results = window.take(self._running.pop(group)).results
-            for place, tensors in enumerate(results, self._firsts[group]):
-                self._decoded[place] = dict(tensors)
-
-    def _start(self, window: Window[_Outcome]) -> None:
-        self._running[self._next] = window.start(self._groups[self._next][0])
-        self._next += 1
-
-    def _names(self) -> Collection[str]:
-        return self._places
 
 
 Source = Buffer | str | os.PathLike[str] | BinaryIO
