@@ -21,8 +21,8 @@ from nnc_core.entropy.parameters import TensorChoices, TensorParameters
 from nnc_core.entropy.reference import Decoder, Encoder, shift_indices
 from nnc_core.entropy.scan import segments
 from nnc_core.errors import BitstreamError, PayloadError, TruncatedError
-from nnc_core.tables.cabac import rates
 from nnc_core.tables.entry_point import EntryPoint
+from nnc_core.tables.estimates import rates
 
 PLAIN = TensorChoices()
 
@@ -430,13 +430,13 @@ def test_bytes_behind_the_codeword_are_left_to_the_caller() -> None:
     assert decoder.finish() == len(payload)
 
 
-def test_a_codeword_that_goes_on_is_refused() -> None:
+def test_a_codeword_that_continues_is_refused() -> None:
     encoder = Encoder()
     encoder.tensor(LEVELS, EXTENDED, PLAIN)
     encoder.tensor(LEVELS, EXTENDED, PLAIN)
     decoder = Decoder(encoder.finish())
     decoder.tensor(12, 12, EXTENDED)
-    with pytest.raises(PayloadError, match="goes on"):
+    with pytest.raises(PayloadError, match="continues"):
         decoder.finish()
 
 

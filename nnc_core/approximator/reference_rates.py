@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from nnc_core.entropy.contexts import Context, Layout
-from nnc_core.tables.cabac import RATE_UNIT_BITS
+from nnc_core.tables.estimates import RATE_UNIT_BITS
 
 RATE_BLOCK = 16
 """After so many elements a quantizer teaches the model what seems to be the best choice for them."""

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from nnc_core.entropy.parameters import TensorParameters
 from nnc_core.records import dataclass
-from nnc_core.tables.cabac import LPS, PARAMETER_SETS, STEP, X2_CONTEXTS, rates
+from nnc_core.tables.cabac import LPS, PARAMETER_SETS, STEP, X2_CONTEXTS
+from nnc_core.tables.estimates import rates
 
 
 class Context:

@@ -23,13 +23,14 @@ from nnc_core.entropy.contexts import Context, Layout, effective_codebook, signa
 from nnc_core.entropy.engine import ArithmeticDecoder, ArithmeticEncoder, Bins
 from nnc_core.entropy.levels import MAX_MAGNITUDE, LevelCoder
 from nnc_core.entropy.parameters import DecodedTensor, TensorChoices, TensorParameters
-from nnc_core.tables.cabac import (
+from nnc_core.tables.cabac import PARAMETER_SETS
+from nnc_core.tables.entry_point import EntryPoint
+from nnc_core.tables.estimates import (
     BINS_UNTIL_MET,
     BINS_UNTIL_SAMPLED,
     BINS_UNTIL_SAMPLED_IN_LARGE,
     LARGE,
     LONG_WINDOW_MEETS,
-    PARAMETER_SETS,
     SAMPLED_EVERY,
     SAMPLED_RUN,
     SHIFT_DOUBT,
@@ -37,7 +38,6 @@ from nnc_core.tables.cabac import (
     SHIFT_INDEX_RATE,
     SHORT_WINDOW_MEETS,
 )
-from nnc_core.tables.entry_point import EntryPoint
 
 
 class Encoder:
