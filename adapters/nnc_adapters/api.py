@@ -20,13 +20,15 @@ from nnc_adapters.base import Accepted, Adapter, Options
 from nnc_adapters.containers import plain
 from nnc_adapters.remote import reaching
 from nnc_adapters.reports import CompressReport, DecompressReport, Meter, Progress, Watched, passing
-from nnc_adapters.sharded.index import index_of
+from nnc_adapters.sharded.names import index_of
 from nnc_adapters.shared.files import check_free, replacing, size_of
-from nnc_adapters.shared.logs import logger
+from nnc_adapters.shared.logs import inform
 from nnc_adapters.targets import BITSTREAM, default_target, pruned_writer, write_into, writer
+from nnc_core.bitstream import Bitstream
 from nnc_core.errors import ModelError
 from nnc_core.limits import Limits
 from nnc_core.nnr_model import SourceModel, Topology
+from nnc_core.stored import StoredBytes
 from nnc_core.tables.code_points import NnrUnitType
 
 if TYPE_CHECKING:
@@ -48,7 +50,6 @@ __all__ = [
 Calibrating = str | Path | Mapping[str, NDArray[Any]] | Callable[[SourceModel], SourceModel]
 """Inputs of a model: a file, or arrays by name; or what adds to a model what was measured of it elsewhere."""
 
-_log = logger(__name__)
 _COMPRESSED = (b"PK\3\4", b"\x1f\x8b")  # zip and gzip
 
 
@@ -140,7 +141,7 @@ def compress(
     options = Options(_limits(source, limits), keep_optimizer, opaque, chosen=chosen, strip_debug=strip_debug)
     with _opened(target, source, force) as stream:
         model = _read(adapter, source, options, calibrate, drop_masked=drop_masked)
-        _log.info("%s: read as %s, %d tensors", source, adapter.name, len(model.tensors))
+        inform(__name__, "%s: read as %s, %d tensors", source, adapter.name, len(model.tensors))
         report = compress_model(model, stream, source=source, progress=progress, **coding)
     return replace(report, payload_bytes=payload_bytes(target, limits), seconds=time.perf_counter() - started)
 
@@ -254,8 +255,12 @@ def payload_bytes(target: str | Path | BinaryIO, limits: Limits | None) -> int |
     """What the data units in a file take."""
     if not isinstance(target, str | Path) or not Path(target).is_file():
         return None
-    with nnc_core.open(target, limits=limits) as file:
-        return sum(unit.size for unit in file.units if unit.type == NnrUnitType.NNR_NDU)
+    data = StoredBytes(Path(target))
+    try:
+        units = Bitstream(data, limits).units
+        return sum(unit.size for unit in units if unit.type == NnrUnitType.NNR_NDU)
+    finally:
+        data.release()
 
 
 def overruled(parameters: CodingParameters | None, prefix: str = "") -> frozenset[str]:
@@ -348,7 +353,7 @@ def decompress(
         _check_other(source, target)
         check_free(target, force=force)  # the adapter would find out only after its preparations
         write = pruned_writer(file, target, into) if pruned else writer(source, file.topology, target, into)
-        _log.info("%s: %d tensors, to be written as %s", source, len(file), target)
+        inform(__name__, "%s: %d tensors, to be written as %s", source, len(file), target)
         with file.decoding_ahead(threads) as decoded:
             passed = passing(meter, "decoding", decoded_bytes(file)) if meter is not None else None
             tensors = Watched(decoded, progress, passed=passed)

@@ -17,7 +17,8 @@ from nnc_adapters import registry
 from nnc_adapters.base import Options
 from nnc_adapters.containers import plain
 from nnc_adapters.remote import reaching
-from nnc_adapters.sharded.index import checked, is_sharded, read_index
+from nnc_adapters.sharded.index import checked, read_index
+from nnc_adapters.sharded.names import is_sharded
 from nnc_adapters.shared.dtypes import stored
 from nnc_adapters.shared.files import about, replacing, size_of
 from nnc_core.errors import ModelError

@@ -33,7 +33,8 @@ from nnc_adapters.pytorch.views import Data
 from nnc_adapters.pytorch.writer import Description
 from nnc_adapters.reports import CompressReport
 from nnc_adapters.sharded import compress as compress_files
-from nnc_adapters.sharded.index import checked, index_of, read_index
+from nnc_adapters.sharded.index import checked, read_index
+from nnc_adapters.sharded.names import index_of
 from nnc_adapters.shared.dtypes import named
 from nnc_adapters.shared.files import check_free, replacing
 from nnc_core import CodingParameters, Limits, MissingDependencyError, ModelError

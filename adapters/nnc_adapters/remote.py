@@ -155,7 +155,7 @@ def _store(system: Any, source: Path, path: str) -> None:
 
 
 def _store_folder(system: Any, source: Path, path: str) -> None:
-    from nnc_adapters.sharded.index import INDEX
+    from nnc_adapters.sharded.names import INDEX
 
     before = set(system.find(path)) if system.exists(path) else set()
     files = sorted(file for file in source.rglob("*") if file.is_file())

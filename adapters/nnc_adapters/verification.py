@@ -28,7 +28,7 @@ from nnc_adapters.comparison import (
 from nnc_adapters.containers import plain
 from nnc_adapters.remote import reaching
 from nnc_adapters.reports import Meter, Watched, passing
-from nnc_adapters.sharded.index import is_sharded
+from nnc_adapters.sharded.names import is_sharded
 from nnc_adapters.shared.files import about, size_of
 from nnc_adapters.shared.masks import with_pruning_topology
 from nnc_core import NnrFile, Rule

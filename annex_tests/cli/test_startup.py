@@ -58,15 +58,35 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 FRAMEWORKS = {"ml_dtypes", "onnx", "onnxruntime", "safetensors", "tensorflow", "torch"}
-RARE = {"bz2", "concurrent.futures", "gzip", "hashlib", "lzma", "pickletools", "secrets", "tempfile", "zipfile"}
-OTHERS = {"nnc_adapters.pytorch.pickles", "nnc_adapters.pytorch.zipped", "nnc_core.updates"}
+RARE = {
+    "bz2",
+    "concurrent.futures",
+    "gzip",
+    "hashlib",
+    "lzma",
+    "numpy.ma",
+    "pickletools",
+    "secrets",
+    "tempfile",
+    "zipfile",
+}
+OTHERS = {
+    "nnc_adapters.pytorch.pickles",
+    "nnc_adapters.pytorch.zipped",
+    "nnc_adapters.sharded.index",
+    "nnc_core.updates",
+}
 ENCODER = {"nnc_core.coder.encoder", "nnc_core.coder.planned", "nnc_core.planner.planning", "nnc_core.writing"}
 ADAPTER = {"nnc_adapters.pytorch.layout"}
 DECODER = {"nnc_core.coder.decoder"}
 NEEDLESS = {
-    "compress": FRAMEWORKS | RARE | OTHERS,
-    "decompress": FRAMEWORKS | RARE | OTHERS | ENCODER | {"nnc_adapters.export", "nnc_adapters.pytorch.reader"},
-    "inspect": FRAMEWORKS | RARE | OTHERS | ENCODER | ADAPTER | {"nnc_adapters.api"},
+    "compress": FRAMEWORKS | RARE | OTHERS | {"nnc_core.file"},
+    "decompress": FRAMEWORKS
+    | RARE
+    | OTHERS
+    | ENCODER
+    | {"logging", "nnc_adapters.export", "nnc_adapters.pytorch.reader"},
+    "inspect": FRAMEWORKS | RARE | OTHERS | ENCODER | ADAPTER | {"logging", "nnc_adapters.api"},
 }
 """What a command on a file of safetensors does without, since it takes long to import."""
 

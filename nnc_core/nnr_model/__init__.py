@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
-from nnc_core.nnr_model.evaluation import Evaluate, Evaluation
+from nnc_core.lazy import imported_on_use
 from nnc_core.nnr_model.model_info import ModelInfo, ParameterType, check_model_info, model_info_of
-from nnc_core.nnr_model.qp_search import QpSearch
 from nnc_core.records import dataclass
 
 if TYPE_CHECKING:
     from nnc_core.approximator.calibrated import LayerInputs
+    from nnc_core.nnr_model.evaluation import Evaluate, Evaluation
+    from nnc_core.nnr_model.qp_search import QpSearch
+else:
+    __getattr__ = imported_on_use(__name__, {"evaluation": ("Evaluate", "Evaluation"), "qp_search": ("QpSearch",)})
 
 __all__ = [
     "Evaluate",

@@ -16,13 +16,10 @@ from nnc_core.errors import ModelError
 from nnc_core.nnr_model import SourceModel
 from nnc_core.nnr_model.blocks import Block, blocks
 from nnc_core.planner import quality, rate
-from nnc_core.planner.codebooks import smaller_with_codebook
 from nnc_core.planner.parameters import CodingParameters
-from nnc_core.planner.sensitivity import allocate
 from nnc_core.planner.survey import Finding, survey, with_qp
 from nnc_core.planner.telling import told
 from nnc_core.planner.trials import Trials, Whole
-from nnc_core.planner.tuning import worths
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -71,6 +68,10 @@ def _calibrated(
     """The plans that change by what was measured of the model."""
     changed = {name: replace(tensors[name], scan_order=0) for name in model.inputs if name in tensors}
     names = [name for name in model.sensitivities if name in findings and findings[name].weights is not None]
+    if not names:
+        return changed
+    from nnc_core.planner.sensitivity import allocate  # as below, for few models
+
     for name in names:
         if not 0 <= model.sensitivities[name] < math.inf:
             raise ModelError(f"has a sensitivity of {model.sensitivities[name]}, expected 0 or more", tensor=name)
@@ -92,6 +93,8 @@ def _on_target(plan: ModelPlan, p: CodingParameters, weights: Mapping[str, Findi
         found = rate.on_target(plan, probes, target, measure)
         if found is None or p.level < _TUNED:
             return found
+        from nnc_core.planner.tuning import worths
+
         changed = trials.tuned(found, worths(found, counts, pooled=target.errors))
         better = replace(found, tensors={**found.tensors, **changed})
         return rate.on_target(better, probes, target, measure) or found
@@ -151,4 +154,6 @@ def _with_step(found: Finding, rms: float, form: Format) -> TensorPlan:
         plan = with_qp(plan, qp, plan.reason)
     if found.sample is None:
         return plan
+    from nnc_core.planner.codebooks import smaller_with_codebook
+
     return smaller_with_codebook(found.sample, plan, form)

@@ -12,7 +12,6 @@ from nnc_core.bitstream.references import with_reference_list
 from nnc_core.coder.plan import ModelPlan, TensorPlan
 from nnc_core.coder.planned import frame_size, squared_errors, unit_sizes, write_planned
 from nnc_core.nnr_model import SourceModel
-from nnc_core.planner.tuning import tuned
 from nnc_core.records import dataclass
 
 if TYPE_CHECKING:
@@ -82,6 +81,8 @@ class Whole:
 
     def tuned(self, plan: ModelPlan, worths: Mapping[str, float]) -> Mapping[str, TensorPlan]:
         """As `Trials`."""
+        from nnc_core.planner.tuning import tuned
+
         return tuned(plan, self.model, worths, **self._run)
 
     @property

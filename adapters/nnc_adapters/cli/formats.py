@@ -10,7 +10,7 @@ import click
 from nnc_adapters import containers, registry
 from nnc_adapters.cli import console
 from nnc_adapters.cli.options import json_option
-from nnc_adapters.sharded.index import INDEX
+from nnc_adapters.sharded.names import INDEX
 from nnc_core.records import dataclass
 
 

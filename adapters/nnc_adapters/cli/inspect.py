@@ -16,7 +16,7 @@ import click
 from nnc_adapters.cli import console
 from nnc_adapters.cli.options import any_path, json_option, limit_option, readable
 from nnc_adapters.containers import plain
-from nnc_adapters.sharded.index import is_sharded, read_index
+from nnc_adapters.sharded.names import is_sharded
 from nnc_adapters.shared import exactly, titles
 from nnc_core.errors import BitstreamError, NncError
 from nnc_core.lazy import LazyModule
@@ -87,6 +87,8 @@ def inspect(
     """
     with readable(source) as given:
         if is_sharded(given):
+            from nnc_adapters.sharded.index import read_index
+
             index = read_index(given, limits)
             if tensor is None:
                 shards.show(index, as_json=as_json)

@@ -13,7 +13,7 @@ from nnc_adapters.cli import console
 from nnc_adapters.cli.batch import Job, run
 from nnc_adapters.cli.options import PIPE, readable
 from nnc_adapters.containers import plain
-from nnc_adapters.sharded.index import INDEX, checked, is_sharded, read_index
+from nnc_adapters.sharded.names import INDEX, is_sharded
 from nnc_adapters.shared import titles
 from nnc_adapters.targets import BITSTREAMS
 from nnc_core import Limits, NnrFile
@@ -40,6 +40,8 @@ def bitstreams(sources: Iterable[Path], *, recurse: bool) -> Iterator[Path]:
 
 def _shards(source: Path) -> Iterator[Path]:
     """The bitstreams of a sharded model, as long as they are those that its index lists."""
+    from nnc_adapters.sharded.index import checked, read_index
+
     index = read_index(source)
     for shard in index.shards:
         yield checked(index.folder / shard.file, shard.content)

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from nnc_adapters.containers.concatenation import Concatenation
-from nnc_adapters.sharded.index import is_sharded
+from nnc_adapters.sharded.names import is_sharded
 from nnc_core.errors import ModelError
 from nnc_core.limits import Limits
 

@@ -30,7 +30,7 @@ from nnc_adapters.convert.remarks import differences, losses
 from nnc_adapters.convert.running import Input, module_from
 from nnc_adapters.reports import Meter, Watched, passing
 from nnc_adapters.shared.files import about, check_free, size_of
-from nnc_adapters.shared.logs import logger
+from nnc_adapters.shared.logs import inform
 from nnc_adapters.targets import BITSTREAMS, check_fits
 from nnc_core import CodingParameters, Limits, ModelError
 
@@ -64,9 +64,6 @@ class ConvertReport:
     unchecked: str
     remarks: list[str]
     seconds: float
-
-
-_log = logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -169,7 +166,7 @@ def _tell(matched: Matched) -> None:
     for part, source in matched.pairs.items():
         if not part.place:
             evidence = matched.evidence.get(part, "the mapping")
-            _log.info("%s: from %s, by %s", part.name, source.name, evidence)
+            inform(__name__, "%s: from %s, by %s", part.name, source.name, evidence)
 
 
 def _plan(matched: Matched) -> dict[str, Any]:

@@ -22,7 +22,8 @@ from nnc_core.lazy import imported_on_use
 if TYPE_CHECKING:
     from nnc_adapters.sharded.coding import compress
     from nnc_adapters.sharded.executors import dask_executor, process_executor, ray_executor
-    from nnc_adapters.sharded.index import INDEX, Index, Shard, index_of, is_sharded, read_index
+    from nnc_adapters.sharded.index import Index, Shard, read_index
+    from nnc_adapters.sharded.names import INDEX, index_of, is_sharded
     from nnc_adapters.sharded.reading import ShardedFile, open_sharded
     from nnc_adapters.sharded.restoring import decompress
     from nnc_adapters.sharded.verifying import verify
@@ -32,7 +33,8 @@ else:
         {
             "coding": ("compress",),
             "executors": ("dask_executor", "process_executor", "ray_executor"),
-            "index": ("INDEX", "Index", "Shard", "index_of", "is_sharded", "read_index"),
+            "index": ("Index", "Shard", "read_index"),
+            "names": ("INDEX", "index_of", "is_sharded"),
             "reading": ("ShardedFile", "open_sharded"),
             "restoring": ("decompress",),
             "verifying": ("verify",),

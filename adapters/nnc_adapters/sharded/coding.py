@@ -12,17 +12,16 @@ from pathlib import Path
 from nnc_adapters import registry
 from nnc_adapters.base import Options
 from nnc_adapters.reports import CompressReport, Meter
-from nnc_adapters.sharded.index import INDEX, Content, Index, content_of
+from nnc_adapters.sharded.index import Content, Index, content_of
+from nnc_adapters.sharded.names import INDEX
 from nnc_adapters.sharded.planning import planned
 from nnc_adapters.sharded.running import Finished, finished_in, run
 from nnc_adapters.sharded.work import Coded, Source, code
 from nnc_adapters.shared.files import replacing, size_of
-from nnc_adapters.shared.logs import logger
+from nnc_adapters.shared.logs import inform
 from nnc_core import CodingParameters, Limits, ModelError, ModelPlan
 
 __all__ = ["compress"]
-
-_log = logger(__name__)
 
 
 def compress(
@@ -69,7 +68,8 @@ def compress(
         _write_index(Index(target, tuple(each.shard for each in coded), kept), finished)
     if keep_plan is not None:
         keep_plan(whole.plan)
-    _log.info("%s: %d of %d shards were finished before", target, sum(not each.new for each in coded), len(coded))
+    before = sum(not each.new for each in coded)
+    inform(__name__, "%s: %d of %d shards were finished before", target, before, len(coded))
     return CompressReport(
         bytes_before=sum(each.shard.original.size for each in coded) + sum(each.size for each in kept.values()),
         bytes_after=size_of(target),

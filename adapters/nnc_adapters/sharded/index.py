@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from nnc_adapters.sharded.names import INDEX, index_of
 from nnc_adapters.shared import strict_json
 from nnc_adapters.shared.paths import inside, single
 from nnc_core.errors import ModelError
@@ -15,7 +16,6 @@ from nnc_core.limits import Limits
 from nnc_core.records import dataclass
 
 __all__ = [
-    "INDEX",
     "Content",
     "Index",
     "Shard",
@@ -23,13 +23,10 @@ __all__ = [
     "checked",
     "content_of",
     "described",
-    "index_of",
-    "is_sharded",
     "read_index",
     "shard_from",
 ]
 
-INDEX: Final = "model.nnr.index.json"
 _VERSION: Final = 1
 _PIECE: Final = 1 << 20
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
@@ -105,18 +102,6 @@ def described(shard: Shard) -> dict[str, Any]:
         "exact": shard.exact,
         "tensors": {n: {"dtype": t.dtype, "shape": list(t.shape), "size": t.size} for n, t in shard.tensors.items()},
     }
-
-
-def index_of(path: Path) -> Path | None:
-    """The index file of a sharded model, which may be named itself, or the folder that it is in; None for others."""
-    if path.is_dir():
-        path = path / INDEX
-    return path if path.name.endswith(".nnr.index.json") and path.is_file() else None
-
-
-def is_sharded(path: Path) -> bool:
-    """Whether ``path`` is a sharded model, or its index."""
-    return index_of(path) is not None
 
 
 def read_index(path: Path, limits: Limits | None = None) -> Index:

@@ -1,14 +1,18 @@
-"""Loggers below ``nnc_adapters``, which say what was decided and why to whoever listens; silent by themselves."""
+"""What was decided and why, for whoever listens to the loggers below ``nnc_adapters``."""
 
 from __future__ import annotations
 
-import logging
+import sys
 
-__all__ = ["logger"]
-
-logging.getLogger("nnc_adapters").addHandler(logging.NullHandler())
+__all__ = ["inform"]
 
 
-def logger(module: str) -> logging.Logger:
-    """The logger of a module of this package."""
-    return logging.getLogger(module)
+def inform(module: str, message: str, *values: object) -> None:
+    """Log a message of a module of this package at level ``INFO``.
+
+    Nobody listens before ``logging`` is imported, which takes long.
+    """
+    if "logging" in sys.modules:
+        import logging
+
+        logging.getLogger(module).info(message, *values, stacklevel=2)
