@@ -15,7 +15,7 @@ from nnc_core.approximator.reference import expand
 from nnc_core.entropy import native, reference
 from nnc_core.entropy.parameters import TensorChoices, TensorParameters
 from nnc_core.errors import BitstreamError, PayloadError
-from nnc_core.tables import cabac
+from nnc_core.tables import cabac, estimates
 
 
 @st.composite
@@ -199,7 +199,7 @@ def test_the_native_tables_are_those_of_the_reference() -> None:
     assert tables["step"] == list(cabac.STEP)
     assert tables["parameter_sets"] == [tuple(p) for p in cabac.PARAMETER_SETS]
     assert tables["next_state"] == list(cabac.NEXT_STATE)
-    assert tables["rates"] == list(cabac.rates())
+    assert tables["rates"] == list(estimates.rates())
 
 
 @pytest.mark.parametrize("module", [reference, native])
