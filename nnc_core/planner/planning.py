@@ -151,7 +151,7 @@ def _with_step(found: Finding, rms: float, form: Format) -> TensorPlan:
     plan = found.plan
     if found.weights is not None:
         qp = quality.qp_of(quality.weight_step(found.weights, rms, plan.dq_flag), form.qp_density)
-        plan = with_qp(plan, qp, plan.reason)
+        plan = with_qp(plan, qp, "relative to its scale and the model's")
     if found.sample is None:
         return plan
     from nnc_core.planner.codebooks import smaller_with_codebook

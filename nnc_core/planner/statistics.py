@@ -59,20 +59,23 @@ def _of_a_handful(values: NDArray[np.float32]) -> Statistics | None:
     """The same as `_of_many`, in ordinary cases only."""
     magnitudes = list(map(abs, values.reshape(-1).tolist()))
     squares = [magnitude * magnitude for magnitude in magnitudes]
-    size, energy, peak = len(squares), math.fsum(squares), max(magnitudes)
-    if not (energy < math.inf and peak < (2**_GAP) * sorted(magnitudes)[size // 2]):
+    size, energy, ordered = len(squares), math.fsum(squares), sorted(magnitudes)
+    if not (energy < math.inf and ordered[-1] < (2**_GAP) * ordered[size // 2]):
         return None
     vector = is_vector(values.shape)
-    if not vector and not _alike(squares, values.shape, energy):
+    if not vector and not _alike(squares, values.shape, energy, ordered):
         return None
-    least = min(filter(None, magnitudes)) if vector else math.inf
-    return Statistics(size, energy, peak, least, math.sqrt(energy / size), _is_narrow(values))
+    least = next(filter(None, ordered)) if vector else math.inf
+    return Statistics(size, energy, ordered[-1], least, math.sqrt(energy / size), _is_narrow(values))
 
 
-def _alike(squares: list[float], shape: tuple[int, ...], energy: float) -> bool:
+def _alike(squares: list[float], shape: tuple[int, ...], energy: float, ordered: list[float]) -> bool:
     """Whether no row or column, in the sense of `_quiet`, is much quieter than all together."""
     axis = _second_axis(shape)
     columns, depth = shape[axis], math.prod(shape[axis + 1 :])
+    shortest = min(columns * depth, len(squares) // columns)
+    if _MIXED**2 * len(squares) * ordered[shortest - 1] ** 2 >= shortest * energy:
+        return True  # quiet values are too few for a row or column of them
     cells = squares if depth == 1 else [math.fsum(squares[at : at + depth]) for at in range(0, len(squares), depth)]
     rows = list(zip(*[iter(cells)] * columns, strict=True))
     enough = energy / _MIXED**2

@@ -89,13 +89,15 @@ def _find(
     values = as_floats(name, array)
     if not free and (reason := exact_by_value(values)):
         return Finding(exact_plan(name, array, replace(start, exact=True, reason=reason), form, readable=True))
-    vector = is_vector(values.shape) or parameter_type not in (None, *WEIGHTS)
+    vector = is_vector(values.shape) or (parameter_type is not None and parameter_type not in WEIGHTS)
     found = statistics(values)
     if reason := _obstacle(values, found, vector, free):
         return Finding(exact_plan(name, array, replace(start, exact=True, reason=reason), form))
-    finite = np.where(np.isfinite(values), values, np.float32(0)) if p.targeted and not vector else None
-    probe = None if finite is None else rate.sample(finite, _PROBED)
-    return _relative(found, vector, start, form)._replace(sample=sample, probe=probe)
+    if vector:
+        qp = quality.qp_of(quality.vector_step(found, start.dq_flag), form.qp_density)
+        return Finding(with_qp(start, qp, "relative to its own scale"), sample=sample)
+    finite = np.where(np.isfinite(values), values, np.float32(0)) if p.targeted else None
+    return Finding(start, found, sample, None if finite is None else rate.sample(finite, _PROBED))
 
 
 def _start(p: CodingParameters, changes: Mapping[str, Any]) -> TensorPlan:
@@ -128,14 +130,6 @@ def _obstacle(values: NDArray[np.float32], found: Statistics, vector: bool, free
     if found.size < values.size and not _regular(values):
         return "many values that are infinite or not a number"
     return "values of very different scales" if not free and quality.too_wide(found, vector) else ""
-
-
-def _relative(found: Statistics, vector: bool, start: TensorPlan, form: Format) -> Finding:
-    """A step from the values; for weights it depends on the others too, and is chosen when all are known."""
-    if not vector:
-        return Finding(with_qp(start, start.qp, "relative to its scale and the model's"), found)
-    step = quality.vector_step(found, start.dq_flag)
-    return Finding(with_qp(start, quality.qp_of(step, form.qp_density), "relative to its own scale"))
 
 
 def _regular(values: NDArray[np.float32]) -> bool:

@@ -37,7 +37,7 @@ K = TypeVar("K")
 class Selection:
     """Decides which tensors of one model are coded, where nobody has ``chosen`` them; asked for each in model order.
 
-    `takes` judges each alone, which is enough for a model of a few tensors; `paying` then judges all small ones together.
+    `takes` judges each alone, which is enough for a few tensors; `paying` then judges all small ones together.
     Few floats that are exact stay tensors even if they take a little more: they can be seen there. But a model with
     many of them, such as the scales of all its layers, does not become larger by more than ``_ALL_WORTH_SEEING`` bytes.
     """
