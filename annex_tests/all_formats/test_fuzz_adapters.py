@@ -116,7 +116,7 @@ def test_harm_is_a_finding_even_where_the_error_is_caught(deed: Callable[[Box], 
     assert not Path("/nnc-outside").exists()
 
 
-def test_what_happens_inside_is_no_finding() -> None:
+def test_what_happens_inside_is_not_a_finding() -> None:
     def use(files: Files, box: Box) -> None:
         path = box.put(files, "a/b")
         with tempfile.TemporaryFile() as stream, box.step(box.target("c")):

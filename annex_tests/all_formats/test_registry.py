@@ -77,7 +77,7 @@ def test_a_missing_file_without_known_suffix_is_missing(tmp_path):
         registry.find(tmp_path / "m.txt")
 
 
-def test_a_folder_is_no_onnx_model(tmp_path):
+def test_a_folder_is_not_an_onnx_model(tmp_path):
     with pytest.raises(ModelError):
         registry.find(tmp_path)
 

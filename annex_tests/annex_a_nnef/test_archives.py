@@ -188,7 +188,7 @@ def test_no_package_is_needed(adapter, everything, tree, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("content", [b"", b"version 1.0;", b"\x1f\x8b", b"PK\3\4", bytes(1024)])
-def test_what_is_no_archive_is_not_taken_for_one(adapter, tmp_path, content):
+def test_what_is_not_an_archive_is_not_taken_for_one(adapter, tmp_path, content):
     path = tmp_path / "m.nnef"
     path.write_bytes(content)
     assert not adapter.sniff(path)

@@ -116,7 +116,7 @@ def test_a_transposed_matrix_has_outputs_as_rows(info):
     assert info(nodes, w=(16, 16), b=(16,))["block_identifier"] == {"w": "w", "b": "w"}
 
 
-def test_adding_a_tensor_that_is_no_vector_is_no_bias(info):
+def test_adding_a_tensor_that_is_not_a_vector_is_not_a_bias(info):
     nodes = [node("MatMul", ["x", "w"], ["h"]), node("Add", ["h", "position"], ["y"])]
     assert info(nodes, w=(16, 16), position=(16, 16))["parameter_type"]["position"] == "unspecified"
 

@@ -75,7 +75,7 @@ def test_sparse_nested_and_meta_tensors_stay_in_the_topology(torch, save, identi
 
 
 @LEGACY
-def test_everything_that_is_no_tensor_is_kept(torch, save, identical, tmp_path, legacy):
+def test_everything_that_is_not_a_tensor_is_kept(torch, save, identical, tmp_path, legacy):
     state = OrderedDict(w=torch.randn(20))
     state._metadata = OrderedDict({"": {"version": 2}})  # type: ignore[attr-defined]
     checkpoint = {

@@ -211,11 +211,11 @@ def test_matrices_of_every_kind_of_module_are_weights(torch, info, make, weights
 
 
 @pytest.mark.parametrize("make", ["LayerNorm((2, 3))", "GroupNorm(2, 4)", "PReLU(4)", "RMSNorm((2, 3))"])
-def test_what_scales_but_is_no_batch_normalization_is_unspecified(torch, info, make):
+def test_what_scales_but_is_not_a_batch_normalization_is_unspecified(torch, info, make):
     assert set(info(eval(make, vars(torch.nn)))["parameter_type"].values()) == {"unspecified"}
 
 
-def test_buffers_are_no_weights_and_of_own_parameters_nothing_is_said(torch, info):
+def test_buffers_are_not_weights_and_of_own_parameters_nothing_is_said(torch, info):
     module = torch.nn.Module()
     module.register_buffer("table", torch.ones(4, 4))
     module.own = torch.nn.Parameter(torch.ones(4, 4))

@@ -27,7 +27,7 @@ def test_statistics_tell_a_batch_normalization():
     assert kinds(**without) == {"bn.running_mean": "bn.mean", "bn.running_var": "bn.var"}
 
 
-def test_vectors_without_statistics_are_no_weights():
+def test_vectors_without_statistics_are_not_weights():
     assert kinds(n__weight=(8,), n__bias=(8,)) == {"n.weight": "unspecified", "n.bias": "unspecified"}
 
 

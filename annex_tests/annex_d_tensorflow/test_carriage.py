@@ -45,7 +45,7 @@ def test_an_earlier_one_is_replaced_only_by_force(saved, copy_of, bitstream):
     embed(bitstream, folder, force=True)
 
 
-def test_what_is_no_saved_model_is_refused(bitstream, tmp_path):
+def test_what_is_not_a_saved_model_is_refused(bitstream, tmp_path):
     with pytest.raises(ModelError, match="not a SavedModel"):
         embed(bitstream, tmp_path)
 

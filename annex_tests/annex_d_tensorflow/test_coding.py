@@ -72,7 +72,7 @@ def test_an_optimizer_can_be_left_behind(saved, adapter, coded, kind):
         np.testing.assert_array_equal(array, decoded[name])
 
 
-def test_an_optimizer_that_was_left_behind_begins_anew(tf, saved, coded):
+def test_an_optimizer_that_was_left_behind_starts_afresh(tf, saved, coded):
     target, _ = coded(saved("checkpoint"), Options(keep_optimizer=False))
     before, after = (tf.train.load_checkpoint(str(folder / "c-1")) for folder in (saved("checkpoint"), target))
     for key, shape in before.get_variable_to_shape_map().items():

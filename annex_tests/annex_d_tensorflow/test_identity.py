@@ -157,7 +157,7 @@ def members(path: Path) -> dict[str, tuple[object, ...]]:
         return {m.filename: (archive.read(m), m.compress_type, m.date_time) for m in archive.infolist()}
 
 
-def test_datasets_that_are_no_plain_arrays_stay_exact(tmp_path, round_trip):
+def test_datasets_that_are_not_plain_arrays_stay_exact(tmp_path, round_trip):
     values = np.random.default_rng(1).random((64, 64), np.float32)
     with h5py.File(tmp_path / "source.h5", "w") as file:
         file.attrs["keras_version"] = "3"

@@ -153,7 +153,7 @@ def test_concatenated_bitstreams_are_found_again(coded: bytes) -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"\0", one()[4:], one() + b"\0", one()[:-1], b"\0\4\2\1" + b"\0\0\0"])
-def test_what_is_no_sequence_of_bitstreams_is_refused(data: bytes) -> None:
+def test_what_is_not_a_sequence_of_bitstreams_is_refused(data: bytes) -> None:
     with pytest.raises(BitstreamError):
         list(bitstreams(data))
 

@@ -37,7 +37,7 @@ def test_we_read_what_the_library_of_safetensors_writes(tmp_path: Path, coded: b
     assert nnc_core.decode((tmp_path / "out.nnr").read_bytes()).keys() == vectors.keys() - {MODEL}
 
 
-def test_a_safetensors_file_of_weights_is_none_of_ours(tmp_path: Path) -> None:
+def test_a_safetensors_file_of_weights_is_not_one_of_ours(tmp_path: Path) -> None:
     library = pytest.importorskip("safetensors.numpy", reason="safetensors is not installed")
     library.save_file({"w": np.ones(4, np.float32)}, tmp_path / "floats")
     library.save_file({"w": np.ones(40, np.uint8)}, tmp_path / "bytes")
@@ -61,7 +61,7 @@ def test_we_read_what_h5py_writes(tmp_path: Path, coded: bytes) -> None:
     assert (tmp_path / "out.nnr").read_bytes() == coded
 
 
-def test_an_hdf5_file_of_weights_is_none_of_ours(tmp_path: Path) -> None:
+def test_an_hdf5_file_of_weights_is_not_one_of_ours(tmp_path: Path) -> None:
     h5py = pytest.importorskip("h5py", reason="h5py is not installed")
     with h5py.File(tmp_path / "x", "w") as file:
         file["group/w"] = np.ones(40, np.uint8)

@@ -160,7 +160,7 @@ def test_what_half_precision_cannot_hold_becomes_its_largest_number() -> None:
         ({"|u1": np.array([256])}, "cannot hold"),
     ],
 )
-def test_bitstreams_that_are_no_arrays_of_ours_are_refused(tensors: dict[str, np.ndarray], message: str) -> None:
+def test_bitstreams_that_are_not_arrays_of_ours_are_refused(tensors: dict[str, np.ndarray], message: str) -> None:
     nnc_core = pytest.importorskip("nnc_core")
     with pytest.raises(ModelError, match=message):
         ArrayCoder().decode(nnc_core.encode(tensors))

@@ -100,7 +100,7 @@ def test_links_that_lead_out_of_the_folder_are_refused(read, tmp_path, kind):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="there are no named pipes elsewhere")
-def test_what_is_no_file_is_refused_without_waiting_for_it(read, tmp_path):
+def test_what_is_not_a_file_is_refused_without_waiting_for_it(read, tmp_path):
     os.mkfifo(tmp_path / "model" / "pipe")
     with pytest.raises(ModelError, match="no file"):
         read(model_of(external({"location": "pipe"})))
@@ -180,7 +180,7 @@ def test_a_negative_dimension_without_data_is_refused(read):
         b"\x3a\x88\x27" + b"\xff" * 5000,
     ],
 )
-def test_what_is_no_model_is_refused(read, data):
+def test_what_is_not_a_model_is_refused(read, data):
     with pytest.raises(ModelError, match=r"m\.onnx: not an ONNX model"):
         read(data)
 
@@ -361,7 +361,7 @@ def test_a_message_in_several_pieces_is_merged_before_it_is_judged(write):
 
 
 @pytest.mark.parametrize("data", [b"", b"\0", b"garbage", bytes(1000), b"\x08\x0a"])
-def test_a_topology_that_is_no_model_is_refused(write, data):
+def test_a_topology_that_is_not_a_model_is_refused(write, data):
     with pytest.raises(ModelError, match="not an ONNX model"):
         write(data, {})
 

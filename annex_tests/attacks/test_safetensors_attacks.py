@@ -45,7 +45,7 @@ def test_a_header_of_another_size_is_refused(read, size):
 
 
 @pytest.mark.parametrize("data", [b"", b"\0", bytes(7), bytes(8), bytes(100)])
-def test_what_is_no_file_is_refused(read, data):
+def test_what_is_not_a_file_is_refused(read, data):
     with pytest.raises(ModelError):
         read(data)
 
@@ -71,7 +71,7 @@ def test_what_is_no_file_is_refused(read, data):
         b'{"__metadata__": []}',
     ],
 )
-def test_a_header_that_is_none_is_refused(read, text):
+def test_a_header_that_is_not_one_is_refused(read, text):
     with pytest.raises(ModelError, match=r"m\.safetensors"):
         read(file(text))
 
@@ -185,7 +185,7 @@ def test_a_shard_that_is_elsewhere_or_missing_is_refused(shards, place):
     "index",
     [b"", b"{", b"[]", b"5", b"\xff", b'{"weight_map": 5}', b'{"weight_map": []}', b'{"weight_map": null}', b"{}"],
 )
-def test_an_index_that_is_none_is_refused(shards, index):
+def test_an_index_that_is_not_one_is_refused(shards, index):
     with pytest.raises(ModelError, match="not an index of shards"):
         shards(index)
 

@@ -215,7 +215,7 @@ def test_tensors_that_share_bytes_are_refused(read):
 
 
 @pytest.mark.parametrize("text", [b"", b"\x05", b"\x05\0\0\0\0abc", b"\x02\0\0\0\0abc", b"\xff" * 20])
-def test_an_object_graph_that_is_no_text_is_refused(read, text):
+def test_an_object_graph_that_is_not_text_is_refused(read, text):
     graph = entry(np.frombuffer(text, np.uint8), dtype=7, shape=b"", size=len(text))
     with pytest.raises(ModelError, match="CHECKPOINTABLE"):
         read(index((b"_CHECKPOINTABLE_OBJECT_GRAPH", graph)), text)
@@ -263,7 +263,7 @@ def test_folders_without_end_are_refused(adapter, tmp_path):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="there are no named pipes elsewhere")
-def test_what_is_no_file_is_refused_without_waiting_for_it(adapter, tmp_path):
+def test_what_is_not_a_file_is_refused_without_waiting_for_it(adapter, tmp_path):
     (tmp_path / "saved_model.pb").write_bytes(b"")
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(ModelError, match="not a file"):

@@ -129,7 +129,7 @@ def test_a_topology_that_explodes_is_refused(write, places):
         b'{"files": [], "folders": [5]}',
     ],
 )
-def test_a_description_that_is_none_is_refused(write, text):
+def test_a_description_that_is_not_one_is_refused(write, text):
     with pytest.raises(ModelError, match="topology is damaged"):
         write(text)
 

@@ -273,7 +273,7 @@ def test_an_embedded_archive_with_much_before_its_graph_is_decompressed(nnc: Nnc
     assert {name for name in files_in(tmp_path / "out") if name.endswith(".dat")} == {"a/w.dat", "v.dat"}
 
 
-def test_a_bitstream_beside_the_tensors_is_no_embedded_one_and_is_mentioned(
+def test_a_bitstream_beside_the_tensors_is_not_an_embedded_one_and_is_mentioned(
     nnc: Nnc, model: Files, tmp_path: Path
 ) -> None:
     folder = put(tmp_path / "m", model)

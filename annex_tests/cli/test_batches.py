@@ -60,7 +60,7 @@ def test_an_input_stays_where_something_went_wrong(nnc: Nnc, bitstream: Path) ->
 
 
 @pytest.mark.parametrize("arguments", [["-o", "-"], ["-"]])
-def test_nothing_is_removed_that_is_no_file(nnc: Nnc, model: Path, tmp_path: Path, arguments: list[str]) -> None:
+def test_nothing_is_removed_that_is_not_a_file(nnc: Nnc, model: Path, tmp_path: Path, arguments: list[str]) -> None:
     source = [] if arguments == ["-"] else [model]
     output = ["-o", tmp_path / "out.nnr"] if arguments == ["-"] else []
     result = nnc("compress", *source, *arguments, *output, "--rm")

@@ -61,7 +61,7 @@ def test_a_usage_error_names_the_option(nnc: Nnc) -> None:
     assert "rule 'w': qp is 200" in nnc("compress", "in.onnx", "--rule", "w=qp=200").stderr
 
 
-def test_whether_a_file_can_be_read_is_no_question_of_usage(
+def test_whether_a_file_can_be_read_is_not_a_question_of_usage(
     nnc: Nnc, bitstream: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "access", lambda *arguments: False)

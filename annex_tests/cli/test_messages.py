@@ -73,7 +73,7 @@ def failure(result: Result) -> str:
 
 
 @pytest.mark.parametrize("name", ["model.dat", "model.onnx", "model.pt", "model.safetensors"])
-def test_what_is_no_model_is_named_whatever_it_is_called(
+def test_what_is_not_a_model_is_named_whatever_it_is_called(
     nnc: Nnc, tmp_path: Path, stranger: tuple[bytes, str, str], name: str
 ) -> None:
     data, what, step = stranger
@@ -86,7 +86,7 @@ def test_what_is_no_model_is_named_whatever_it_is_called(
 
 
 @pytest.mark.parametrize("command", ["inspect", "decompress", "validate"])
-def test_what_is_no_bitstream_is_named(
+def test_what_is_not_a_bitstream_is_named(
     nnc: Nnc, tmp_path: Path, stranger: tuple[bytes, str, str], command: str
 ) -> None:
     data, what, step = stranger

@@ -135,7 +135,7 @@ def test_a_table_can_be_read_on_a_narrow_terminal(model: Path, bitstream: Path) 
     assert any(line.split()[-1:] == [b"hidden.weight"] for line in got.splitlines())
 
 
-def test_a_reader_that_leaves_early_is_no_error_message(bitstream: Path) -> None:
+def test_a_reader_that_leaves_early_is_not_an_error(bitstream: Path) -> None:
     with subprocess.Popen([*NNC, "inspect", "--trace", bitstream], stdout=PIPE, stderr=PIPE) as process:
         assert process.stdout is not None
         assert process.stderr is not None

@@ -41,7 +41,7 @@ def warnings(model: Path, **options: Any) -> str:
     return "\n".join(nnc_adapters.compress(model, force=True, **options).warnings)
 
 
-def test_an_ordinary_model_is_no_cause_for_a_warning(saved: Any, nnc: Nnc) -> None:
+def test_an_ordinary_model_causes_no_warning(saved: Any, nnc: Nnc) -> None:
     result = nnc("compress", saved(w=WEIGHT), "-f")
     assert result.exit_code == 0
     assert "warning" not in result.stderr

@@ -88,7 +88,7 @@ def test_twins_with_equal_names_are_told_apart_by_these() -> None:
 
 
 @pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "model.", "module._orig_mod.", "backbone."])
-def test_a_prefix_that_all_names_have_on_one_side_is_no_difference(prefix: str) -> None:
+def test_a_prefix_that_all_names_have_on_one_side_does_not_matter(prefix: str) -> None:
     named = {f"{prefix}{name}": ("dense", (4, 4)) for name in ("b.weight", "a.weight")}
     plain = dict.fromkeys(("a.weight", "b.weight"), ("dense", (4, 4)))
     for ours, theirs in ((named, plain), (plain, named)):
@@ -257,7 +257,7 @@ def test_a_matrix_that_may_take_a_flattened_image_is_a_question_in_whatever_orde
     assert question.image == (2, 0, 0)
 
 
-def test_a_flattened_image_is_no_question_between_frameworks_that_flatten_alike() -> None:
+def test_a_flattened_image_raises_no_question_between_frameworks_that_flatten_alike() -> None:
     assert match(FLAT, FLAT).orders.questions == []
 
 
@@ -340,7 +340,7 @@ def test_a_mapping_for_a_tensor_that_is_not_there_is_refused() -> None:
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"a": "b", "a": "c"}', '"\\ud800', b"\xff", "[" * 100_000])
-def test_a_mapping_file_that_is_none_is_refused(tmp_path: Path, text: str | bytes) -> None:
+def test_a_mapping_file_that_is_not_one_is_refused(tmp_path: Path, text: str | bytes) -> None:
     path = tmp_path / "map.json"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(ModelError) as caught:

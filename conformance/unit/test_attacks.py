@@ -274,7 +274,7 @@ def test_a_scan_order_that_does_not_exist_is_refused(scan_order: int) -> None:
         _native.quantize_dependent(values, 1.0, scan_order, 1.0, 10, None, levels)
 
 
-def test_a_tensor_of_another_shape_is_no_place_for_levels() -> None:
+def test_a_tensor_of_another_shape_has_no_place_for_levels() -> None:
     values = np.zeros((4, 4), np.float32)
     for quantize in (_native.quantize_dependent, _native.quantize_uniform):
         with pytest.raises(ValueError, match="same shape"):

@@ -143,7 +143,7 @@ def test_the_limits_of_an_encoder_can_be_set_like_those_of_a_decoder() -> None:
 # --- parts of a bitstream ---------------------------------------------------------------------------------------------
 
 
-def test_parts_are_joined_again_although_their_performance_is_no_number() -> None:
+def test_parts_are_joined_again_although_their_performance_is_not_a_number() -> None:
     stream = io.BytesIO()
     mps = ModelParameterSet(
         validation_set_performance_present_flag=True,
@@ -179,6 +179,6 @@ def test_a_part_has_all_units_of_its_tensor() -> None:
 
 
 @pytest.mark.parametrize("name", [3, None, b"w", ("w",)])
-def test_a_name_that_is_no_text_is_refused(name: object) -> None:
+def test_a_name_that_is_not_text_is_refused(name: object) -> None:
     with pytest.raises(ModelError, match="expected text"):
         nnc_core.encode({name: np.zeros(3, np.float32)})  # type: ignore[dict-item]

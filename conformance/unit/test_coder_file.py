@@ -78,7 +78,7 @@ def open_files() -> list[str]:
     return os.listdir("/dev/fd")
 
 
-def test_leaving_the_context_lets_go_of_the_file(path: Path) -> None:
+def test_leaving_the_context_closes_the_file(path: Path) -> None:
     before = len(open_files())
     with nnc_core.open(path) as file:
         array = file["fc.weight"]
@@ -95,7 +95,7 @@ def test_closing_twice_does_no_harm(path: Path) -> None:
     file.close()
 
 
-def test_an_error_inside_the_context_lets_go_of_the_file_too(path: Path) -> None:
+def test_an_error_inside_the_context_closes_the_file_too(path: Path) -> None:
     before = len(open_files())
     file = nnc_core.open(path)
     with pytest.raises(KeyError), file:
@@ -118,7 +118,7 @@ def test_a_missing_file_is_the_error_of_the_operating_system(tmp_path: Path) -> 
         nnc_core.open(tmp_path)
 
 
-def test_an_empty_file_is_no_bitstream(tmp_path: Path) -> None:
+def test_an_empty_file_is_not_a_bitstream(tmp_path: Path) -> None:
     path = tmp_path / "empty.nnr"
     path.touch()
     with pytest.raises(BitstreamError):
@@ -128,7 +128,7 @@ def test_an_empty_file_is_no_bitstream(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"\0", b"not an NNR file", b"PK\x03\x04" + bytes(100), bytes(4096)])
-def test_a_file_of_another_kind_is_no_bitstream(content: bytes, tmp_path: Path) -> None:
+def test_a_file_of_another_kind_is_not_a_bitstream(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "other.nnr"
     path.write_bytes(content)
     with pytest.raises(BitstreamError):

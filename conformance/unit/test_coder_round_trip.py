@@ -220,7 +220,7 @@ def test_the_bits_of_a_nan_survive() -> None:
         (np.uint16(0x7F81), ml_dtypes.bfloat16),
     ],
 )
-def test_a_signalling_nan_is_no_cause_for_a_warning(bits: Any, dtype: type) -> None:
+def test_a_signalling_nan_causes_no_warning(bits: Any, dtype: type) -> None:
     array = np.append(np.array([bits]).view(dtype), np.ones(30, dtype))
     decoded = round_trip(array)
     assert np.isnan(decoded[0])

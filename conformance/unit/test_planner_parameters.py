@@ -66,7 +66,7 @@ def test_a_rule_is_read_from_text(text: str, pattern: str, changes: dict[str, in
 @pytest.mark.parametrize(
     "text", ["", "conv", "conv=qp", "=qp=1", "conv=qp=1.5", "conv=qp=", "conv=qp=1,", "conv=qp=1 dq=0", "conv:qp=1"]
 )
-def test_text_that_is_no_rule_is_refused(text: str) -> None:
+def test_text_that_is_not_a_rule_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="is not a rule"):
         Rule.parse(text)
 
@@ -78,7 +78,7 @@ def test_a_rule_for_an_unknown_parameter_is_refused() -> None:
         Rule("conv", (("qp_density", 3),))
 
 
-def test_a_pattern_that_is_no_regular_expression_is_refused() -> None:
+def test_a_pattern_that_is_not_a_regular_expression_is_refused() -> None:
     with pytest.raises(ValueError, match="is not a regular expression"):
         Rule.parse("conv(=qp=1")
 

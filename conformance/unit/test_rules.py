@@ -79,7 +79,7 @@ def test_the_corpus_breaks_no_rule(case: str) -> None:
         assert violations(step.bitstream, input_parameters=step.input_parameters.get) == []
 
 
-def test_what_an_update_leaves_to_its_base_is_no_violation() -> None:
+def test_what_an_update_leaves_to_its_base_is_not_a_violation() -> None:
     header = tensor(tensor_dimensions_flag=False)
     assert violations(data_units(header, mps=replace(QUANTIZED, mps_parent_signalling_enabled_flag=True))) == []
 

@@ -133,7 +133,7 @@ def test_a_zip_without_nnr_is_refused(refused):
         b"\x93NUMPY\1\0\x46\0{'descr': '|u1', 'fortran_order': False, 'shape': (" + b"(" * 1000 + b"1,), }\n.",
     ],
 )
-def test_members_of_an_npz_that_are_no_vectors_are_refused(refused, member):
+def test_members_of_an_npz_that_are_not_vectors_are_refused(refused, member):
     refused("npz", archive(("a.npy", member)), "damaged")
 
 
@@ -244,7 +244,7 @@ def test_file_names_that_mean_the_same_or_nothing_are_refused(tmp_path):
         read_all("folder", tmp_path / "x")
 
 
-def test_a_folder_of_other_things_is_none_of_ours(tmp_path):
+def test_a_folder_of_other_things_is_not_one_of_ours(tmp_path):
     (tmp_path / "x").mkdir()
     with pytest.raises(ModelError, match="carries no NNR"):
         read_all("folder", tmp_path / "x")

@@ -112,7 +112,7 @@ def test_overlapping_extents_do_not_multiply_the_file(refused):
         refused("isobmff", mp4(IINF, iloc(PLACE[:6] + count.to_bytes(2, "big") + extents), large), "not in the file")
 
 
-def test_boxes_inside_boxes_are_no_recursion(tmp_path, refused):
+def test_boxes_inside_boxes_are_not_recursion(tmp_path, refused):
     nested = b""
     for _ in range(20_000):
         nested = struct.pack(">I", 8 + len(nested)) + b"meta" + nested

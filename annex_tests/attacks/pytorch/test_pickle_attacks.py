@@ -102,7 +102,7 @@ def test_opaque_objects_that_are_deep_inside_each_other_are_refused(tmp_path):
         PytorchAdapter().read(tmp_path / "m.pt", OPAQUE)
 
 
-def test_what_looks_like_a_text_of_an_old_pickle_is_no_cause_for_a_warning(tmp_path, adapter):
+def test_what_looks_like_a_text_of_an_old_pickle_causes_no_warning(tmp_path, adapter):
     (tmp_path / "m.pt").write_bytes(b"PK\x00\x00\\\xf3\n.")  # an identifier, with an escape that Python does not know
     assert not adapter.sniff(tmp_path / "m.pt")
 

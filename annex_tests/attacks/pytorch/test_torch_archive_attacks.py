@@ -185,7 +185,7 @@ def test_legacy_files_that_lie_are_refused(read, file):
 
 
 @pytest.mark.parametrize("data", [b"", b"\0", b"PK\3\4", b"not a model", bytes(5000), b"PK\5\6" + bytes(18)])
-def test_what_is_no_model_is_refused(read, adapter, tmp_path, data):
+def test_what_is_not_a_model_is_refused(read, adapter, tmp_path, data):
     with pytest.raises(ModelError, match=r"m\.pt"):
         read(data)
 

@@ -110,7 +110,7 @@ def test_a_topology_of_endless_zeros_is_refused(write, honest, tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"", b"garbage", {}, {"description.json": b"{}"}, {"description.json": b"\xff"}])
-def test_a_topology_that_is_none_is_refused(write, content):
+def test_a_topology_that_is_not_one_is_refused(write, content):
     with pytest.raises(ModelError):
         write(content)
 

@@ -97,7 +97,7 @@ def in_file(name: str, location: str, dims: Sequence[int], offset: int | None = 
     return tensor
 
 
-def test_external_data_in_a_file_called_nnr_is_no_stub(tmp_path: Path, restored: Callable[..., Path]) -> None:
+def test_external_data_in_a_file_called_nnr_is_not_a_stub(tmp_path: Path, restored: Callable[..., Path]) -> None:
     nodes = [node("MatMul", ["x", "w"], ["h"]), node("Add", ["h", "c"], ["y"])]
     model = model_of(nodes, {"w": floats(64, 64)})
     model.graph.initializer.append(in_file("c", "nnr", [1]))
