@@ -23,9 +23,12 @@ from nnc_core.entropy.contexts import Context, Layout, effective_codebook, signa
 from nnc_core.entropy.engine import ArithmeticDecoder, ArithmeticEncoder, Bins
 from nnc_core.entropy.levels import MAX_MAGNITUDE, LevelCoder
 from nnc_core.entropy.parameters import DecodedTensor, TensorChoices, TensorParameters
+from nnc_core.entropy.scan import count_bands
 from nnc_core.tables.cabac import PARAMETER_SETS
 from nnc_core.tables.entry_point import EntryPoint
 from nnc_core.tables.estimates import (
+    BAND_FOLLOWED_EVERY,
+    BANDS_FOLLOWED,
     BINS_UNTIL_MET,
     BINS_UNTIL_SAMPLED,
     BINS_UNTIL_SAMPLED_IN_LARGE,
@@ -145,7 +148,7 @@ def _counted(levels: NDArray[np.int32], parameters: TensorParameters, choices: T
     _check_shapes(levels.shape, parameters)
     skipping = _has_row_skip(parameters, *levels.shape) and choices.row_skip_enabled_flag
     size = Layout(parameters.cabac_unary_length_minus1 + 1).size
-    statistics = _Statistics(size, levels.size)
+    statistics = _Statistics(size, levels.size, count_bands(*levels.shape, parameters.scan_order))
     LevelCoder(
         statistics,
         parameters,
@@ -248,13 +251,13 @@ def _code_shift_index(bins: Bins, layout: Layout, index: int) -> int:
 class _Statistics(Bins):
     """Codes nothing, but adds up for every context what its bins would cost under each parameter set."""
 
-    def __init__(self, size: int, elements: int) -> None:
+    def __init__(self, size: int, elements: int, bands: int) -> None:
         self._enough = BINS_UNTIL_SAMPLED if elements < LARGE else BINS_UNTIL_SAMPLED_IN_LARGE
+        self._band_stride = 1 if elements < LARGE else min(max(bands // BANDS_FOLLOWED, 1), BAND_FOLLOWED_EVERY)
         self.totals = [[0] * len(PARAMETER_SETS) for _ in range(size)]
-        self._met = [0] * size
         self._weights = [1] * size
-        self._elements = 0
-        self._bands = 0
+        self._band_weight = self._band_stride
+        self._bands = self._elements = 0
         self._models: list[list[Context]] = []
         self._bins: list[int] = []
         self.start_contexts([0] * size)
@@ -269,7 +272,6 @@ class _Statistics(Bins):
             if self._bins[context] == BINS_UNTIL_MET:
                 _let_meet(self._models[context])
             self._bins[context] += 1
-            self._met[context] += 1
             for index, model in enumerate(self._models[context]):
                 self.totals[context][index] += weight * model.bits(value)
                 model.update(value)
@@ -280,13 +282,14 @@ class _Statistics(Bins):
         return value
 
     def start_band(self, dq_state: int) -> None:
-        """Rows of blocks are runs, where there are several."""
-        self._start_run(self._bands)
+        """Of the rows of blocks some stand for all, whatever is in the others."""
+        self._band_weight = 0 if self._bands % self._band_stride else self._band_stride
         self._bands += 1
+        self._elements = 0
 
     def start_element(self) -> None:
-        """Elsewhere runs are so many elements."""
-        if not self._bands and self._elements % SAMPLED_RUN == 0:
+        """A run is so many elements."""
+        if self._elements % SAMPLED_RUN == 0:
             self._start_run(self._elements // SAMPLED_RUN)
         self._elements += 1
 
@@ -295,8 +298,8 @@ class _Statistics(Bins):
 
     def _start_run(self, run: int) -> None:
         """Of contexts that have met many bins a sample is enough."""
-        sampled = 0 if run % SAMPLED_EVERY else SAMPLED_EVERY
-        self._weights = [1 if met < self._enough else sampled for met in self._met]
+        sampled = 0 if run % SAMPLED_EVERY else SAMPLED_EVERY * self._band_weight
+        self._weights = [self._band_weight if met < self._enough else sampled for met in self._bins]
 
 
 def _let_meet(models: list[Context]) -> None:

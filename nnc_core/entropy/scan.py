@@ -22,6 +22,12 @@ def effective_scan_order(rows: int, width: int, scan_order: int) -> int:
     return scan_order if rows > 1 and width > 1 else 0
 
 
+def count_bands(rows: int, width: int, scan_order: int) -> int:
+    """How many rows of blocks there are; 1 in row order."""
+    scan_order = effective_scan_order(rows, width, scan_order)
+    return -(-rows // (4 << scan_order)) if scan_order else 1
+
+
 def segments(rows: int, width: int, scan_order: int) -> Iterator[Segment]:
     """The segments of a (rows x width) matrix in coding order."""
     scan_order = effective_scan_order(rows, width, scan_order)

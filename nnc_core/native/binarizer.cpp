@@ -42,6 +42,14 @@ Binarizer::Binarizer(const Parameters& p, const Choices& choices, const std::int
     }
 }
 
+std::vector<int> Binarizer::band_states() {
+    std::vector<int> states;
+    if (count_bands(p_) == 1) return {0};
+    run([&](std::int64_t, int dq_state) { states.push_back(dq_state); }, [](const Token*, const Token*) {},
+        [](std::int64_t&) { return Interest::none(); });
+    return states;
+}
+
 void Binarizer::find_zero_rows() {
     row_skip_list_.resize(static_cast<std::size_t>(p_.rows));
     for (std::int64_t row = 0; row < p_.rows; ++row)

@@ -38,10 +38,30 @@ class Binarizer {
     // Calls `band(index, dq_state)` at the start of every row of blocks and `tokens(begin, end)` for runs of tokens.
     template <class Band, class Tokens>
     void run(Band&& band, Tokens&& tokens) {
-        run(band, tokens, [](std::int64_t&) { return Interest(); });
+        run(band, tokens, in_all);
+    }
+
+    // The tokens of one row of blocks, from this state on.
+    template <class Tokens>
+    void run_band(std::int64_t band, int state, Tokens&& tokens) {
+        run_band(band, state, tokens, in_all);
     }
 
     // The same for a part of the elements: `interest(count)` says which of the next ones, and may lower their number.
+    template <class Tokens, class Choose>
+    void run_band(std::int64_t band, int state, Tokens&& tokens, Choose&& interest) {
+        state_ = state;
+        previous_ = 0;
+        traverse_band(p_, band, [&](const Segment& segment) { run_segment(segment, tokens, interest); });
+    }
+
+    // The state at the start of every row of blocks.
+    std::vector<int> band_states();
+
+  private:
+    static constexpr std::int64_t kChunk = 1024;
+    static constexpr auto in_all = [](std::int64_t&) { return Interest(); };
+
     template <class Band, class Tokens, class Choose>
     void run(Band&& band, Tokens&& tokens, Choose&& interest) {
         state_ = 0;
@@ -54,19 +74,6 @@ class Binarizer {
             },
             [&](const Segment& segment) { run_segment(segment, tokens, interest); });
     }
-
-    // The tokens of one row of blocks, from this state on.
-    template <class Tokens>
-    void run_band(std::int64_t band, int state, Tokens&& tokens) {
-        state_ = state;
-        previous_ = 0;
-        traverse_band(p_, band, [&](const Segment& segment) {
-            run_segment(segment, tokens, [](std::int64_t&) { return Interest(); });
-        });
-    }
-
-  private:
-    static constexpr std::int64_t kChunk = 1024;
 
     template <class Tokens, class Choose>
     void run_segment(const Segment& segment, Tokens& tokens, Choose&& interest) {

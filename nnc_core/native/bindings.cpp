@@ -141,7 +141,7 @@ Coded code_one(const Parameters& p, const std::int32_t* levels, std::optional<st
 Coded code_shortest(const Parameters& p, const std::int32_t* levels, std::optional<std::int64_t> qp, int qp_bits,
                     Choices choices, bool optimised, int threads) {
     ShiftCandidates found{{}, false, true};
-    if (optimised) found = shift_candidates(p, choices, levels);
+    if (optimised) found = shift_candidates(p, choices, levels, threads);
     Coded plain, best;
     if (found.without) plain = code_one(p, levels, qp, qp_bits, choices, threads);
     if (!found.with) return plain;

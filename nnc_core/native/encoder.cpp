@@ -48,10 +48,7 @@ void Encoder::tensor(const Parameters& p, const Choices& choices, const std::int
 
 // Whether that is possible: nothing is changed before all rows of blocks are coded.
 bool Encoder::parallel(const Parameters& p, const Binarizer& binarizer, const LeanContexts& contexts, int threads) {
-    std::vector<int> states;
-    Binarizer walk = binarizer;
-    walk.run([&](std::int64_t, int dq_state) { states.push_back(dq_state); }, [](const Token*, const Token*) {},
-             [](std::int64_t&) { return Interest::none(); });
+    const std::vector<int> states = Binarizer(binarizer).band_states();
     std::vector<Codeword> bands(states.size(), Codeword(RangeEncoder::at_entry_point()));
     const auto code = [&](std::int64_t band) {
         const auto i = static_cast<std::size_t>(band);

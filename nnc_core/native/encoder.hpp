@@ -60,14 +60,17 @@ class Encoder {
 };
 
 // The shift index of every indexed context that makes the tensor's bins cheapest (parameter optimisation).
-std::vector<std::uint8_t> shift_indices(const Parameters& p, const Choices& choices, const std::int32_t* levels);
+// Several `threads` share the rows of blocks; what they find does not depend on them.
+std::vector<std::uint8_t> shift_indices(const Parameters& p, const Choices& choices, const std::int32_t* levels,
+                                        int threads = 1);
 
 // The same, and whether a tensor can be shortest with them, or without any, by an estimate: one or both.
 struct ShiftCandidates {
     std::vector<std::uint8_t> indices;
     bool with, without;
 };
-ShiftCandidates shift_candidates(const Parameters& p, const Choices& choices, const std::int32_t* levels);
+ShiftCandidates shift_candidates(const Parameters& p, const Choices& choices, const std::int32_t* levels,
+                                 int threads = 1);
 
 // Cost of coding `bin` in the combined state q, in units of 2^-15 bit: [bin][(q + 4096) >> 3].
 using Rates = std::array<std::array<std::uint32_t, 1024>, 2>;

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "encoder.hpp"
+#include "threads.hpp"
 
 namespace nnc {
 
@@ -13,11 +14,13 @@ namespace {
 constexpr int kSets = 9;
 constexpr std::size_t kBufferedBins = 256;
 constexpr std::size_t kUntilMet = 512;
-// A run is so many elements or, where there are several rows of blocks, one of these. A context that has met so many
-// bins is followed in one run of so many only, which then counts for all; in a large tensor it has met enough sooner.
 constexpr std::uint64_t kDoubt = 64;
 constexpr std::int64_t kFew = 1024;
-constexpr std::int64_t kUntilSampled = 24576, kUntilSampledInLarge = 2048, kLarge = 1 << 17;
+// Of the rows of blocks of a large tensor, one in so many is followed, which then counts for all: at least kFollowed.
+constexpr std::int64_t kLarge = 1 << 17, kFollowed = 16, kBandEvery = 8;
+// In a row of blocks, or a tensor that has none, a context that has met so many bins is followed in one run of so many
+// elements only, in the same way; in a large tensor it has met enough sooner.
+constexpr std::int64_t kUntilSampled = 8192, kUntilSampledInLarge = 2048;
 constexpr std::int64_t kSampledRun = 256, kSampledEvery = 8;
 
 Rates make_rates() {
@@ -46,6 +49,10 @@ Rates make_rates() {
 class Candidates {
   public:
     Candidates() { restart(); }
+
+    void add(const Candidates& other) {
+        for (std::size_t set = 0; set < kSets; ++set) costs_[set] += other.costs_[set];
+    }
 
     void restart() {
         seen_ = 0;
@@ -79,6 +86,13 @@ class Candidates {
     }
 
   private:
+    // By the larger tables of a coder: one access for each estimator.
+    static void adapt(Estimators& state, int set, unsigned bin) {
+        const Transitions& next = transitions(set);
+        state.s0 = next.next0[state.s0][bin];
+        state.s1 = next.next1[state.s1][bin];
+    }
+
     // Three sets at a time: their states fit the registers, and none waits for the others.
     template <int kA, int kB, int kC>
     void follow(const std::uint8_t* bins, std::size_t count, std::uint64_t weight) {
@@ -89,9 +103,9 @@ class Candidates {
             cost_a += rate_of(bin, a);
             cost_b += rate_of(bin, b);
             cost_c += rate_of(bin, c);
-            a.adapt(adaptation(kA), bin);
-            b.adapt(adaptation(kB), bin);
-            c.adapt(adaptation(kC), bin);
+            adapt(a, kA, bin);
+            adapt(b, kB, bin);
+            adapt(c, kC, bin);
         }
         states_[kA] = a;
         states_[kB] = b;
@@ -111,10 +125,10 @@ class Candidates {
             cost_c += rate_of(bin, c);
             cost_d += rate_of(bin, {b.s1, kOffset0});
             cost_e += rate_of(bin, {b.s1, e.s0});
-            a.adapt(adaptation(0), bin);
-            b.adapt(adaptation(3), bin);
-            c.adapt(adaptation(4), bin);
-            e.adapt(adaptation(8), bin);
+            adapt(a, 0, bin);
+            adapt(b, 3, bin);
+            adapt(c, 4, bin);
+            adapt(e, 8, bin);
         }
         states_[0] = a;
         states_[3] = b;
@@ -137,14 +151,19 @@ struct Gathered {
     Gathered() {}  // which leaves the room for bins as it is
 
     Candidates candidates;
-    std::int64_t met = 0;      // of all bins those that were followed
+    std::int64_t met = 0;      // of the bins of this row of blocks those that were followed
     std::uint64_t weight = 1;  // for how many bins one counts in this run; 0: none is followed
     std::size_t count = 0;
     std::array<std::uint8_t, kBufferedBins> bins;
 
-    void start_run(std::int64_t run, std::int64_t enough) {
+    void start_band() {
         flush();
-        weight = met < enough ? 1 : run % kSampledEvery == 0 ? static_cast<std::uint64_t>(kSampledEvery) : 0;
+        candidates.restart();
+        met = 0;
+    }
+    void start_run(std::int64_t run, std::int64_t enough, std::uint64_t one) {
+        flush();
+        weight = met < enough ? one : run % kSampledEvery == 0 ? one * kSampledEvery : 0;
     }
     void add(unsigned bin) {
         bins[count] = static_cast<std::uint8_t>(bin);
@@ -157,57 +176,44 @@ struct Gathered {
     }
 };
 
+// One in so many rows of blocks is followed.
+std::int64_t band_stride(const Parameters& p) {
+    if (p.rows * p.width < kLarge) return 1;
+    return std::clamp<std::int64_t>(count_bands(p) / kFollowed, 1, kBandEvery);
+}
+
 // All contexts of a tensor, and in which of its runs they are followed.
 class Statistics {
   public:
     Statistics(const Parameters& p, const ContextLayout& layout, bool history)
         : p_(p),
           layout_(layout),
-          banded_(count_bands(p) > 1),
           enough_(p.rows * p.width < kLarge ? kUntilSampled : kUntilSampledInLarge),
+          stride_(band_stride(p)),
           contexts_(static_cast<std::size_t>(layout.indexed())) {
         for_each_signalled_context(p, layout, history, [&](int context) { signalled_.push_back(context); });
     }
 
-    void start_band(std::int64_t band) {
-        if (band > 0)
-            for (Gathered& context : contexts_) {
-                context.flush();
-                context.candidates.restart();
-            }
-        if (banded_ || band == 0) start_run(band);
-    }
-
-    // What is of interest of the next elements; lowers `count` to those of this run.
-    Interest take(std::int64_t& count) {
-        if (!banded_) {
-            if (element_ == kSampledRun) {
-                start_run(run_ + 1);
-                element_ = 0;
-            }
-            count = std::min(count, kSampledRun - element_);
-            element_ += count;
+    // Follows one row of blocks in so many, of those so many; `states` are those at their starts.
+    void follow(Binarizer& binarizer, const std::vector<int>& states, std::int64_t first, std::int64_t step) {
+        for (std::int64_t band = first * stride_; band < std::ssize(states); band += step * stride_) {
+            start_band();
+            binarizer.run_band(
+                band, states[static_cast<std::size_t>(band)],
+                [&](const Token* begin, const Token* end) { add(begin, end); },
+                [&](std::int64_t& count) { return take(count); });
         }
-        return interest_;
+        for (Gathered& context : contexts_) context.flush();
     }
 
-    void add(const Token* begin, const Token* end) {
-        for (const Token* token = begin; token != end; ++token) {
-            if (*token >= kBypass) {
-                token += 2;
-                continue;
-            }
-            Gathered& context = contexts_[*token >> kTokenShift];
-            if (context.weight) context.add(*token & 1);
-        }
+    void add(const Statistics& other) {
+        for (std::size_t i = 0; i < contexts_.size(); ++i) contexts_[i].candidates.add(other.contexts_[i].candidates);
     }
 
-    std::vector<std::uint8_t> best() {
+    std::vector<std::uint8_t> best() const {
         std::vector<std::uint8_t> indices(contexts_.size());
-        for (const int context : signalled_) {
-            contexts_[static_cast<std::size_t>(context)].flush();
+        for (const int context : signalled_)
             indices[static_cast<std::size_t>(context)] = contexts_[static_cast<std::size_t>(context)].candidates.best();
-        }
         return indices;
     }
 
@@ -232,12 +238,37 @@ class Statistics {
     }
 
   private:
+    void start_band() {
+        for (Gathered& context : contexts_) context.start_band();
+        start_run(0);
+    }
+
     void start_run(std::int64_t run) {
         run_ = run;
-        for (Gathered& context : contexts_) context.start_run(run, enough_);
+        element_ = 0;
+        for (Gathered& context : contexts_) context.start_run(run, enough_, static_cast<std::uint64_t>(stride_));
         interest_ = p_.temporal() || p_.codebook() > 0 || p_.history ? Interest() : Interest::none();
         for (const int context : signalled_)
             if (contexts_[static_cast<std::size_t>(context)].weight) widen(context);
+    }
+
+    // What is of interest of the next elements; lowers `count` to those of this run.
+    Interest take(std::int64_t& count) {
+        if (element_ == kSampledRun) start_run(run_ + 1);
+        count = std::min(count, kSampledRun - element_);
+        element_ += count;
+        return interest_;
+    }
+
+    void add(const Token* begin, const Token* end) {
+        for (const Token* token = begin; token != end; ++token) {
+            if (*token >= kBypass) {
+                token += 2;
+                continue;
+            }
+            Gathered& context = contexts_[*token >> kTokenShift];
+            if (context.weight) context.add(*token & 1);
+        }
     }
 
     // Take in what can use this context.
@@ -258,8 +289,7 @@ class Statistics {
 
     Parameters p_;
     ContextLayout layout_;
-    bool banded_;
-    std::int64_t enough_;
+    std::int64_t enough_, stride_;
     std::vector<Gathered> contexts_;
     std::vector<int> signalled_;
     std::int64_t run_ = 0, element_ = 0;
@@ -272,24 +302,39 @@ const Rates kRates = make_rates();
 
 namespace {
 
-Statistics count(const Parameters& p, const Choices& choices, const std::int32_t* levels) {
+Statistics count(const Parameters& p, const Choices& choices, const std::int32_t* levels, int threads) {
     Binarizer binarizer(p, choices, levels);
+    const std::vector<int> states = binarizer.band_states();
     const bool history = p.has_history_flag() && choices.hist_dep_sig_prob_enabled_flag;
-    Statistics statistics(p, binarizer.layout(), history);
-    binarizer.run([&](std::int64_t band, int) { statistics.start_band(band); },
-                  [&](const Token* begin, const Token* end) { statistics.add(begin, end); },
-                  [&](std::int64_t& count) { return statistics.take(count); });
-    return statistics;
+    const auto followed = std::ssize(states) / band_stride(p);
+    std::vector<Statistics> all;
+    const auto start = [&](std::int64_t shares) {
+        all.clear();
+        while (std::ssize(all) < shares) all.emplace_back(p, binarizer.layout(), history);
+    };
+    const auto follow = [&](std::int64_t share) {
+        Binarizer own = binarizer;
+        all[static_cast<std::size_t>(share)].follow(own, states, share, std::ssize(all));
+        return true;
+    };
+    start(std::clamp<std::int64_t>(followed, 1, threads));
+    if (all.size() == 1 || !in_threads(std::ssize(all), threads, follow)) {
+        start(1);
+        all[0].follow(binarizer, states, 0, 1);
+    }
+    for (std::size_t share = 1; share < all.size(); ++share) all[0].add(all[share]);
+    return std::move(all[0]);
 }
 
 }  // namespace
 
-std::vector<std::uint8_t> shift_indices(const Parameters& p, const Choices& choices, const std::int32_t* levels) {
-    return count(p, choices, levels).best();
+std::vector<std::uint8_t> shift_indices(const Parameters& p, const Choices& choices, const std::int32_t* levels,
+                                        int threads) {
+    return count(p, choices, levels, threads).best();
 }
 
-ShiftCandidates shift_candidates(const Parameters& p, const Choices& choices, const std::int32_t* levels) {
-    Statistics statistics = count(p, choices, levels);
+ShiftCandidates shift_candidates(const Parameters& p, const Choices& choices, const std::int32_t* levels, int threads) {
+    const Statistics statistics = count(p, choices, levels, threads);
     return statistics.candidates(statistics.best());
 }
 

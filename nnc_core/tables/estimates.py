@@ -24,15 +24,19 @@ SHORT_WINDOW_MEETS: Final = (0, 0, 0, 3, 4, 4, 4, 7, 8)
 LONG_WINDOW_MEETS: Final = (0, 0, 0, 3, 4, 4, 4, 3, 3)
 """Which parameter set's estimator stands for that of each set from then on (7 and 8 keep apart in the short window)."""
 
-BINS_UNTIL_SAMPLED: Final = 24576
+BINS_UNTIL_SAMPLED: Final = 8192
 BINS_UNTIL_SAMPLED_IN_LARGE: Final = 2048
 LARGE: Final = 1 << 17
 SAMPLED_RUN: Final = 256
 SAMPLED_EVERY: Final = 8
 """Of a context that has met so many bins an encoder follows one run of 256 elements in 8, which then counts for all.
 
-In a tensor of at least ``LARGE`` elements fewer are enough: a worse choice costs as good as nothing there. Where there
-are several rows of blocks, at the start of which contexts start anew, a run is one of these."""
+In a tensor of at least ``LARGE`` elements fewer are enough: a worse choice costs as good as nothing there. At the start
+of a row of blocks contexts start anew, and have met no bins."""
+
+BANDS_FOLLOWED: Final = 64
+BAND_FOLLOWED_EVERY: Final = 8
+"""Of the rows of blocks of a large tensor an encoder follows one in 8, at least 64, which then count for all."""
 
 
 @cache
