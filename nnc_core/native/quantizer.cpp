@@ -69,6 +69,17 @@ void trace_back(const float* values, const Parameters& p, std::int32_t* levels, 
     });
 }
 
+// Zeros stay zeros, by even indices. Four of them lead from every state back to the same, at no cost.
+constexpr int kZeroGroup = 16;
+constexpr Decision kZeroDecision = 0xFF00;
+
+bool is_group_of_zeros(const float* values, int at, int count) {
+    if (at + kZeroGroup > count) return false;
+    bool any = false;
+    for (int i = at; i < at + kZeroGroup; ++i) any |= values[i] != 0;
+    return !any;
+}
+
 void search(const float* values, const Parameters& p, double inverse, std::int32_t* levels) {
     std::vector<Decision> decisions(static_cast<std::size_t>(p.rows * p.width));
     Decision* next = decisions.data();
@@ -78,9 +89,17 @@ void search(const float* values, const Parameters& p, double inverse, std::int32
     for_each_block(
         values, p, kMaxBlock, [] {},
         [&](const float* block, int count) {
-            kernel.measure(block, count, inverse, costs);
-            kernel.search(survivors, costs, count, next);
-            next += count;
+            for (int done = 0; done < count;) {
+                int end = done;
+                while (is_group_of_zeros(block, end, count)) end += kZeroGroup;
+                next = std::fill_n(next, end - done, kZeroDecision);
+                for (done = end; end < count && !is_group_of_zeros(block, end, count);)
+                    end = std::min(end + kZeroGroup, count);
+                kernel.measure(block + done, end - done, inverse, costs);
+                kernel.search(survivors, costs, end - done, next);
+                next += end - done;
+                done = end;
+            }
         });
     int state = survivors.best();
     trace_back(values, p, levels, [&](double value) {
