@@ -62,6 +62,7 @@ bench: $(VENV)/.bench $(PEER)/.ready  ## measure speed, memory, sizes and calibr
 	$(BIN)/python -m conformance.bench.calibrated $(CALIBRATED)
 	$(BIN)/python -m conformance.bench.quality
 	$(BIN)/python -m conformance.bench.rate
+	$(BIN)/python -m conformance.bench.sampling
 	$(BIN)/python -m conformance.bench.choosing
 
 bench-report:  ## make a page of what `make bench` found: build/bench.html

@@ -69,6 +69,8 @@ def shift_indices(
     levels: NDArray[np.int32],
     row_skip_enabled_flag: bool,
     hist_dep_sig_prob_enabled_flag: bool,
+    threads: int = 1,
+    sampled: bool = True,
 ) -> bytes: ...
 def shift_candidates(
     parameters: TensorParameters,

@@ -2,7 +2,7 @@
 
 A machine with few cores cannot show what more would bring. Costs are measured on one thread, one tensor at a time.
 There are as many cores as threads, which all that is busy has to share; of a large tensor that has entry points,
-several threads code or decode the rows of blocks, and one does the rest.
+several threads search, code or decode the rows of blocks, and one does the rest.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from nnc_core import CodingParameters
 from nnc_core.coder.decoder import decode_levels, shapes
 from nnc_core.coder.payload import SHARED
 from nnc_core.coder.pool import Job, in_order
-from nnc_core.entropy.native import Encoder
+from nnc_core.entropy.native import Encoder, shift_indices
 
 THREADS = (2, 4)
 _SHORTEST = 4.0  # seconds of work that a simulation has at least: sleeping is not exact
@@ -61,13 +61,14 @@ def _costs(name: str, array: NDArray[Any], p: CodingParameters) -> tuple[Cost, C
 
 
 def _shared(data: bytes) -> tuple[float, float]:
-    """What it takes to code the levels of the one tensor of a bitstream, and to decode them."""
+    """What it takes to search for shift indices and code the levels of a bitstream's one tensor, and to decode them."""
     unit = nnc_core.open(data).bitstream.data_units[0]
     start = time.process_time()
     tensor = next(iter(decode_levels(unit).values()))
     decoded = time.process_time()
-    encoder = Encoder()
-    encoder.tensor(tensor.levels, shapes(unit)[0].parameters, tensor.choices)
+    parameters, encoder = shapes(unit)[0].parameters, Encoder()
+    shift_indices(tensor.levels, parameters, tensor.choices)
+    encoder.tensor(tensor.levels, parameters, tensor.choices)
     return time.process_time() - decoded, decoded - start
 
 

@@ -12,6 +12,7 @@ import pytest
 import nnc_core
 from conformance.bench import jobs as bench_jobs
 from conformance.bench import report as bench_report
+from conformance.bench import sampling
 from conformance.bench import speed as bench
 from conformance.bench import worker as bench_worker
 from nnc_core import CodingParameters
@@ -77,3 +78,7 @@ def test_an_uncoded_model_compares_as_it_is(tmp_path: Path) -> None:
     np.savez(tmp_path / "t.npz", w=array)
     (tmp_path / "t.nnr").write_bytes(nnc_core.encode({"w": array}, lossless=True))
     assert bench_worker.compare(str(tmp_path / "t.npz"), str(tmp_path / "t.nnr")) == {"sqnr": None}
+
+
+def test_a_sampled_choice_of_parameters_makes_tensors_less_than_a_ten_thousandth_larger() -> None:
+    assert abs(sampling.excess(sampling.KINDS, seeds=1)) < 1e-4

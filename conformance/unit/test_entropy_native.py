@@ -218,9 +218,9 @@ def test_what_cannot_be_coded_is_refused(module: object) -> None:
 
 
 @settings(max_examples=80, deadline=None)
-@given(tensors(), st.sampled_from([None, -38]), st.booleans())
+@given(tensors(), st.sampled_from([None, -38]), st.booleans(), st.sampled_from([1, 3]))
 def test_one_call_codes_a_tensor_as_the_shortest_of_the_candidates_and_reads_it_back(
-    item: tuple[np.ndarray, TensorParameters, TensorChoices], qp: int | None, optimised: bool
+    item: tuple[np.ndarray, TensorParameters, TensorChoices], qp: int | None, optimised: bool, threads: int
 ) -> None:
     levels, parameters, choices = item
     candidates = reference.shift_candidates(levels, parameters, choices)
@@ -233,7 +233,7 @@ def test_one_call_codes_a_tensor_as_the_shortest_of_the_candidates_and_reads_it_
         encoder.tensor(levels, parameters, replace(choices, shift_indices=indices))
         coded.append((encoder.finish(), encoder.entry_points[0], indices))
     payload, points, indices = min(coded, key=lambda each: len(each[0]))
-    found = native.encode(levels, parameters, qp, 8, choices, optimised=optimised)
+    found = native.encode(levels, parameters, qp, 8, choices, optimised=optimised, threads=threads)
     assert (found.payload, found.entry_points, found.choices.shift_indices) == (payload, points, indices)
     assert found.has_zero_rows == (not levels.any(axis=1).all())
 
@@ -259,7 +259,7 @@ def test_the_estimate_tells_which_shift_indices_make_a_small_tensor_shortest() -
 
 @pytest.mark.parametrize(
     ("rows", "width", "scan_order", "dq_flag", "scale"),
-    [(80, 1100, 0, False, 0.9), (500, 1100, 0, True, 0.3), (600, 200, 1, False, 0.9)],
+    [(80, 1100, 0, False, 0.9), (500, 1100, 0, True, 0.3), (600, 200, 1, False, 0.9), (1100, 120, 1, False, 0.9)],
 )
 def test_shift_indices_are_those_of_the_reference_where_contexts_are_sampled(
     rows: int, width: int, scan_order: int, dq_flag: bool, scale: float
@@ -272,6 +272,8 @@ def test_shift_indices_are_those_of_the_reference_where_contexts_are_sampled(
     found = native.shift_indices(levels, parameters, TensorChoices())
     assert found == reference.shift_indices(levels, parameters, TensorChoices())
     assert any(found)
+    for threads in (2, 5):
+        assert native.shift_indices(levels, parameters, TensorChoices(), threads) == found
 
 
 @settings(max_examples=60, deadline=None)

@@ -108,10 +108,21 @@ def _bitstream_error(error: _native.CodewordError) -> BitstreamError:
     return kind(str(error))
 
 
-def shift_indices(levels: NDArray[np.int32], parameters: TensorParameters, choices: TensorChoices) -> tuple[int, ...]:
-    """The parameter set (0..8) that suits each context best when `levels` are coded, in flat order."""
+def shift_indices(
+    levels: NDArray[np.int32],
+    parameters: TensorParameters,
+    choices: TensorChoices,
+    threads: int = 1,
+    *,
+    sampled: bool = True,
+) -> tuple[int, ...]:
+    """The parameter set (0..8) that suits each context best when `levels` are coded, in flat order.
+
+    Several ``threads`` share rows of blocks; the result is the same. Without ``sampled`` every bin counts, which takes
+    several times as long.
+    """
     skip, history = choices.row_skip_enabled_flag, choices.hist_dep_sig_prob_enabled_flag
-    return tuple(_native.shift_indices(_parameters(levels.shape, parameters), levels, skip, history))
+    return tuple(_native.shift_indices(_parameters(levels.shape, parameters), levels, skip, history, threads, sampled))
 
 
 def shift_candidates(

@@ -98,13 +98,13 @@ void encode_tensor(LockedEncoder& self, const TensorParameters& t, Matrix<const 
 }
 
 nb::bytes choose_shift_indices(const TensorParameters& t, Matrix<const std::int32_t> levels, bool row_skip,
-                               bool history) {
+                               bool history, int threads, bool sampled) {
     const std::int32_t* data = t.checked(levels);
     const Choices choices = make_choices(row_skip, history, std::nullopt);
     std::vector<std::uint8_t> indices;
     {
         nb::gil_scoped_release release;
-        indices = shift_indices(t.p, choices, data);
+        indices = shift_indices(t.p, choices, data, threads, sampled);
     }
     return to_bytes(indices);
 }
@@ -345,7 +345,8 @@ NB_MODULE(_native, m) {
         });
 
     m.def("shift_indices", &choose_shift_indices, nb::arg("parameters"), nb::arg("levels"),
-          nb::arg("row_skip_enabled_flag"), nb::arg("hist_dep_sig_prob_enabled_flag"));
+          nb::arg("row_skip_enabled_flag"), nb::arg("hist_dep_sig_prob_enabled_flag"), nb::arg("threads") = 1,
+          nb::arg("sampled") = true);
     m.def("shift_candidates", &choose_shift_candidates, nb::arg("parameters"), nb::arg("levels"),
           nb::arg("row_skip_enabled_flag"), nb::arg("hist_dep_sig_prob_enabled_flag"));
     m.def("encode", &encode_one, nb::arg("parameters"), nb::arg("levels"), nb::arg("qp").none(), nb::arg("qp_bits"),

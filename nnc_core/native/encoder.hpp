@@ -61,8 +61,9 @@ class Encoder {
 
 // The shift index of every indexed context that makes the tensor's bins cheapest (parameter optimisation).
 // Several `threads` share the rows of blocks; what they find does not depend on them.
+// Of contexts that have many bins a sample is followed, unless it is to be all of them.
 std::vector<std::uint8_t> shift_indices(const Parameters& p, const Choices& choices, const std::int32_t* levels,
-                                        int threads = 1);
+                                        int threads = 1, bool sampled = true);
 
 // The same, and whether a tensor can be shortest with them, or without any, by an estimate: one or both.
 struct ShiftCandidates {

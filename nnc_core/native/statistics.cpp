@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <limits>
 #include <utility>
 
 #include "encoder.hpp"
@@ -17,7 +18,7 @@ constexpr std::size_t kUntilMet = 512;
 constexpr std::uint64_t kDoubt = 64;
 constexpr std::int64_t kFew = 1024;
 // Of the rows of blocks of a large tensor, one in so many is followed, which then counts for all: at least kFollowed.
-constexpr std::int64_t kLarge = 1 << 17, kFollowed = 16, kBandEvery = 8;
+constexpr std::int64_t kLarge = 1 << 17, kFollowed = 64, kBandEvery = 8;
 // In a row of blocks, or a tensor that has none, a context that has met so many bins is followed in one run of so many
 // elements only, in the same way; in a large tensor it has met enough sooner.
 constexpr std::int64_t kUntilSampled = 8192, kUntilSampledInLarge = 2048;
@@ -177,19 +178,21 @@ struct Gathered {
 };
 
 // One in so many rows of blocks is followed.
-std::int64_t band_stride(const Parameters& p) {
-    if (p.rows * p.width < kLarge) return 1;
+std::int64_t band_stride(const Parameters& p, bool sampled) {
+    if (!sampled || p.rows * p.width < kLarge) return 1;
     return std::clamp<std::int64_t>(count_bands(p) / kFollowed, 1, kBandEvery);
 }
 
 // All contexts of a tensor, and in which of its runs they are followed.
 class Statistics {
   public:
-    Statistics(const Parameters& p, const ContextLayout& layout, bool history)
+    Statistics(const Parameters& p, const ContextLayout& layout, bool history, bool sampled)
         : p_(p),
           layout_(layout),
-          enough_(p.rows * p.width < kLarge ? kUntilSampled : kUntilSampledInLarge),
-          stride_(band_stride(p)),
+          enough_(!sampled                    ? std::numeric_limits<std::int64_t>::max()
+                  : p.rows * p.width < kLarge ? kUntilSampled
+                                              : kUntilSampledInLarge),
+          stride_(band_stride(p, sampled)),
           contexts_(static_cast<std::size_t>(layout.indexed())) {
         for_each_signalled_context(p, layout, history, [&](int context) { signalled_.push_back(context); });
     }
@@ -302,15 +305,15 @@ const Rates kRates = make_rates();
 
 namespace {
 
-Statistics count(const Parameters& p, const Choices& choices, const std::int32_t* levels, int threads) {
+Statistics count(const Parameters& p, const Choices& choices, const std::int32_t* levels, int threads, bool sampled) {
     Binarizer binarizer(p, choices, levels);
     const std::vector<int> states = binarizer.band_states();
     const bool history = p.has_history_flag() && choices.hist_dep_sig_prob_enabled_flag;
-    const auto followed = std::ssize(states) / band_stride(p);
+    const auto followed = std::ssize(states) / band_stride(p, sampled);
     std::vector<Statistics> all;
     const auto start = [&](std::int64_t shares) {
         all.clear();
-        while (std::ssize(all) < shares) all.emplace_back(p, binarizer.layout(), history);
+        while (std::ssize(all) < shares) all.emplace_back(p, binarizer.layout(), history, sampled);
     };
     const auto follow = [&](std::int64_t share) {
         Binarizer own = binarizer;
@@ -329,12 +332,12 @@ Statistics count(const Parameters& p, const Choices& choices, const std::int32_t
 }  // namespace
 
 std::vector<std::uint8_t> shift_indices(const Parameters& p, const Choices& choices, const std::int32_t* levels,
-                                        int threads) {
-    return count(p, choices, levels, threads).best();
+                                        int threads, bool sampled) {
+    return count(p, choices, levels, threads, sampled).best();
 }
 
 ShiftCandidates shift_candidates(const Parameters& p, const Choices& choices, const std::int32_t* levels, int threads) {
-    const Statistics statistics = count(p, choices, levels, threads);
+    const Statistics statistics = count(p, choices, levels, threads, true);
     return statistics.candidates(statistics.best());
 }
 
