@@ -21,7 +21,7 @@ constexpr std::int64_t kFew = 1024;
 constexpr std::int64_t kLarge = 1 << 17, kFollowed = 64, kBandEvery = 8;
 // In a row of blocks, or a tensor that has none, a context that has met so many bins is followed in one run of so many
 // elements only, in the same way; in a large tensor it has met enough sooner.
-constexpr std::int64_t kUntilSampled = 8192, kUntilSampledInLarge = 2048;
+constexpr std::int64_t kUntilSampled = 24576, kUntilSampledInLarge = 2048;
 constexpr std::int64_t kSampledRun = 256, kSampledEvery = 8;
 
 Rates make_rates() {

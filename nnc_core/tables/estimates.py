@@ -24,7 +24,7 @@ SHORT_WINDOW_MEETS: Final = (0, 0, 0, 3, 4, 4, 4, 7, 8)
 LONG_WINDOW_MEETS: Final = (0, 0, 0, 3, 4, 4, 4, 3, 3)
 """Which parameter set's estimator stands for that of each set from then on (7 and 8 keep apart in the short window)."""
 
-BINS_UNTIL_SAMPLED: Final = 8192
+BINS_UNTIL_SAMPLED: Final = 24576
 BINS_UNTIL_SAMPLED_IN_LARGE: Final = 2048
 LARGE: Final = 1 << 17
 SAMPLED_RUN: Final = 256
