@@ -146,13 +146,13 @@ def _counted(levels: NDArray[np.int32], parameters: TensorParameters, choices: T
     """What the bins of each context cost under each parameter set."""
     _check_levels(levels)
     _check_shapes(levels.shape, parameters)
-    skipping = _has_row_skip(parameters, *levels.shape) and choices.row_skip_enabled_flag
-    size = Layout(parameters.cabac_unary_length_minus1 + 1).size
-    statistics = _Statistics(size, levels.size, count_bands(*levels.shape, parameters.scan_order))
+    (rows, width), size = levels.shape, Layout(parameters.cabac_unary_length_minus1 + 1).size
+    skipping = _has_row_skip(parameters, rows, width) and choices.row_skip_enabled_flag
+    statistics = _Statistics(size, levels.size, count_bands(rows, width, parameters.scan_order))
     LevelCoder(
         statistics,
         parameters,
-        hist_flag=_has_hist_flag(parameters, *levels.shape) and choices.hist_dep_sig_prob_enabled_flag,
+        hist_flag=_has_hist_flag(parameters, rows, width) and choices.hist_dep_sig_prob_enabled_flag,
         row_skip_list=[skipping and not row.any() for row in levels],
         shift_indices=[0] * size,
     ).code(levels)
