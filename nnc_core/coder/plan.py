@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, field, fields, replace
 from enum import Enum
+from functools import lru_cache
 from typing import Any, Final
 
 from nnc_core.approximator.rates import MAX_LAMBDA_SCALE
@@ -64,6 +65,12 @@ class TensorPlan:
     lambda_scale: float = 0.0
     exact: bool = False
     reason: str = ""
+
+
+@lru_cache(maxsize=1024, typed=True)
+def varied(plan: TensorPlan, **changes: Any) -> TensorPlan:
+    """The plan with these changes, made once: many tensors have the same plan."""
+    return replace(plan, **changes)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Iterator
-from dataclasses import replace
 from itertools import product
 from typing import Any, Final
 
@@ -13,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnc_core.bitstream import marks
-from nnc_core.coder.plan import Method, TensorPlan
+from nnc_core.coder.plan import Method, TensorPlan, varied
 from nnc_core.coder.units import Format, as_floats, coded_size, data_units, known
 from nnc_core.entropy.unary_length import estimated_bits
 from nnc_core.errors import ModelError
@@ -24,6 +23,8 @@ __all__ = ["exact_by_value", "exact_plan", "integer_plan", "sample_of", "worth_c
 _FEW: Final = 256
 """How many different values are few, if each is there this often on average:"""
 _REPEATED: Final = 16
+_SMALL: Final = 1024
+"""Values that are told apart faster one by one than as an array, up to this number."""
 
 _PIECES, _PIECE = 4, 1 << 14
 """The elements of a sample: evenly spread, in pieces that keep their neighbours together."""
@@ -80,6 +81,8 @@ def _few(values: NDArray[Any]) -> bool:
     most = _most_of_few(patterns.size)
     if len(set(patterns[:: max(1, patterns.size // (2 * most))].tolist())) > most:
         return False
+    if patterns.size <= _SMALL:
+        return len(set(patterns.tolist())) <= min(most, (patterns.size + 1) // 2 + 1)
     found = _different(patterns[:: max(1, patterns.size >> 10)])
     for at in range(0, patterns.size, _ONE_BLOCK):
         if found.size > most:
@@ -151,7 +154,7 @@ def exact_plan(name: str, array: NDArray[Any], plan: TensorPlan, form: Format, *
     array = known(array).reshape(array.shape or (1,))
     found = list(_candidates(array, as_floats(name, array), plan, form))
     if array.size <= _LEARNT:
-        found += [replace(each, cabac_unary_length_minus1=0) for each in found if each.method in _LARGE_LEVELS]
+        found += [varied(each, cabac_unary_length_minus1=0) for each in found if each.method in _LARGE_LEVELS]
     plans = [each for each in found if not readable or each.method in _READABLE] or found
     if not plans:
         raise ModelError(f"must be exact, which NNR cannot express for {array.dtype}", tensor=name)
@@ -163,6 +166,9 @@ def exact_plan(name: str, array: NDArray[Any], plan: TensorPlan, form: Format, *
 
 _LARGE_LEVELS, _LEARNT = (Method.QUANTIZED, Method.PATTERNS), 4096
 """What is coded with fewer contexts as well, where there are too few values to learn from."""
+
+_FEW_IN_PLANES: Final = 48
+"""So few values take less as they are than the names and headers of two units do."""
 
 _READABLE = (Method.QUANTIZED, Method.CODEBOOK)
 _MARKED = (Method.PATTERNS, Method.PALETTE, Method.PLANES)
@@ -176,29 +182,30 @@ def _candidates(
     if single and (found := _lattice(values, _MOST)) is not None and found[0] in _STEP_EXPONENTS:
         qp = found[0] << form.qp_density
         if found[1] <= 1 << 24:
-            yield replace(plan, method=Method.QUANTIZED, qp=qp, dq_flag=False)
+            yield varied(plan, method=Method.QUANTIZED, qp=qp, dq_flag=False)
         if _few(values) and not np.any(np.signbit(values) & (values == 0)):
-            yield replace(plan, method=Method.CODEBOOK, qp=qp)
+            yield varied(plan, method=Method.CODEBOOK, qp=qp)
     if array.dtype.name == "float32" or (array.dtype.itemsize > 4 and single):
-        yield replace(plan, method=Method.RAW)
+        yield varied(plan, method=Method.RAW)
     if marks.float_type(array.dtype) is not None:
         if _few(array):
-            yield replace(plan, method=Method.PALETTE)
+            yield varied(plan, method=Method.PALETTE)
         if array.dtype.itemsize <= 2:
-            yield replace(plan, method=Method.PATTERNS)
-        yield replace(plan, method=Method.PLANES)
+            yield varied(plan, method=Method.PATTERNS)
+        if array.dtype.name != "float32" or array.size > _FEW_IN_PLANES:
+            yield varied(plan, method=Method.PLANES)
 
 
 def integer_plan(name: str, array: NDArray[Any], plan: TensorPlan, form: Format) -> TensorPlan:
     """The way to send integers that takes the fewest bytes: as they are, or without what most have in common."""
-    plan = replace(plan, method=Method.INTEGERS, exact=True, reason=plan.reason or "integers")
+    plan = varied(plan, method=Method.INTEGERS, exact=True, reason=plan.reason or "integers")
     sample = sample_of(known(array).reshape(array.shape or (1,)))
     unary_lengths = dict.fromkeys((plan.cabac_unary_length_minus1, 0))
     ways = list(product(_offsets(array, sample), unary_lengths))
     bits = [_integer_bits(sample, *way) for way in ways]
     least = min(bits, default=0) * (1 if array.size == 1 else _DOUBT + _HANDFUL / array.size)
     plans = [
-        replace(plan, offset=offset, cabac_unary_length_minus1=unary)
+        varied(plan, offset=offset, cabac_unary_length_minus1=unary)
         for (offset, unary), each in zip(ways, bits, strict=True)
         if each <= least
     ]

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 
 from nnc_core.approximator.step import step_size
 from nnc_core.bitstream.marks import escaped
-from nnc_core.coder.plan import Method, ModelPlan, TensorPlan
+from nnc_core.coder.plan import Method, ModelPlan, TensorPlan, varied
 from nnc_core.coder.units import Format
 from nnc_core.errors import ModelError
 from nnc_core.nnr_model import SourceModel
 from nnc_core.nnr_model.blocks import Block, blocks
 from nnc_core.planner import quality, rate
 from nnc_core.planner.parameters import CodingParameters
-from nnc_core.planner.survey import Finding, survey, with_qp
+from nnc_core.planner.survey import Finding, survey
 from nnc_core.planner.telling import told
 from nnc_core.planner.trials import Trials, Whole
 
@@ -151,7 +151,7 @@ def _with_step(found: Finding, rms: float, form: Format) -> TensorPlan:
     plan = found.plan
     if found.weights is not None:
         qp = quality.qp_of(quality.weight_step(found.weights, rms, plan.dq_flag), form.qp_density)
-        plan = with_qp(plan, qp, "relative to its scale and the model's")
+        plan = varied(plan, qp=qp, reason="relative to its scale and the model's")
     if found.sample is None:
         return plan
     from nnc_core.planner.codebooks import smaller_with_codebook

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from nnc_core.coder.plan import TensorPlan
+from nnc_core.coder.plan import TensorPlan, varied
 from nnc_core.coder.pool import Job, in_order
 from nnc_core.coder.units import Format, as_floats, known
 from nnc_core.nnr_model import ParameterType, SourceModel
@@ -25,7 +25,7 @@ from nnc_core.planner.statistics import Statistics, is_vector, statistics
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
-__all__ = ["Finding", "survey", "with_qp"]
+__all__ = ["Finding", "survey"]
 
 _FIXED_RATES, _DEPENDENT, _TARGETED, _RATE_AWARE = (1, 3), 3, 5, 7
 """Levels: without a choice of adaptation rates, from which on quantization is dependent, from which on it weighs bits
@@ -81,21 +81,21 @@ def _find(
     free = changes.get("exact") is False or "qp" in changes
     if changes.get("exact") or ((reason or p.lossless) and not free):
         reason = "a rule" if changes.get("exact") else reason or "lossless"
-        return Finding(exact_plan(name, array, replace(start, exact=True, reason=reason), form))
+        return Finding(exact_plan(name, array, varied(start, exact=True, reason=reason), form))
     qp = changes.get("qp", p.absolute_qp(parameter_type, array.ndim))
     sample = sample_of(array) if p.codebook_flag and array.ndim > 1 else None
     if qp is not None:
-        return Finding(with_qp(start, int(qp), "the given qp"), sample=sample)
+        return Finding(varied(start, qp=int(qp), reason="the given qp"), sample=sample)
     values = as_floats(name, array)
     if not free and (reason := exact_by_value(values)):
-        return Finding(exact_plan(name, array, replace(start, exact=True, reason=reason), form, readable=True))
+        return Finding(exact_plan(name, array, varied(start, exact=True, reason=reason), form, readable=True))
     vector = is_vector(values.shape) or (parameter_type is not None and parameter_type not in WEIGHTS)
     found = statistics(values)
     if reason := _obstacle(values, found, vector, free):
-        return Finding(exact_plan(name, array, replace(start, exact=True, reason=reason), form))
+        return Finding(exact_plan(name, array, varied(start, exact=True, reason=reason), form))
     if vector:
         qp = quality.qp_of(quality.vector_step(found, start.dq_flag), form.qp_density)
-        return Finding(with_qp(start, qp, "relative to its own scale"), sample=sample)
+        return Finding(varied(start, qp=qp, reason="relative to its own scale"), sample=sample)
     finite = np.where(np.isfinite(values), values, np.float32(0)) if p.targeted else None
     return Finding(start, found, sample, None if finite is None else rate.sample(finite, _PROBED))
 
@@ -115,12 +115,6 @@ def _unchanged(p: CodingParameters) -> TensorPlan:
         row_skip_enabled_flag=p.row_skip_enabled_flag,
         lambda_scale=1.0 if p.level >= (_TARGETED if p.targeted else _RATE_AWARE) else 0.0,
     )
-
-
-@lru_cache(maxsize=1024)
-def with_qp(start: TensorPlan, qp: int, reason: str) -> TensorPlan:
-    """Many tensors have the same plan, which is made once."""
-    return replace(start, qp=qp, reason=reason)
 
 
 def _obstacle(values: NDArray[np.float32], found: Statistics, vector: bool, free: bool) -> str:
