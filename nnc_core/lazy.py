@@ -1,4 +1,4 @@
-"""What is made or imported when it is asked for."""
+"""Mappings and modules whose contents are made or imported when they are asked for."""
 
 from __future__ import annotations
 
