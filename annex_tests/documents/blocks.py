@@ -35,7 +35,7 @@ from nnc_adapters.cli import main
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted(
     str(path.relative_to(ROOT))
-    for pattern in ("*.md", "docs/**/*.md", "adapters/*.md", "conformance/suite/*.md")
+    for pattern in ("*.md", "docs/**/*.md", "adapters/*.md", "conformance/suite/*.md", "examples/*.md")
     for path in ROOT.glob(pattern)
 )
 _BLOCK = re.compile(
