@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import mmap
 import os
 import threading
@@ -10,16 +11,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import copy
 from pathlib import Path
-from typing import BinaryIO, Final, overload
+from typing import TYPE_CHECKING, BinaryIO, Final, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nnc_core.errors import ModelError
 
-__all__ = ["Bytes", "StoredBytes", "replacing", "viewed"]
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
+__all__ = ["Bytes", "NewFile", "StoredBytes", "replacing", "viewed"]
 
 _BLOCK: Final = 1 << 12
+_PIECE: Final = 1 << 20
 _FLAGS: Final = os.O_RDONLY | getattr(os, "O_BINARY", 0)
 
 
@@ -137,6 +142,24 @@ def _piece(descriptor: int, size: int, start: int) -> bytes:
     return os.read(descriptor, size)
 
 
+class NewFile(io.BufferedWriter):
+    """A file that is written, and was not there before; `FileExistsError` where it was.
+
+    What is large is written in pieces: for tens of megabytes at once, Linux looks for memory that lies together, which
+    can take several times as long as copying them.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        super().__init__(io.FileIO(os.fspath(path), "xb"))
+
+    def write(self, data: ReadableBuffer, /) -> int:
+        """Write all of ``data``."""
+        if memoryview(data).nbytes <= _PIECE:
+            return super().write(data)
+        whole = np.frombuffer(memoryview(data), np.uint8).data  # whatever its elements are
+        return sum(super(NewFile, self).write(whole[at : at + _PIECE]) for at in range(0, len(whole), _PIECE))
+
+
 @contextmanager
 def replacing(path: str | os.PathLike[str], *, durable: bool = False) -> Iterator[BinaryIO]:
     """A new file beside ``path`` that takes its place when the block ends well, and vanishes when it does not.
@@ -147,7 +170,7 @@ def replacing(path: str | os.PathLike[str], *, durable: bool = False) -> Iterato
     # not tempfile: its files are private to their owner
     temporary = path.with_name(f".{os.urandom(8).hex()}.tmp")
     try:
-        with temporary.open("xb") as stream:
+        with NewFile(temporary) as stream:
             yield stream
             if durable:
                 stream.flush()

@@ -13,7 +13,7 @@ import pytest
 
 import nnc_core
 from nnc_core.errors import ModelError
-from nnc_core.stored import StoredBytes, viewed
+from nnc_core.stored import NewFile, StoredBytes, viewed
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = Random(0).randbytes(100_000)
@@ -139,3 +139,20 @@ def test_no_module_maps_files_that_others_can_change() -> None:
         assert "memmap(" not in text, source
         assert source.name in allowed or "mmap" not in text.replace("memmap", ""), source
         assert source.name == "embedding.py" or "mmap.mmap(" not in text, source
+
+
+@pytest.mark.parametrize("dtype", ["u1", "<f4", ">f8", "c16", "?"])
+def test_large_and_small_data_are_written_as_they_are(tmp_path: Path, dtype: str) -> None:
+    sizes = (0, 3, 100_000, 3_000_000)
+    written = [np.random.default_rng(n).integers(0, 255, n).astype(dtype) for n in sizes]
+    with NewFile(tmp_path / "new") as stream:
+        assert [stream.write(memoryview(array)) for array in written] == [array.nbytes for array in written]
+        stream.writelines([b"end", bytes(2_000_001)])
+    expected = b"".join(array.tobytes() for array in written) + b"end" + bytes(2_000_001)
+    assert (tmp_path / "new").read_bytes() == expected
+
+
+def test_a_new_file_was_not_there_before(path: Path) -> None:
+    with pytest.raises(FileExistsError, match="file"):
+        NewFile(path)
+    assert path.read_bytes() == DATA

@@ -11,6 +11,7 @@ from typing import BinaryIO, Protocol
 from nnc_adapters.nnef import tar
 from nnc_adapters.shared.compressed import compressing
 from nnc_adapters.shared.files import replacing, replacing_folder
+from nnc_core.stored import NewFile
 
 Pieces = tuple[bytes | memoryview, ...]
 
@@ -52,7 +53,7 @@ def _folder(root: Path) -> Iterator[_Sink]:
     def add(name: str, pieces: Pieces) -> None:
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("xb") as stream:
+        with NewFile(path) as stream:
             stream.writelines(pieces)
 
     yield add

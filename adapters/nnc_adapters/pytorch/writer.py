@@ -20,6 +20,7 @@ from nnc_adapters.shared.paths import inside, single
 from nnc_core.errors import ModelError
 from nnc_core.limits import Limits
 from nnc_core.records import dataclass
+from nnc_core.stored import NewFile
 
 Tensors = Mapping[str, NDArray[Any]]
 _PIECE = 1 << 20
@@ -181,7 +182,7 @@ def write(tensors: Tensors, topology: bytes, path: Path, limits: Limits, *, forc
     with replacing_folder(path, force=force) as folder:
         for file in description.files:
             (folder / file.name).parent.mkdir(parents=True, exist_ok=True)
-            with (folder / file.name).open("xb") as stream:
+            with NewFile(folder / file.name) as stream:
                 description.fill(stream, file, tensors)
         with _checked():
             found = {file.name for file in opened(folder, limits, opaque=opaque).files}

@@ -64,9 +64,11 @@ def replacing(path: Path, *, force: bool = False) -> Iterator[BinaryIO]:
         return
     if path.is_dir() or not path.name:
         raise _error(errno.EISDIR, path)
+    from nnc_core.stored import NewFile  # with numpy
+
     temporary = _beside(path)
     with undone(lambda: _remove(temporary)), _named(path, temporary):
-        with temporary.open("xb") as stream:
+        with NewFile(temporary) as stream:
             yield stream
         _move(temporary, path, force=force)
 

@@ -21,6 +21,7 @@ from nnc_adapters.tensorflow.content import Content, Nameless, of_file
 from nnc_adapters.tensorflow.manifest import CHECKSUM, GRAPH, File, Manifest, Place
 from nnc_core.errors import ModelError
 from nnc_core.limits import Limits
+from nnc_core.stored import NewFile
 
 __all__ = ["skeleton", "suffixes", "write"]
 
@@ -75,7 +76,7 @@ def _write_folder(tensors: _Tensors, manifest: Manifest, path: Path, limits: Lim
             for file in manifest.files:
                 (root / file.path).parent.mkdir(parents=True, exist_ok=True)
                 if file.places:
-                    opened.append((file, stack.enter_context((root / file.path).open("xb"))))
+                    opened.append((file, stack.enter_context(NewFile(root / file.path))))
                 else:
                     (root / file.path).write_bytes(file.exact)
             _fill(opened, tensors)
