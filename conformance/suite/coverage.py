@@ -149,7 +149,7 @@ def _executable(code: CodeType) -> set[int]:
     """The lines of all functions in compiled code."""
     found: set[int] = set()
     for constant in code.co_consts:
-        if isinstance(constant, CodeType):
+        if isinstance(constant, CodeType) and constant.co_name != "__annotate__":  # which only who asks for types runs
             if constant.co_flags & 0x2:  # a function, and not a class
                 found |= {line for *_, line in constant.co_lines() if line and line > constant.co_firstlineno}
             found |= _executable(constant)

@@ -16,7 +16,9 @@ import nnc_core
 from conformance.fuzz.seeds import bitstream_of, written
 from nnc_core import _native
 from nnc_core.approximator import native, reference
+from nnc_core.approximator.approximation import Approximation
 from nnc_core.approximator.codebook import reconstruct_codebook
+from nnc_core.approximator.decomposition import recompose
 from nnc_core.bitstream import Bitstream, BitstreamWriter
 from nnc_core.entropy.native import Decoder, Encoder
 from nnc_core.entropy.parameters import TensorChoices, TensorParameters
@@ -28,6 +30,7 @@ from nnc_core.syntax.data_unit import nnr_compressed_data_unit_header
 from nnc_core.syntax.layer_parameter_set import LayerParameterSet
 from nnc_core.syntax.model_parameter_set import ModelParameterSet
 from nnc_core.syntax.units import unit
+from nnc_core.tables.blocks import Member
 from nnc_core.tables.code_points import CompressedParameterTypes, NnrUnitType, PayloadType, TopologyStorageFormat
 from nnc_core.tables.entry_point import EntryPoint
 
@@ -218,6 +221,13 @@ def test_a_codebook_beyond_binary32_becomes_infinite_without_a_warning() -> None
     book = np.array([-(2**31), 0, 2**31 - 1], np.int32)
     values = reconstruct_codebook(np.array([[-1, 0, 1]], np.int32), book, 1, 2.0**127)
     assert values.tolist() == [[-np.inf, 0, np.inf]]
+
+
+def test_factors_whose_product_is_beyond_binary32_make_infinite_weights_without_a_warning() -> None:
+    factors = {"g": np.array([[1e30, 1.0]], np.float32), "h": np.array([[1e30, -1e30], [0.0, np.inf]], np.float32)}
+    block = {Member.G: Approximation(factors["g"]), Member.H: Approximation(factors["h"])}
+    weight = recompose(block, (1, 2))[Member.WEIGHT].values
+    assert weight[0, 0] == np.inf
 
 
 @pytest.mark.parametrize("module", [native, reference])

@@ -55,5 +55,6 @@ def recompose(block: Members, shape: tuple[int, ...]) -> dict[Member, Approximat
     if Member.G not in block:
         return dict(block)
     g, h = (block[member].values.astype(np.float64) for member in FACTORS)
-    weight = Approximation((g @ h).astype(np.float32).reshape(shape))
+    with np.errstate(over="ignore", invalid="ignore"):  # what exceeds binary32 becomes infinite
+        weight = Approximation((g @ h).astype(np.float32).reshape(shape))
     return {Member.WEIGHT: weight, **without(block, *FACTORS)}

@@ -166,13 +166,15 @@ def _is_end(text: str, place: int) -> bool:
     return place == len(text) or (place == len(text) - 1 and text[place] == "\n")
 
 
+_NOWHERE: Final = re.search(r"\B", "") is not None
+"""Whether an empty text is inside of something, which depends on the version of Python."""
 _PLACES: Final[dict[str, Callable[[str, int], bool]]] = {
     "AT_BEGINNING": lambda text, place: place == 0,
     "AT_BEGINNING_STRING": lambda text, place: place == 0,
     "AT_END": _is_end,
     "AT_END_STRING": lambda text, place: place == len(text),
     "AT_BOUNDARY": _is_boundary,
-    "AT_NON_BOUNDARY": lambda text, place: bool(text) and not _is_boundary(text, place),
+    "AT_NON_BOUNDARY": lambda text, place: (bool(text) or _NOWHERE) and not _is_boundary(text, place),
 }
 _CATEGORIES: Final[dict[str, Callable[[str], bool]]] = {
     "CATEGORY_DIGIT": str.isdecimal,
