@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 import nnc_core
+from conformance.support.chains import Model, assert_equal
 from nnc_core import LossyOptions, NnrFile, UpdateDecoder, UpdateEncoder, UpdateOptions
 from nnc_core.coder.encoder import Coding
 from nnc_core.coder.payload import Effort
 from nnc_core.updates import Predict, fold_batch_norm, unfold_batch_norm
 
-Model = dict[str, np.ndarray]
 ROW = UpdateOptions(
     lossy=LossyOptions(qp=-48, vector_qp=-60, dq_flag=False),
     coding=Coding(
@@ -52,10 +52,6 @@ def flags(update: bytes) -> tuple[bool, set[str]]:
     file = NnrFile(update)
     assert file.bitstream.mps is not None
     return file.bitstream.mps.nnr_pre_flag, set(file)
-
-
-def assert_equal(a: Model, b: Model) -> None:
-    assert {name: array.tobytes() for name, array in a.items()} == {name: array.tobytes() for name, array in b.items()}
 
 
 @pytest.mark.parametrize("predict", ["cheaper", "always"])

@@ -18,10 +18,10 @@ def bitstreams(files: Iterable[str]) -> Iterator[str]:
 
 
 def optimizer(kept: int, whole: int) -> Iterator[str]:
-    """What to say where an optimizer has so many bytes of the ``whole`` model to itself, if that is much."""
+    """The remark about an optimizer whose state has ``kept`` of the ``whole`` bytes of a model, if that is much."""
     if kept > _MUCH * whole:
         share = 100 * kept / whole
         yield (
-            f"{share:.0f} % of the model are what an optimizer keeps for each weight, carried exactly; "
+            f"{share:.0f} % of the model is what an optimizer keeps for each weight, carried exactly; "
             "--drop-optimizer (keep_optimizer=False) leaves it behind"
         )
