@@ -21,7 +21,7 @@ from nnc_core.coder.block import output_elements, output_shapes, unit_dtype
 from nnc_core.coder.decoder import DecodedUnit, decode_unit, read_qp
 from nnc_core.coder.history import Histories
 from nnc_core.coder.metadata import describe
-from nnc_core.coder.pool import Job, Outcome, Window, in_order, merged, thread_count, thread_pool
+from nnc_core.coder.pool import Job, Outcome, Window, decoding_threads, in_order, merged, thread_pool
 from nnc_core.errors import PayloadError
 from nnc_core.lazy import LazyMapping
 from nnc_core.limits import Limits
@@ -156,19 +156,19 @@ class NnrFile(LazyMapping[NDArray[Any]]):
     ) -> Iterator[tuple[str, NDArray[Any]]]:
         """Decode every tensor in bitstream order, several at a time."""
         self._check_total()
-        share = thread_count(threads) if executor is None else 1
+        count = decoding_threads(threads, self._sizes) if executor is None else 1
         jobs = (
-            Job(partial(_decode, each, self._known(each), share), size)
+            Job(partial(_decode, each, self._known(each), count), size)
             for each, size in zip(self._carriers, self._sizes, strict=True)
         )
-        for carrier, decoded in zip(self._carriers, in_order(jobs, threads, executor), strict=True):
+        for carrier, decoded in zip(self._carriers, in_order(jobs, count, executor), strict=True):
             yield from self._noted(carrier, decoded).items()
 
     @contextmanager
     def decoding_ahead(self, threads: int | None = None) -> Iterator[Mapping[str, NDArray[Any]]]:
         """The tensors as a mapping that decodes the next ones while the caller works on one."""
         self._check_total()
-        count = thread_count(threads)
+        count = decoding_threads(threads, self._sizes)
         jobs = [self._job(*each, count) for each in zip(self._carriers, self._sizes, strict=True)]
         if count == 1 or len(list(merged(jobs))) < 2:  # nothing to decode meanwhile
             yield Ahead([each.names for each in self._carriers], jobs, None)

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 import nnc_core
 from nnc_core import CodingParameters
 from nnc_core.coder import payload
-from nnc_core.coder.pool import LEAST_WINDOW, WORTHWHILE, Job, Window, in_order, merged
+from nnc_core.coder.pool import LEAST_WINDOW, WORTHWHILE, Job, Window, decoding_threads, in_order, merged
 from nnc_core.entropy import native
 
 RESNET_56 = [
@@ -189,6 +189,13 @@ def test_any_executor_gives_the_same_bytes_and_tensors() -> None:
     for name, array in nnc_core.decode(expected, threads=1).items():
         for each in decoded:
             np.testing.assert_array_equal(each[name], array)
+
+
+@pytest.mark.parametrize(("sizes", "expected"), [([64] * 5000, 1), ([64, 64, 1 << 20], 3), ([1 << 20], 3), ([], 1)])
+def test_tiny_tensors_are_decoded_in_one_thread(sizes: list[int], expected: int) -> None:
+    assert decoding_threads(3, sizes) == expected
+    with pytest.raises(ValueError, match="threads is 0"):
+        decoding_threads(0, sizes)
 
 
 def test_threads_do_not_change_the_bytes() -> None:

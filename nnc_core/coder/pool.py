@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
@@ -20,6 +20,8 @@ LEAST_WINDOW: Final = 64 << 20
 """The window in bytes, unless twice the largest tensor is more."""
 WORTHWHILE: Final = 64 << 10
 """Bytes of tensors from which on a job is worth a thread of its own; smaller neighbours share one."""
+LIGHT: Final = 1 << 10
+"""Bytes of a tensor on average up to which threads would wait for the interpreter most of the time."""
 _MOST_JOBS: Final = 256
 
 
@@ -38,6 +40,12 @@ def thread_count(threads: int | None) -> int:
     if threads < 1:
         raise ValueError(f"threads is {threads}, expected 1 or more")
     return threads
+
+
+def decoding_threads(threads: int | None, sizes: Sequence[int]) -> int:
+    """``threads``, or as `thread_count`; one for tensors that are as small as `LIGHT` on average."""
+    count = thread_count(threads)
+    return 1 if sum(sizes) <= LIGHT * len(sizes) else count
 
 
 def in_order(
