@@ -276,6 +276,21 @@ def test_shift_indices_are_those_of_the_reference_where_contexts_are_sampled(
         assert native.shift_indices(levels, parameters, TensorChoices(), threads) == found
 
 
+@pytest.mark.parametrize("dq_flag", [False, True])
+@pytest.mark.parametrize("share", [0.0003, 0.02, 0.3])
+def test_long_runs_of_zeros_are_coded_alike(dq_flag: bool, share: float) -> None:
+    rng = np.random.default_rng(11)
+    indices = np.rint(rng.laplace(size=(9, 2600)) * 3 * (rng.random((9, 2600)) < share)).astype(np.int32)
+    levels = expand(indices, 0) if dq_flag else indices
+    parameters, coded = TensorParameters(dq_flag=dq_flag), []
+    for module in (reference, native):
+        choices = TensorChoices(shift_indices=module.shift_indices(levels, parameters, TensorChoices()))
+        encoder = module.Encoder()
+        encoder.tensor(levels, parameters, choices)
+        coded.append((choices, encoder.finish()))
+    assert coded[1] == coded[0]
+
+
 @settings(max_examples=60, deadline=None)
 @given(tensors(), st.data())
 def test_threads_that_share_a_tensor_change_nothing(

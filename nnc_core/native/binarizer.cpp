@@ -12,6 +12,7 @@ namespace {
 // Most tokens of one level: significance, sign, the greater-than flags, the prefix, and the bypass marker with its
 // value.
 constexpr int kTokensBeyondFlags = 2 + kX2Contexts + 3;
+constexpr int kZerosBeforeRun = 4, kFewestZeros = 16;
 constexpr int kCopy = 16;  // flags are copied in groups of this many tokens
 
 bool all_zero(const std::int32_t* begin, std::int64_t count) {
@@ -95,17 +96,43 @@ Token* Binarizer::remainder(std::int32_t level, std::int64_t magnitude, std::int
     return out;
 }
 
+namespace {
+
+// How many zeros come first; 0 for a few.
+std::int64_t count_zeros(const std::int32_t* levels, std::int64_t count) {
+    const auto group_of_zeros = [&](std::int64_t at) {
+        std::int32_t any = 0;
+        for (std::int64_t i = at; i < at + kFewestZeros; ++i) any |= levels[i];
+        return any == 0;
+    };
+    std::int64_t done = 0;
+    while (done + kFewestZeros <= count && group_of_zeros(done)) done += kFewestZeros;
+    return done;
+}
+
+}  // namespace
+
 template <bool kDependent>
 Token* Binarizer::binarize_plain(const std::int32_t* levels, std::int64_t count, Token* out) {
-    int previous = previous_;
+    int previous = previous_, zeros = 0;
     for (std::int64_t i = 0; i < count; ++i) {
         const int significance = layout_.sig + 3 * (kDependent ? state_ : 0) + previous;
         const std::int64_t index = coded_index<kDependent>(levels[i]);
         if (index == 0) {
             *out++ = static_cast<Token>(significance << kTokenShift);
             previous = 0;
+            if (++zeros < kZerosBeforeRun) continue;
+            zeros = 0;
+            if (const std::int64_t run = count_zeros(levels + i + 1, count - i - 1)) {
+                *out++ = kZeros;
+                *out++ = static_cast<Token>(run);
+                *out++ = static_cast<Token>(kDependent ? state_ : 0);
+                i += run;
+                if (kDependent) state_ = after_zeros(state_, run);
+            }
             continue;
         }
+        zeros = 0;
         const int negative = index < 0;
         const std::int64_t magnitude = negative ? -index : index;
         *out++ = static_cast<Token>(significance << kTokenShift | 1);

@@ -10,10 +10,19 @@
 
 namespace nnc {
 
-// A token is (context << kTokenShift | bin), or a marker for bypass bins followed by two tokens with their value.
+// A token is (context << kTokenShift | bin), or one of two markers: for bypass bins, followed by two tokens with their
+// value, or for a run of zeros after a zero, followed by their number and the state of the first.
 using Token = std::uint16_t;
 inline constexpr int kTokenShift = 4;     // so that a token without its bin says where in memory the context is
 inline constexpr Token kBypass = 0xFF00;  // + number of bins; contexts end at 53 + 4 * 256 + 33
+inline constexpr Token kZeros = 0xFFFF;
+
+// Calls `use(context)` for the contexts of four zeros after a zero; those of the next four are the same. Without
+// dependent quantization the state is always 0, which a zero does not change with it either.
+template <class Use>
+void for_four_zeros(int state, Use&& use) {
+    for (int i = 0; i < 4; ++i, state = kNextState[state][0]) use(ContextLayout::sig + 3 * state);
+}
 
 // Which elements are of interest: those whose index has at least this magnitude (0: all), and those that follow on a
 // zero or on another index.

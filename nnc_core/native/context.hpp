@@ -74,6 +74,11 @@ struct alignas(16) LeanContext {
         const Estimators initial = Estimators::initial(set);
         *this = {&transitions(set), initial.s1, initial.s0, static_cast<std::uint8_t>(set)};
     }
+
+    unsigned combined() const { return 16u * s0 + s1; }
+    std::uint64_t widths() const { return kWidths[combined() >> 7]; }
+    bool expects_zero() const { return combined() >> 12 == 0; }
+    bool settled_on_zero() const { return expects_zero() && next->next0[s0][0] == s0 && next->next1[s1][0] == s1; }
 };
 
 // The flat numbering of a tensor's contexts: groups one after the other. `n` is the number of greater-than flags.

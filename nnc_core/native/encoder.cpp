@@ -123,10 +123,38 @@ void Codeword::tokens(const Token* begin, const Token* end, LeanContext* context
             if (engine_.is_full()) engine_.flush(bytes_);
         } else {
             engine_ = engine;
-            bypass(std::uint32_t{token[1]} << 16 | token[2], *token - kBypass);
+            if (*token == kZeros)
+                zeros(token[2], token[1], contexts);
+            else
+                bypass(std::uint32_t{token[1]} << 16 | token[2], *token - kBypass);
             token += 3;
         }
         engine = engine_;
+    }
+    engine_ = engine;
+}
+
+void Codeword::zeros(int state, std::int64_t count, LeanContext* contexts) {
+    std::array<LeanContext*, 4> models;
+    auto* next = models.data();
+    for_four_zeros(state, [&](int context) { *next++ = contexts + context; });
+    RangeEncoder engine = engine_;
+    const auto make_room = [&] {
+        if (!engine.is_full()) [[likely]]
+            return;
+        engine_ = engine;
+        engine_.flush(bytes_);
+        engine = engine_;
+    };
+    const std::uint64_t widths = models[0]->widths();
+    if (std::all_of(models.begin(), models.end(),
+                    [&](const LeanContext* each) { return each->settled_on_zero() && each->widths() == widths; })) {
+        for (; count > 0; make_room()) count -= engine.encode_settled(widths, count);
+    } else {
+        for (; count >= 4; count -= 4, make_room())
+            for (LeanContext* each : models) engine.encode_zero(*each);
+        for (std::int64_t i = 0; i < count; ++i) engine.encode_zero(*models[static_cast<std::size_t>(i)]);
+        make_room();
     }
     engine_ = engine;
 }

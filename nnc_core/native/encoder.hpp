@@ -26,6 +26,7 @@ class Codeword {
     void encode(LeanContext& context, unsigned bin);
     void bypass(std::uint32_t value, int count);
     void tokens(const Token* begin, const Token* end, LeanContext* contexts);
+    void zeros(int state, std::int64_t count, LeanContext* contexts);
     void start_band(std::vector<Mark>& marks, int dq_state);
     // As if what `band` has, from the start of a row of blocks on, had been coded here.
     void append(Codeword band);

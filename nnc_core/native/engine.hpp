@@ -101,6 +101,26 @@ class RangeEncoder {
         context.s1 = context.next->next1[s1][bin];
     }
 
+    // A bin of 0 that is mostly expected: then Low stays, and the range mostly is large enough.
+    NNC_INLINED void encode_zero(LeanContext& context) {
+        if (!context.expects_zero()) [[unlikely]]
+            return encode(context, 0);
+        range_ -= static_cast<unsigned>(context.widths() >> ((range_ >> 2) & 0x38)) & 0xFF;
+        if (range_ < 256) [[unlikely]]
+            shift();
+        context.s0 = context.next->next0[context.s0][0];
+        context.s1 = context.next->next1[context.s1][0];
+    }
+
+    // Some zeros, at most so many, of contexts that expect them, all have these widths and stay as they are.
+    std::int64_t encode_settled(std::uint64_t widths, std::int64_t limit) {
+        const unsigned width = static_cast<unsigned>(widths >> ((range_ >> 2) & 0x38)) & 0xFF;
+        const auto count = std::min<std::int64_t>(((range_ & 31) + width) * kReciprocal[width] >> 20, limit);
+        range_ -= static_cast<unsigned>(count) * width;
+        if (range_ < 256) shift();
+        return count;
+    }
+
     // `count` bypass bins, most significant first; count <= 16.
     void bypass(std::uint32_t value, int count) {
         low_ = (low_ << count) + std::uint64_t{range_} * value;
@@ -148,6 +168,12 @@ class RangeEncoder {
     }
 
   private:
+    void shift() {
+        range_ <<= 1;
+        low_ <<= 1;
+        ++have_;
+    }
+
     static void carry(std::vector<std::uint8_t>& bytes) {
         std::size_t i = bytes.size();
         while (bytes[--i] == 0xFF) bytes[i] = 0;

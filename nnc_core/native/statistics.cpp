@@ -266,12 +266,21 @@ class Statistics {
     void add(const Token* begin, const Token* end) {
         for (const Token* token = begin; token != end; ++token) {
             if (*token >= kBypass) {
+                if (*token == kZeros) add_zeros(token[2], token[1]);
                 token += 2;
                 continue;
             }
             Gathered& context = contexts_[*token >> kTokenShift];
             if (context.weight) context.add(*token & 1);
         }
+    }
+
+    void add_zeros(int state, std::int64_t count) {
+        std::int64_t more = count + 3;
+        for_four_zeros(state, [&](int context) {
+            Gathered& each = contexts_[static_cast<std::size_t>(context)];
+            for (std::int64_t own = more-- / 4; each.weight && own > 0; --own) each.add(0);
+        });
     }
 
     // Take in what can use this context.
