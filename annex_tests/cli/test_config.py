@@ -131,3 +131,21 @@ def test_a_file_that_is_absent_is_a_usage_error(nnc: Nnc, project: Path) -> None
     result = nnc("compress", "model.onnx", "--config", "absent.toml")
     assert result.exit_code == 2
     assert "absent.toml" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("a = " + "[" * 20_000, "nested too deep"),
+        ("a = " + "{a = " * 10_000, "nested too deep"),
+        ("[" + "a." * 40_000 + "a]", "more than 65536 bytes"),
+        ("[" + "a." * 10_000 + "a]", "[a] is not a command"),
+    ],
+)
+def test_a_file_that_was_made_to_keep_the_program_busy_is_refused(
+    nnc: Nnc, project: Path, text: str, fault: str
+) -> None:
+    (project / "nnc.toml").write_text(text)
+    result = nnc("compress", "model.onnx", "-f")
+    assert result.exit_code == 2, result.output
+    assert fault in result.stderr

@@ -116,7 +116,9 @@ class ModelPlan:
             _check("qp_density", density)
             _check("general_profile_idc", profile)
             return cls(density, profile, tensors, blocks, indexed, bool(thorough))
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        except RecursionError:
+            raise ModelError("is not a plan of nnc_core: it is nested too deep") from None
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise ModelError(f"is not a plan of nnc_core: {error!r}") from None
 
 

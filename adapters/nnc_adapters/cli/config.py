@@ -16,6 +16,7 @@ import click
 __all__ = ["FILE", "NAME", "config_options", "forget_configured", "with_configured"]
 
 NAME: Final = "nnc.toml"
+_MOST_BYTES: Final = 1 << 16
 
 _BY_HAND: Final = {"config", "no_config", "force", "module", "opaque", "output", "output_dir", "remove", "state"}
 """What a file cannot say: what runs code, trusts others, overwrites or removes."""
@@ -86,10 +87,14 @@ def _load(path: Path) -> Mapping[str, Any]:
     else:
         import tomli as tomllib
     try:
+        if path.stat().st_size > _MOST_BYTES:
+            raise click.UsageError(f"{path} has more than {_MOST_BYTES} bytes, which are enough for all options")
         content: Mapping[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
         return content
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise click.UsageError(f"{path} is not a TOML file: {error}") from None
+    except RecursionError:
+        raise click.UsageError(f"{path} is nested too deep") from None
     except OSError as error:
         raise click.UsageError(f"{path}: {error.strerror}") from None
 
