@@ -19,7 +19,8 @@ from nnc_core.coder.metadata import pruning_of
 from nnc_core.coder.performance_maps import parameter_set_fields
 from nnc_core.coder.plan import ModelPlan, TensorPlan
 from nnc_core.coder.pool import Job, in_order, thread_count
-from nnc_core.coder.units import Format, block_units, data_units, squared_error
+from nnc_core.coder.single import Format
+from nnc_core.coder.units import block_units, data_units, squared_error
 from nnc_core.errors import ModelError
 from nnc_core.limits import Limits
 from nnc_core.logs import logger

@@ -9,7 +9,8 @@ from typing import Any, Final
 from numpy.typing import NDArray
 
 from nnc_core.coder.plan import Method, TensorPlan
-from nnc_core.coder.units import Format, coded_size, data_units
+from nnc_core.coder.single import Format
+from nnc_core.coder.units import coded_size, data_units
 from nnc_core.errors import ModelError
 
 __all__ = ["smaller_with_codebook"]

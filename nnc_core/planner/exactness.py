@@ -12,8 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnc_core.bitstream import marks
+from nnc_core.coder.levels import as_floats, known
 from nnc_core.coder.plan import Method, TensorPlan, varied
-from nnc_core.coder.units import Format, as_floats, coded_size, data_units, known
+from nnc_core.coder.single import Format
+from nnc_core.coder.units import coded_size, data_units
 from nnc_core.entropy.unary_length import estimated_bits
 from nnc_core.errors import ModelError
 from nnc_core.planner.statistics import is_vector

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from nnc_core.approximator.step import step_size
 from nnc_core.bitstream.marks import escaped
 from nnc_core.coder.plan import Method, ModelPlan, TensorPlan, varied
-from nnc_core.coder.units import Format
+from nnc_core.coder.single import Format
 from nnc_core.errors import ModelError
 from nnc_core.nnr_model import SourceModel
 from nnc_core.nnr_model.blocks import Block, blocks

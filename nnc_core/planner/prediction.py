@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from nnc_core.coder.levels import as_floats, known
 from nnc_core.coder.plan import Method, ModelPlan, TensorPlan
 from nnc_core.coder.pool import Job, in_order
-from nnc_core.coder.units import Format, as_floats, coded_size, data_units, known, probe
+from nnc_core.coder.single import Format
+from nnc_core.coder.units import coded_size, data_units, probe
 from nnc_core.errors import ModelError
 from nnc_core.nnr_model import SourceModel
 from nnc_core.planner import rate

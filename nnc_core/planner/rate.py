@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnc_core.coder.plan import ModelPlan, TensorPlan
-from nnc_core.coder.units import Format, probe
+from nnc_core.coder.single import Format
+from nnc_core.coder.units import probe
 
 __all__ = ["Sample", "Target", "coarsest", "decibel", "fill", "on_target", "sample", "shifted"]
 

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from nnc_core.coder.levels import as_floats, known
 from nnc_core.coder.plan import TensorPlan, varied
 from nnc_core.coder.pool import Job, in_order
-from nnc_core.coder.units import Format, as_floats, known
+from nnc_core.coder.single import Format
 from nnc_core.nnr_model import ParameterType, SourceModel
 from nnc_core.planner import quality, rate
 from nnc_core.planner.exactness import exact_by_value, exact_plan, integer_plan, sample_of

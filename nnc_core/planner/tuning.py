@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 
 from nnc_core.approximator.rates import lambda_dependent, lambda_uniform
 from nnc_core.approximator.step import step_size
+from nnc_core.coder.levels import as_floats, known
 from nnc_core.coder.plan import Method, ModelPlan, TensorPlan
 from nnc_core.coder.pool import Job, in_order
-from nnc_core.coder.units import Format, as_floats, known, probe
+from nnc_core.coder.single import Format
+from nnc_core.coder.units import probe
 from nnc_core.nnr_model import SourceModel
 from nnc_core.planner.exactness import sample_of
 
