@@ -10,11 +10,9 @@ from nnc_core.records import dataclass
 EXPANSION = 1 << 14
 """How many times its size a file may decode to; row after row of zeros takes a thousandth of that."""
 HARMLESS = 1 << 28
-"""Bytes that a file of any size may decode to."""
+"""Bytes that a file of any size may decode to, and a description in it inflate to: masks are often parts of that."""
 INFLATION = 1 << 6
 """How many times its size a description in a file may inflate to; that of a network takes a twentieth of its size."""
-LEGIBLE = 1 << 24
-"""Bytes that a description in a file of any size may have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +45,9 @@ class Limits:
         """The limits for a file of ``size`` bytes: those that have their default values follow it.
 
         So a file may decode to one weight for each of its bits, and have a tensor for each KiB; more needs to be asked
-        for where it is beyond the defaults as well. Less is allowed where a file would decode to more than
-        `EXPANSION` times its size and `HARMLESS` bytes, as no sparse model does, or a description inflate to more than
-        `INFLATION` times its size and `LEGIBLE` bytes.
+        for where it is beyond the defaults as well. Less is allowed where it is more than `HARMLESS` bytes that a file
+        would decode to, and `EXPANSION` times its size, as no sparse model does, or that a description would inflate
+        to, and `INFLATION` times the size of the file.
         """
         decoded = max(HARMLESS, EXPANSION * size)
         bounds = {
@@ -59,7 +57,7 @@ class Limits:
             "name_bytes": max(_DEFAULTS.name_bytes, size),
             "entry_points": max(_DEFAULTS.entry_points, size >> 10),
             "list_entries": max(_DEFAULTS.list_entries, size >> 4),
-            "topology_bytes": min(_DEFAULTS.topology_bytes, max(LEGIBLE, INFLATION * size)),
+            "topology_bytes": min(_DEFAULTS.topology_bytes, max(HARMLESS, INFLATION * size)),
         }
         changed = {name: bound for name, bound in bounds.items() if getattr(self, name) == getattr(_DEFAULTS, name)}
         return replace(self, **changed)
