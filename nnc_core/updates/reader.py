@@ -61,7 +61,7 @@ class PatchedModel(LazyMapping[NDArray[Any]]):
         manifest = manifest_of(file)
         if manifest is None and not unverified:
             message = "is not an update of this suite: it does not say which model it applies to"
-            raise ModelError(f"{message}; --unverified (in Python: unverified=True) applies it nevertheless")
+            raise ModelError(f"{message}; unverified=True applies it nevertheless")
         update = Update(file, manifest, manifest is not None and self._position.check(manifest))
         for name in update.groups:
             if not (name in self._base and name in self.chain.links) and not self.chain.starts_from_nothing:
